@@ -1,0 +1,1 @@
+"""The nouns that everyone shares; imports nothing of ours."""

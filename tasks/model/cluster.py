@@ -1,0 +1,146 @@
+"""A cluster as etcd itself tells of it: members, endpoints, alarms; and its arithmetic.
+
+Ids are etcd's 64-bit numbers; `format_id` writes them as etcdctl does, in hexadecimal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+def format_id(number: int) -> str:
+    """Write a member or cluster id as etcdctl does."""
+    return f"{number:x}"
+
+
+def quorum(voters: int) -> int:
+    """How many voters must agree: a strict majority."""
+    return voters // 2 + 1
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredMember:
+    """A member as the plan wants it; URLs as etcd gets them."""
+
+    name: str
+    peer_url: str
+    client_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A row of etcd's member list; an added member that never started has no name."""
+
+    id: int
+    name: str
+    peer_urls: tuple[str, ...]
+    client_urls: tuple[str, ...]
+    is_learner: bool = False
+
+    @property
+    def is_started(self) -> bool:
+        """Whether it has ever joined."""
+        return bool(self.name)
+
+
+class AlarmType(StrEnum):
+    """Etcd's alarms."""
+
+    NOSPACE = "NOSPACE"
+    CORRUPT = "CORRUPT"
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """An alarm and the member that raised it."""
+
+    member_id: int
+    type: AlarmType
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointStatus:
+    """An endpoint's answer to /v3/maintenance/status; sizes in bytes, leader 0 when none."""
+
+    cluster_id: int
+    member_id: int
+    version: str
+    leader: int
+    raft_term: int
+    raft_index: int
+    raft_applied_index: int
+    db_size: int
+    db_size_in_use: int
+    is_learner: bool = False
+    errors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointHealth:
+    """What one member's client endpoint answered; `error` says why a part is missing.
+
+    `is_healthy` is /health, itself a linearizable read. `members` is this endpoint's own view.
+    """
+
+    name: str
+    endpoint: str
+    is_healthy: bool
+    status: EndpointStatus | None = None
+    members: tuple[Member, ...] = ()
+    alarms: tuple[Alarm, ...] = ()
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterHealth:
+    """All endpoints' answers, and whether a linearizable read worked on any of them."""
+
+    endpoints: tuple[EndpointHealth, ...]
+    reads_linearizable: bool
+
+    def find_problems(self, expected: tuple[DesiredMember, ...]) -> tuple[str, ...]:
+        """List what keeps this from being exactly the expected cluster in full health.
+
+        Source: what etcd's /health does not show: members that answer for another cluster, a
+        list that differs between members, a learner, a raised alarm, a lagging follower.
+        """
+        problems = [
+            f"{e.name}: {e.error or 'is unhealthy'}" for e in self.endpoints if not e.is_healthy
+        ]
+        statuses = [(e.name, e.status) for e in self.endpoints if e.status is not None]
+        for label, values in (
+            ("cluster id", {format_id(s.cluster_id) for _, s in statuses}),
+            ("leader", {format_id(s.leader) for _, s in statuses}),
+        ):
+            if len(values) > 1:
+                problems.append(f"members disagree on the {label}: {', '.join(sorted(values))}")
+        problems += [f"{name}: has no leader" for name, s in statuses if s.leader == 0]
+        problems += [f"{name}: is still a learner" for name, s in statuses if s.is_learner]
+        problems += [f"{name}: {text}" for name, s in statuses for text in s.errors]
+        want = {(m.name, m.peer_url) for m in expected}
+        for endpoint in self.endpoints:
+            if not endpoint.members:
+                continue
+            seen = {(m.name, url) for m in endpoint.members for url in m.peer_urls}
+            problems += [
+                f"{endpoint.name}: its member list lacks {n} at {u}" for n, u in want - seen
+            ]
+            problems += [
+                f"{endpoint.name}: its member list has {n or 'an unstarted member'} at {u}, "
+                "which the inventory does not have"
+                for n, u in seen - want
+            ]
+        alarms = {(a.member_id, a.type) for e in self.endpoints for a in e.alarms}
+        problems += [f"alarm {kind} on member {format_id(i)}" for i, kind in sorted(alarms)]
+        if not self.reads_linearizable:
+            problems.append("no endpoint served a linearizable read")
+        return tuple(problems)
+
+    @property
+    def leader_name(self) -> str | None:
+        """The name of the member that is the leader, where one is agreed on and was reached."""
+        for endpoint in self.endpoints:
+            if endpoint.status and endpoint.status.leader == endpoint.status.member_id:
+                return endpoint.name
+        return None

@@ -1,0 +1,166 @@
+"""Reading an inventory file, with errors that an operator can act on.
+
+Every problem of the file is reported at once: the field's path, what is wrong, and an example
+that is right. Nothing on a host is touched here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from tasks.model.certificates import read_cfssl_policy
+from tasks.model.errors import InvalidInventory
+from tasks.model.inventory import Inventory
+
+CLUSTERS = Path(__file__).parents[2] / "deployments" / "clusters"
+
+
+def find_inventory(cluster: str) -> Path:
+    """Find a cluster's file: a path to a .yaml file, or a name under deployments/clusters.
+
+    Raises InvalidInventory that lists the clusters there are.
+    """
+    path = Path(cluster).expanduser()
+    if path.suffix not in {".yaml", ".yml"}:
+        path = CLUSTERS / f"{cluster}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in CLUSTERS.glob("*.yaml"))) or "none yet"
+        problem = f"there is no such inventory file; clusters in {CLUSTERS}: {known}"
+        raise InvalidInventory(str(path), (problem,))
+    return path.resolve()
+
+
+def load_inventory(cluster: str) -> Inventory:
+    """Read, check and complete a cluster's inventory; `cluster` is a name or a path.
+
+    Paths in it come back absolute (relative ones are relative to the file; ~ is the user's
+    home), and cfssl's files are laid over the certificate policy. Raises InvalidInventory.
+    """
+    path = find_inventory(cluster)
+    try:
+        content = YAML(typ="safe").load(path)
+    except MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise InvalidInventory(str(path), (f"{line}not YAML: {error.problem}",)) from error
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise InvalidInventory(str(path), (f"not YAML: {error}",)) from error
+    if not isinstance(content, dict):
+        raise InvalidInventory(str(path), ("the file holds no mapping; begin with 'name: …'",))
+    try:
+        inventory = Inventory.model_validate(content)
+    except ValidationError as error:
+        raise InvalidInventory(str(path), _problems(error)) from error
+    return _completed(inventory, path)
+
+
+def _completed(inventory: Inventory, file: Path) -> Inventory:
+    base = file.parent
+
+    def absolute(path: Path) -> Path:
+        return base / path.expanduser()
+
+    ssh, authority, binaries = inventory.ssh, inventory.authority, inventory.etcd.binaries
+    passphrase = authority.passphrase
+    changes: dict[str, Any] = {
+        "ssh": ssh.model_copy(
+            update={
+                "key": ssh.key and absolute(ssh.key),
+                "known_hosts": absolute(ssh.known_hosts),
+            }
+        ),
+        "hosts": tuple(
+            host.model_copy(
+                update={"ssh": host.ssh.model_copy(update={"key": absolute(host.ssh.key)})}
+            )
+            if host.ssh.key
+            else host
+            for host in inventory.hosts
+        ),
+        "authority": authority.model_copy(
+            update={
+                "certificate": absolute(authority.certificate),
+                "key": absolute(authority.key),
+                "passphrase": passphrase.model_copy(
+                    update={"file": passphrase.file and absolute(passphrase.file)}
+                ),
+            }
+        ),
+    }
+    if binaries.source != "installed":
+        changes["etcd"] = inventory.etcd.model_copy(
+            update={"binaries": binaries.model_copy(update={"path": absolute(binaries.path)})}
+        )
+    if inventory.cfssl_directory:
+        try:
+            changes["certificates"] = read_cfssl_policy(
+                absolute(inventory.cfssl_directory), inventory.certificates
+            )
+        except ValidationError as error:
+            problems = tuple(f"cfssl_directory: {text}" for text in _problems(error))
+            raise InvalidInventory(str(file), problems) from error
+        except ValueError as error:
+            raise InvalidInventory(str(file), (f"cfssl_directory: {error}",)) from error
+    return inventory.model_copy(update=changes)
+
+
+def _problems(error: ValidationError) -> tuple[str, ...]:
+    """One sentence for each problem; a container is not blamed for what is wrong inside it."""
+    errors = error.errors()
+    inner = {found["loc"][:depth] for found in errors for depth in range(1, len(found["loc"]))}
+    return tuple(_sentence(found) for found in errors if found["loc"] not in inner)
+
+
+def _sentence(error: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
+    where = ""
+    for part in error["loc"]:
+        where += f"[{part}]" if isinstance(part, int) else f".{part}"
+    where = where.removeprefix(".")
+    if error["type"] == "extra_forbidden":
+        what = f"no such field; known here: {', '.join(_fields_beside(error['loc']))}"
+    elif error["type"] == "missing":
+        what = "is missing"
+    else:
+        what = error["msg"].removeprefix("Value error, ")
+        if not isinstance(error["input"], dict | list) and repr(error["input"]) not in what:
+            what += f" (found: {error['input']!r})"
+    example = _example(error["loc"])
+    return f"{where}: {what}{example}" if where else f"{what}{example}"
+
+
+def _models_at(location: tuple[int | str, ...]) -> list[type[BaseModel]]:
+    """List the models that the mapping at a location may be."""
+    found: list[type[BaseModel]] = [Inventory]
+    for part in location:
+        if isinstance(part, int) or part in {"installed", "archive", "directory"}:
+            continue
+        fields = [m.model_fields[part].annotation for m in found if part in m.model_fields]
+        found = [m for annotation in fields for m in _models_in(annotation)]
+    return found
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:  # noqa: ANN401 - any annotation
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models_in(part)]
+
+
+def _fields_beside(location: tuple[int | str, ...]) -> list[str]:
+    return sorted({name for model in _models_at(location[:-1]) for name in model.model_fields})
+
+
+def _example(location: tuple[int | str, ...]) -> str:
+    if not location:
+        return ""
+    *parents, last = location
+    while isinstance(last, int) and parents:
+        *parents, last = parents
+    for model in _models_at(tuple(parents)):
+        field = model.model_fields.get(str(last))
+        if field is not None and field.examples:
+            return f"; right: {last}: {field.examples[0]}"
+    return ""

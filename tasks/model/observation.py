@@ -1,0 +1,156 @@
+"""What was seen on one host, before anything is decided.
+
+Facts only: a missing file is None, a probe that failed keeps its error text. Whether a fact is
+good or bad is for plans/.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from tasks.model.certificates import Role
+
+
+class ServiceState(StrEnum):
+    """systemd's ActiveState."""
+
+    ACTIVE = "active"
+    RELOADING = "reloading"
+    INACTIVE = "inactive"
+    FAILED = "failed"
+    ACTIVATING = "activating"
+    DEACTIVATING = "deactivating"
+
+
+class DataDirectory(StrEnum):
+    """What the data directory holds; only a write-ahead log makes it a member's."""
+
+    MISSING = "missing"
+    EMPTY = "empty"
+    LEFTOVERS = "leftovers"
+    INITIALISED = "initialised"
+
+
+class Reachability(StrEnum):
+    """What a TCP connection from one host to another's port met."""
+
+    OPEN = "open"
+    REFUSED = "refused"
+    TIMED_OUT = "timed out"
+    WRONG_HOST = "answered by another host"
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """A file that exists: its text (None where it is not read), mode in octal and owner."""
+
+    mode: str
+    owner: str
+    group: str
+    sha256: str
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceStatus:
+    """A systemd unit."""
+
+    state: ServiceState
+    is_enabled: bool
+    needs_daemon_reload: bool = False
+    sub_state: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LeafFiles:
+    """One role's pair on a host: the certificate, and the public half of its key, PEM.
+
+    `key_public` is SubjectPublicKeyInfo; the private key itself is never read.
+    """
+
+    certificate: FileState | None
+    key: FileState | None
+    key_public: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A listening TCP port and the program that holds it."""
+
+    port: int
+    program: str
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """An installed binary."""
+
+    name: str
+    sha256: str
+    version: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class HostObservation:
+    """Everything that a plan or a preflight asks about one host.
+
+    Times in seconds, sizes in bytes; `clock_offset` is the host's clock minus the runner's,
+    known to within `clock_uncertainty`. `detected_address` is the default route's address.
+    """
+
+    host: str
+    hostname: str
+    operating_system: str
+    architecture: str
+    systemd_version: int | None
+    clock_offset: float
+    clock_uncertainty: float
+    detected_address: str | None
+    addresses: tuple[str, ...]
+    missing_tools: tuple[str, ...]
+    disk_free: int
+    fsync_mean: float | None
+    memory: int
+    listeners: tuple[Listener, ...]
+    programs: tuple[Program, ...]
+    account_uid: int | None
+    account_group: str | None
+    data: DataDirectory
+    data_owner: str | None
+    state_mode: str | None
+    resolved: dict[str, tuple[str, ...]]
+    service: ServiceStatus | None
+    unit: FileState | None
+    configuration: FileState | None
+    authority: FileState | None
+    leaves: dict[Role, LeafFiles] = field(default_factory=dict)
+    certificates_mode: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """One host's way to another's port."""
+
+    source: str
+    target: str
+    address: str
+    port: int
+    met: Reachability
+
+
+@dataclass(frozen=True, slots=True)
+class HostTarget:
+    """What a host shall hold: texts as rendered, programs by SHA-256 (empty: as installed).
+
+    `leaf_differences` says, for each role, why the pair on the host is not the wanted one.
+    """
+
+    host: str
+    unit: str
+    configuration: str
+    authority: str | None
+    program_sums: dict[str, str]
+    leaf_differences: dict[Role, tuple[str, ...]]
+    configuration_identity: dict[str, tuple[str | None, str | None]] = field(default_factory=dict)
+    """What tells clusters apart in etcd.conf, as it is and as it should be."""

@@ -1,0 +1,70 @@
+"""A plan: what a runbook will do, as data that an operator reads before anything changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+
+
+class Stage(IntEnum):
+    """When a step runs: a stage starts when the one before is done on every host."""
+
+    AUTHORITY = 1
+    PREPARE = 2
+    START = 3
+
+    @property
+    def title(self) -> str:
+        """What the stage is called in a plan."""
+        return {1: "on the runner", 2: "prepare, all hosts at once", 3: "start, all at once"}[self]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One small, idempotent change, and the sentence that tells of it; host None is the runner."""
+
+    stage: Stage
+    host: str | None
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The steps in order; none means that everything is as wanted."""
+
+    runbook: str
+    cluster: str
+    goal: str
+    steps: tuple[Step, ...]
+    warnings: tuple[str, ...] = ()
+
+    def stages(self) -> tuple[Stage, ...]:
+        """List the stages that have steps, in order."""
+        return tuple(sorted({step.stage for step in self.steps}))
+
+    def tracks(self, stage: Stage) -> dict[str | None, tuple[Step, ...]]:
+        """Get a stage's steps by host: tracks run side by side, steps of one in turn."""
+        hosts = dict.fromkeys(step.host for step in self.steps if step.stage is stage)
+        return {
+            host: tuple(s for s in self.steps if s.stage is stage and s.host == host)
+            for host in hosts
+        }
+
+
+class Severity(StrEnum):
+    """Whether a finding forbids the run."""
+
+    REFUSAL = "refusal"
+    WARNING = "warning"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that preflight found; host None concerns the cluster as a whole."""
+
+    severity: Severity
+    host: str | None
+    sentence: str
+
+    def __str__(self) -> str:
+        return f"{self.host}: {self.sentence}" if self.host else self.sentence
