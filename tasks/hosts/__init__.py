@@ -1,0 +1,1 @@
+"""Hosts over SSH: what to run (pure), what came back (pure), and the one connection."""

@@ -1,0 +1,122 @@
+"""Several commands in one round trip: the script that runs them, and the answers parsed.
+
+A command is bash, with an optional payload on its standard input. A batch is one script sent on
+standard input of one remote `bash` (nothing of it is ever in argv): each command runs in its own
+subshell, and its exit status and times come back between marks. Pure; `connection` sends it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FENCED_OUT = 76
+"""Exit status of a batch that found the cluster's lock in other hands; no command was run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A shell script for a host, by the name that the transcript shows.
+
+    The script holds no secret, and neither does the payload: keys are made where they stay.
+    """
+
+    name: str
+    script: str
+    payload: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a command ended; `seconds` is its own time on the host."""
+
+    name: str
+    status: int
+    stdout: str
+    stderr: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """The results of the commands that ran, and the host's clock (seconds since the epoch)."""
+
+    results: tuple[Result, ...]
+    began: float
+    ended: float
+
+    def __iter__(self) -> Iterator[Result]:
+        return iter(self.results)
+
+    def __getitem__(self, index: int) -> Result:
+        return self.results[index]
+
+
+def batch_script(
+    commands: tuple[Command, ...], token: str, *, fence: str | None = None, keep_going: bool = False
+) -> str:
+    """Write the script that runs the commands in turn, each under `set -euo pipefail`.
+
+    It stops after the first that fails, unless `keep_going`. `token` must be unguessable: it
+    marks where one answer ends. With a `fence` (shell that fails when the cluster's lock is no
+    longer ours) nothing runs when that fails, and the status is FENCED_OUT.
+    """
+    lines = [
+        "export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "umask 077",
+        "batch() {",
+        f"printf '{token} begin %s\\n' \"$EPOCHREALTIME\"",
+    ]
+    if fence is not None:
+        lines.append(f"( {fence}\n) </dev/null || exit {FENCED_OUT}")
+    for index, command in enumerate(commands):
+        source = "</dev/null" if command.payload is None else f"<<'{token}'"
+        lines += ["began=$EPOCHREALTIME", "( set -euo pipefail", command.script, f") {source}"]
+        if command.payload is not None:
+            lines += [command.payload.removesuffix("\n"), token]
+        lines += [
+            "status=$?",
+            f"printf '\\n{token} {index} %s %s %s\\n' $status $began $EPOCHREALTIME",
+            f"printf '\\n{token} {index}\\n' >&2",
+        ]
+        if not keep_going:
+            lines.append("[ $status -eq 0 ] || exit 0")
+    # One function, called last: a script that was cut off on its way runs nothing.
+    return "\n".join([*lines, "}", "batch", "exit 0", ""])
+
+
+def parse_batch(
+    commands: tuple[Command, ...], token: str, stdout: str, stderr: str
+) -> BatchResult | None:
+    """Read a batch's output; None when the script never began (see standard error).
+
+    A command that was cut off has no result, and neither have those after it.
+    """
+    begin = re.search(rf"^{token} begin (\S+)\n", stdout, re.MULTILINE)
+    if begin is None:
+        return None
+    position, error_position = begin.end(), 0
+    began = ended = float(begin.group(1))
+    results = []
+    for index, command in enumerate(commands):
+        mark = re.compile(rf"\n{token} {index} (\d+) (\S+) (\S+)\n").search(stdout, position)
+        if mark is None:
+            break
+        error_mark = re.compile(rf"\n{token} {index}\n").search(stderr, error_position)
+        error_end = error_mark.start() if error_mark else len(stderr)
+        started, ended = float(mark.group(2)), float(mark.group(3))
+        results.append(
+            Result(
+                command.name,
+                int(mark.group(1)),
+                stdout[position : mark.start()],
+                stderr[error_position:error_end],
+                ended - started,
+            )
+        )
+        position, error_position = mark.end(), error_mark.end() if error_mark else len(stderr)
+    return BatchResult(tuple(results), began, ended)

@@ -1,0 +1,323 @@
+"""The one SSH connection a host: the only place that knows asyncssh.
+
+One multiplexed connection a host, opened when first needed and again when it broke. Host keys
+are verified against the inventory's known_hosts; an unknown one is refused, never learnt.
+Library errors are translated here, once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import secrets
+import time
+from contextlib import asynccontextmanager
+from shlex import quote
+from typing import TYPE_CHECKING, Protocol
+
+import asyncssh
+
+from tasks.hosts.batch import FENCED_OUT, BatchResult, Command, batch_script, parse_batch
+from tasks.hosts.files import CHANGED, UNCHANGED, keep_aside
+from tasks.model.errors import (
+    AccessRefused,
+    CommandFailed,
+    CommandTimedOut,
+    HostKeyRefused,
+    HostUnreachable,
+    InvalidInventory,
+    LockLost,
+    RunbookError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path, PurePosixPath
+
+    from tasks.hosts.batch import Result
+    from tasks.model.inventory import Host, Ssh
+
+KEEPALIVE_SECONDS = 5
+LOGIN_AND_SUDO_FAILED = (1, 126, 127)
+
+
+class Session(Protocol):
+    """A script that is held open on a host, spoken to line by line."""
+
+    async def read_line(self, timeout_seconds: float) -> str: ...
+    async def ask(self, line: str, timeout_seconds: float) -> str: ...
+    def exit_status(self) -> int | None: ...
+
+
+class HostConnection:
+    """One host, as root through `sudo -n`; `name` is the inventory's.
+
+    `on_result` is called with every command's result, for the transcript. `fence` is shell that
+    guards the batches that change something (see `hosts.sessions.lock_fence`).
+    """
+
+    def __init__(
+        self, host: Host, ssh: Ssh, on_result: Callable[[str, Command, Result], None]
+    ) -> None:
+        self.name = host.name
+        self.host = host
+        self.fence: str | None = None
+        self._ssh = ssh
+        self._user = host.ssh.user or ssh.user
+        self._on_result = on_result
+        self._opening = asyncio.Lock()
+        self._connection: asyncssh.SSHClientConnection | None = None
+        self._jump: asyncssh.SSHClientConnection | None = None
+
+    def __str__(self) -> str:
+        return self.name
+
+    async def run(
+        self,
+        *commands: Command,
+        timeout_seconds: float = 60.0,
+        keep_going: bool = False,
+        changes: bool = False,
+    ) -> BatchResult:
+        """Run commands in one round trip; all results come back, in order.
+
+        Without `keep_going` the first that fails raises CommandFailed; what those before it did
+        stays done. `changes` puts the cluster's lock before the batch: LockLost when it is not
+        ours. Also raises HostUnreachable, CommandTimedOut (it may still run), AccessRefused.
+        """
+        token = f"mark-{secrets.token_hex(12)}"
+        fence = self.fence if changes else None
+        script = batch_script(commands, token, fence=fence, keep_going=keep_going)
+        status, stdout, stderr = await self._execute(script, timeout_seconds)
+        if status == FENCED_OUT:
+            raise LockLost(
+                "the cluster's lock is no longer this run's; nothing more was changed. Run the "
+                "runbook again: it starts from what is there",
+                host=self.name,
+            )
+        batch = parse_batch(commands, token, stdout, stderr)
+        if batch is None:
+            raise self._refusal(status, stderr)
+        for command, result in zip(commands, batch, strict=False):
+            self._on_result(self.name, command, result)
+            if result.status and not keep_going:
+                raise CommandFailed(self.name, command.name, result.status, result.stderr)
+        if len(batch.results) < len(commands):
+            raise HostUnreachable(
+                f"the connection ended in the middle of '{commands[len(batch.results)].name}'",
+                host=self.name,
+            )
+        return batch
+
+    async def upload(  # noqa: PLR0913 - a file, where it goes, and how
+        self,
+        content: bytes,
+        target: PurePosixPath,
+        *,
+        sha256: str,
+        mode: str,
+        backup: PurePosixPath,
+        timeout_seconds: float = 300.0,
+    ) -> bool:
+        """Put gzip-compressed `content` in a file of root's; returns whether that changed it.
+
+        `sha256` is that of the file itself: the host checks it before the rename. On failure the
+        target is as it was. Raises as `run` does.
+        """
+        path = quote(str(target))
+        fence = f"( {self.fence}\n) </dev/null || exit {FENCED_OUT}\n" if self.fence else ""
+        script = f"""export LC_ALL=C; umask 077; set -euo pipefail
+{fence}sum() {{ sha256sum < "$1" | cut -c-64; }}
+if [ -f {path} ] && [ "$(sum {path})" = {sha256} ]; then cat >/dev/null; echo {UNCHANGED}; exit; fi
+install -d -m 0755 {quote(str(target.parent))}
+new=$(mktemp {path}.XXXXXXXX); trap 'rm -f "$new"' EXIT
+gzip -dc > "$new"
+[ "$(sum "$new")" = {sha256} ] || {{ echo "what arrived has another SHA-256" >&2; exit 1; }}
+chmod {mode} "$new"; {keep_aside(target, backup)}
+sync "$new"; mv -fT "$new" {path}; sync {quote(str(target.parent))}; echo {CHANGED}"""
+        command = self._privileged(f"bash -c {quote(script)}")
+        status, stdout, stderr = await self._execute(content, timeout_seconds, command)
+        if status == FENCED_OUT:
+            raise LockLost("the cluster's lock is no longer this run's", host=self.name)
+        if status or stdout.strip() not in {CHANGED, UNCHANGED}:
+            raise CommandFailed(self.name, f"upload {target}", status, stderr)
+        return stdout.strip() == CHANGED
+
+    @asynccontextmanager
+    async def hold(self, script: str) -> AsyncIterator[Session]:
+        """Keep a script running as root for as long as the block; it ends with its input."""
+        connection = await self._connect()
+        quoted = f"export LC_ALL=C; umask 077; set -euo pipefail\n{script}"
+        try:
+            process = await connection.create_process(
+                self._privileged(f"bash -c {quote(quoted)}"), encoding="utf-8"
+            )
+        except (OSError, asyncssh.Error) as error:
+            raise self._translated(error) from error
+        try:
+            yield _Session(self.name, process)
+        finally:
+            process.stdin.write_eof()
+            process.close()
+
+    async def forward(self, address: str, port: int) -> int:
+        """Open a port on the runner's loopback that leads through the host; returns it."""
+        connection = await self._connect()
+        listener = await connection.forward_local_port("127.0.0.1", 0, address, port)
+        return listener.get_port()
+
+    async def close(self) -> None:
+        """Close the connection; a held session ends with it."""
+        for connection in (self._connection, self._jump):
+            if connection is not None:
+                connection.close()
+                await connection.wait_closed()
+        self._connection = self._jump = None
+
+    def _privileged(self, command: str) -> str:
+        return command if self._user == "root" else f"sudo -n -- {command}"
+
+    async def _execute(
+        self, stdin: str | bytes, timeout_seconds: float, command: str = "bash -s"
+    ) -> tuple[int, str, str]:
+        connection = await self._connect()
+        privileged = self._privileged(command) if command == "bash -s" else command
+        data = stdin.encode() if isinstance(stdin, str) else stdin
+        try:
+            done = await asyncio.wait_for(
+                connection.run(privileged, input=data, encoding=None), timeout_seconds
+            )
+        except TimeoutError as error:
+            raise CommandTimedOut(
+                f"no answer in {timeout_seconds:g} s; the host may be overloaded or frozen",
+                host=self.name,
+            ) from error
+        except (OSError, asyncssh.Error) as error:
+            raise self._translated(error) from error
+        if done.exit_status is None or done.exit_status < 0:
+            raise HostUnreachable("the SSH connection broke in mid-command", host=self.name)
+        return done.exit_status, _text(done.stdout), _text(done.stderr)
+
+    async def _connect(self) -> asyncssh.SSHClientConnection:
+        async with self._opening:
+            if self._connection is None or self._connection.is_closed():
+                try:
+                    self._connection = await self._open()
+                except (OSError, asyncssh.Error, TimeoutError) as error:
+                    raise self._translated(error) from error
+            return self._connection
+
+    async def _open(self) -> asyncssh.SSHClientConnection:
+        ssh = self._ssh
+        if not ssh.known_hosts.is_file():
+            raise HostKeyRefused(
+                f"ssh.known_hosts names {ssh.known_hosts}, which does not exist; write the hosts' "
+                "keys into it after comparing their fingerprints on the console",
+                host=self.name,
+            )
+        key = self.host.ssh.key or ssh.key
+        if key is not None and not key.is_file():
+            raise InvalidInventory("ssh.key", (f"{key} does not exist",))
+        options = asyncssh.SSHClientConnectionOptions(
+            config=None,
+            known_hosts=str(ssh.known_hosts),
+            client_keys=[str(key)] if key else (),
+            agent_path=None if key else (),
+            connect_timeout=ssh.connect_timeout_seconds,
+            login_timeout=ssh.connect_timeout_seconds,
+            keepalive_interval=KEEPALIVE_SECONDS,
+            gss_host=None,
+            preferred_auth="publickey",
+            encryption_algs=["aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes256-ctr"],
+        )
+        jump = ssh.jump_host
+        if jump is not None and (self._jump is None or self._jump.is_closed()):
+            self._jump = await asyncssh.connect(
+                jump.address, jump.port, username=jump.user or ssh.user, options=options
+            )
+        return await asyncssh.connect(
+            self.host.ssh_address,
+            self.host.ssh.port or ssh.port,
+            username=self._user,
+            options=options,
+            tunnel=self._jump or (),
+        )
+
+    def _refusal(self, status: int, stderr: str) -> RunbookError:
+        said = stderr.strip() or f"the shell ended with status {status}"
+        if "sudo" in said:
+            return AccessRefused(
+                f"sudo -n is denied to {self._user} ({said.splitlines()[-1]}); allow it with "
+                f"'{self._user} ALL=(ALL) NOPASSWD: ALL' in /etc/sudoers.d",
+                host=self.name,
+            )
+        return AccessRefused(f"no root shell for {self._user}: {said}", host=self.name)
+
+    def _translated(self, error: Exception) -> RunbookError:
+        port = self.host.ssh.port or self._ssh.port
+        where = f"{self._user}@{self.host.ssh_address} port {port}"
+        if isinstance(error, RunbookError):
+            return error
+        if isinstance(error, asyncssh.HostKeyNotVerifiable):
+            return HostKeyRefused(
+                f"the SSH host key of {self.host.ssh_address} is not the one in "
+                f"{self._ssh.known_hosts}; if the machine was reinstalled, compare its "
+                "fingerprint on the console and replace that line",
+                host=self.name,
+            )
+        if isinstance(error, asyncssh.PermissionDenied):
+            return AccessRefused(
+                f"SSH login as {where} is denied; is the public key in authorized_keys?",
+                host=self.name,
+            )
+        if isinstance(error, asyncssh.KeyImportError | asyncssh.KeyEncryptionError):
+            key = self.host.ssh.key or self._ssh.key
+            return AccessRefused(f"ssh.key {key} cannot be read: {error}", host=self.name)
+        reason = "no answer in time" if isinstance(error, TimeoutError) else str(error)
+        return HostUnreachable(f"no SSH connection to {where}: {reason}", host=self.name)
+
+
+class _Session:
+    def __init__(self, host: str, process: asyncssh.SSHClientProcess[str]) -> None:
+        self._host = host
+        self._process = process
+
+    async def read_line(self, timeout_seconds: float) -> str:
+        """Read one line; empty when the session has ended. Raises CommandTimedOut."""
+        try:
+            line = await asyncio.wait_for(self._process.stdout.readline(), timeout_seconds)
+        except TimeoutError as error:
+            raise CommandTimedOut(
+                f"a held session said nothing for {timeout_seconds:g} s", host=self._host
+            ) from error
+        except (OSError, asyncssh.Error):
+            return ""
+        return line.rstrip("\n")
+
+    async def ask(self, line: str, timeout_seconds: float) -> str:
+        """Send a line and read one; empty when the session has ended."""
+        if self._process.is_closing():
+            return ""
+        try:
+            self._process.stdin.write(line + "\n")
+        except (OSError, asyncssh.Error):
+            return ""
+        return await self.read_line(timeout_seconds)
+
+    def exit_status(self) -> int | None:
+        """How the session ended; None while it runs."""
+        return self._process.exit_status
+
+
+def _text(output: bytes | str | None) -> str:
+    return output.decode(errors="replace") if isinstance(output, bytes) else output or ""
+
+
+def compressed(path: Path) -> bytes:
+    """Read a program to upload, gzip-compressed at the fastest level."""
+    return gzip.compress(path.read_bytes(), compresslevel=1)
+
+
+def now() -> float:
+    """The runner's clock, in seconds since the epoch."""
+    return time.time()

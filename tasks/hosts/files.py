@@ -1,0 +1,105 @@
+"""Files on a host: seeing them, writing them whole or not at all, keeping what they replace.
+
+Every write is: temporary file beside the target, mode and owner, validation, fsync, the old file
+copied aside, rename, fsync of the directory. Pairs of a pure command and a pure parser.
+"""
+
+from __future__ import annotations
+
+from shlex import quote
+from typing import TYPE_CHECKING
+
+from tasks.hosts.batch import Command, Result
+from tasks.model.observation import FileState
+
+if TYPE_CHECKING:
+    from pathlib import PurePosixPath
+
+UNCHANGED = "unchanged"
+CHANGED = "changed"
+
+
+def read_file_command(path: PurePosixPath, *, with_text: bool = True) -> Command:
+    """Tell a file's mode, owner, group and SHA-256, and its text unless that is secret."""
+    target = quote(str(path))
+    show = f"cat {target}" if with_text else ":"
+    script = (
+        f"[ -f {target} ] || exit 0\n"
+        f"stat -c '0%a %U %G' {target}\nsha256sum < {target} | cut -c-64\n{show}"
+    )
+    return Command(f"read {path}" if with_text else f"stat {path}", script)
+
+
+def parse_file(result: Result, *, with_text: bool = True) -> FileState | None:
+    """Read the answer of `read_file_command`; None when there is no such file."""
+    if not result.stdout.strip():
+        return None
+    about, digest, text = result.stdout.split("\n", 2)
+    mode, owner, group = about.split()
+    return FileState(mode, owner, group, digest, text if with_text else None)
+
+
+def write_file_command(
+    path: PurePosixPath,
+    content: str,
+    *,
+    mode: str,
+    owner: str,
+    group: str,
+    backup: PurePosixPath,
+    validate: str | None = None,
+) -> Command:
+    """Make a file be exactly so; prints `changed` or `unchanged`.
+
+    `validate` is shell that fails on a bad file "$new". A file that is replaced is first copied
+    under `backup`. On failure the target is as it was.
+    """
+    target = quote(str(path))
+    wanted = quote(f"{mode} {owner} {group}")
+    # GNU cmp refuses standard input twice, so the payload is first written beside the target.
+    script = f"""
+install -d -m 0755 {quote(str(path.parent))}
+new=$(mktemp {target}.XXXXXXXX)
+trap 'rm -f "$new"' EXIT
+cat > "$new"
+if cmp -s "$new" {target} && [ "$(stat -c '0%a %U %G' {target})" = {wanted} ]; then
+  echo {UNCHANGED}
+  exit 0
+fi
+chmod {mode} "$new"
+chown {quote(owner)}:{quote(group)} "$new"
+{validate or ":"}
+{keep_aside(path, backup)}
+sync "$new"
+mv -fT "$new" {target}
+sync {quote(str(path.parent))}
+echo {CHANGED}
+"""
+    return Command(f"write {path}", script.strip(), content)
+
+
+def keep_aside(path: PurePosixPath, backup: PurePosixPath) -> str:
+    """Write the shell that copies an existing file under `backup`, mode and owner kept."""
+    target = quote(str(path))
+    directory = quote(str(backup))
+    return (
+        f"if [ -e {target} ]; then install -d -m 0700 {directory} && "
+        f"cp -a --parents --backup=numbered {target} {directory}; fi"
+    )
+
+
+def make_directory_command(path: PurePosixPath, *, mode: str, owner: str, group: str) -> Command:
+    """Make a directory be there with this mode and owner; prints what changed."""
+    target = quote(str(path))
+    wanted = quote(f"{mode} {owner} {group}")
+    script = (
+        f"[ \"$(stat -c '0%a %U %G' {target} 2>/dev/null)\" = {wanted} ] "
+        f"&& {{ echo {UNCHANGED}; exit 0; }}\n"
+        f"install -d -m {mode} -o {quote(owner)} -g {quote(group)} {target}\necho {CHANGED}"
+    )
+    return Command(f"make directory {path}", script)
+
+
+def parse_change(result: Result) -> bool:
+    """Whether a making command changed something."""
+    return result.stdout.split()[-1:] == [CHANGED]

@@ -1,0 +1,81 @@
+"""Leaf certificates on a host: the key is made there and never read; only its public half is.
+
+The key and the request are staged beside the live files as *.new; installing checks that the
+pair matches, keeps the old pair aside and renames both.
+"""
+
+from __future__ import annotations
+
+from shlex import join, quote
+from typing import TYPE_CHECKING
+
+from tasks.hosts.batch import Command, Result
+from tasks.hosts.files import CHANGED, keep_aside
+
+if TYPE_CHECKING:
+    from pathlib import PurePosixPath
+
+
+def key_public_command(key: PurePosixPath) -> Command:
+    """Tell the public half of a private key, PEM; nothing when there is no usable key."""
+    script = f"openssl pkey -in {quote(str(key))} -passin pass: -pubout 2>/dev/null || :"
+    return Command(f"public half of {key}", script)
+
+
+def parse_key_public(result: Result) -> str | None:
+    """Read the answer of `key_public_command`."""
+    return result.stdout.strip() + "\n" if "BEGIN PUBLIC KEY" in result.stdout else None
+
+
+def request_leaf_command(
+    key: PurePosixPath, key_command: tuple[str, ...], request_config: str
+) -> Command:
+    """Make a new key beside `key` and print a signing request for it.
+
+    `key_command` is openssl's argv without its output, `request_config` its request file.
+    """
+    staged = quote(f"{key}.new")
+    script = (
+        f"rm -f {staged}\n{join(key_command)} -out {staged} 2>/dev/null\n"
+        f"openssl req -new -key {staged} -config /dev/stdin"
+    )
+    return Command(f"make key and request for {key}", script, request_config)
+
+
+def parse_request(result: Result) -> bytes:
+    """Read the signing request, PEM."""
+    return result.stdout.strip().encode() + b"\n"
+
+
+def install_leaf_command(  # noqa: PLR0913 - a pair, its owner and where the old goes
+    certificate: PurePosixPath,
+    key: PurePosixPath,
+    certificate_pem: str,
+    *,
+    owner: str,
+    group: str,
+    backup: PurePosixPath,
+) -> Command:
+    """Put a signed certificate and its staged key in place of the live pair.
+
+    The two renames follow each other at once: etcd reads both at each handshake, and a handshake
+    between them fails. On failure before them the live pair is as it was.
+    """
+    new_certificate, new_key = quote(f"{certificate}.new"), quote(f"{key}.new")
+    script = f"""
+rm -f {new_certificate}
+cat > {new_certificate}
+[ "$(openssl x509 -in {new_certificate} -noout -pubkey)" = "$(openssl pkey -in {new_key} -pubout)" ] || {{
+  echo "the staged key and the signed certificate do not match" >&2; exit 1; }}
+chown {quote(owner)}:{quote(group)} {new_certificate} {new_key}
+chmod 0644 {new_certificate}
+chmod 0600 {new_key}
+sync {new_certificate} {new_key}
+{keep_aside(certificate, backup)}
+{keep_aside(key, backup)}
+mv -fT {new_key} {quote(str(key))}
+mv -fT {new_certificate} {quote(str(certificate))}
+sync {quote(str(certificate.parent))}
+echo {CHANGED}
+"""
+    return Command(f"install {certificate} and its key", script.strip(), certificate_pem)

@@ -1,0 +1,73 @@
+"""systemd units on a host: seeing and starting them, and what they logged."""
+
+from __future__ import annotations
+
+from shlex import quote
+
+from tasks.hosts.batch import Command, Result
+from tasks.hosts.files import CHANGED, UNCHANGED
+from tasks.model.observation import ServiceState, ServiceStatus
+
+VERIFY_UNIT = """
+checked=$(mktemp -d); trap 'rm -rf "$new" "$checked"' EXIT
+cp "$new" "$checked/{unit}"
+systemd-analyze verify --man=no "$checked/{unit}" || {{
+  echo "the unit was refused by systemd-analyze verify" >&2; exit 1; }}
+"""
+
+
+def verify_unit(unit: str) -> str:
+    """Write the shell that lets systemd-analyze check "$new" under the unit's own name."""
+    return VERIFY_UNIT.format(unit=unit).strip()
+
+
+def service_status_command(unit: str) -> Command:
+    """Tell a unit's state, also when it does not exist."""
+    properties = "LoadState,ActiveState,SubState,UnitFileState,NeedDaemonReload"
+    return Command(f"status of {unit}", f"systemctl show {quote(unit)} -p {properties}")
+
+
+def parse_service_status(result: Result) -> ServiceStatus | None:
+    """Read the answer of `service_status_command`; None when systemd knows no such unit."""
+    values = dict(line.split("=", 1) for line in result.stdout.splitlines() if "=" in line)
+    if values.get("LoadState") in {None, "not-found"}:
+        return None
+    return ServiceStatus(
+        ServiceState(values["ActiveState"]),
+        values.get("UnitFileState") == "enabled",
+        values.get("NeedDaemonReload") == "yes",
+        values.get("SubState", ""),
+    )
+
+
+def daemon_reload_command(unit: str) -> Command:
+    """Let systemd read the units again, if this one changed on disk."""
+    script = (
+        f"[ \"$(systemctl show {quote(unit)} -p NeedDaemonReload -p LoadState | sort | tr '\\n' ' ')\""
+        f" = 'LoadState=loaded NeedDaemonReload=no ' ] && {{ echo {UNCHANGED}; exit 0; }}\n"
+        f"systemctl daemon-reload\necho {CHANGED}"
+    )
+    return Command("reload systemd's units", script)
+
+
+def start_service_command(unit: str) -> Command:
+    """Enable a unit and start it without waiting; Type=notify is only ready with quorum."""
+    name = quote(unit)
+    script = (
+        f"changed={UNCHANGED}\n"
+        f"systemctl is-enabled --quiet {name} || {{ systemctl enable --quiet {name}; "
+        f"changed={CHANGED}; }}\n"
+        f"systemctl is-active --quiet {name} || {{ systemctl reset-failed {name} || :; "
+        f"systemctl start --no-block {name}; changed={CHANGED}; }}\n"
+        "echo $changed"
+    )
+    return Command(f"enable and start {unit}", script)
+
+
+def journal_tail_command(unit: str, lines: int = 20) -> Command:
+    """Tell the last lines that a unit logged, and how its main process ended."""
+    script = (
+        f"systemctl show {quote(unit)} -p ActiveState -p SubState -p ExecMainStatus | tr '\\n' ' '\n"
+        f"echo\njournalctl --no-pager --output=cat --lines={lines} --unit={quote(unit)}"
+    )
+    return Command(f"last journal lines of {unit}", script)

@@ -1,0 +1,95 @@
+"""Scripts that are held open: the cluster's lock, and a listener for the reachability probe.
+
+Each says a first line when it stands, and ends when its standard input does: when the runner
+dies, however it dies, the session ends, and with it the lock.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from shlex import quote
+
+from tasks.hosts.batch import Command, Result
+from tasks.model.observation import Reachability
+
+LOCKS = PurePosixPath("/run/etcd-runbooks")
+HELD_BY_ANOTHER = 75
+SILENCE_LIMIT_SECONDS = 30
+"""A holder that says nothing for so long has lost its lock: a runner frozen, or cut off."""
+
+
+def lock_session(cluster: str, run_id: str, holder: str) -> str:
+    """Write the script that takes the cluster's lock on a host and keeps it.
+
+    Prints `locked`, then each line that it is sent. Ends with HELD_BY_ANOTHER, the holder's
+    sentence on standard output, when another run has it.
+    """
+    lock, owner = quote(f"{LOCKS}/{cluster}.lock"), quote(f"{LOCKS}/{cluster}.holder")
+    return f"""
+install -d -m 0755 {LOCKS}
+exec 9>>{lock}
+flock --nonblock 9 || {{ tail -n 1 {owner}; exit {HELD_BY_ANOTHER}; }}
+printf '%s\\n' {quote(run_id)} {quote(holder)} > {owner}.new
+mv -fT {owner}.new {owner}
+echo locked
+while read -r -t {SILENCE_LIMIT_SECONDS} line; do echo "$line"; done
+"""
+
+
+def lock_fence(cluster: str, run_id: str) -> str:
+    """Write the shell that fails when the lock on this host is not held, or not by this run.
+
+    A mutating batch begins with it, so that a runner which was frozen for longer than the lock
+    lasts cannot act on a host that another run has taken meanwhile.
+    """
+    lock, owner = quote(f"{LOCKS}/{cluster}.lock"), quote(f"{LOCKS}/{cluster}.holder")
+    return (
+        f'[ "$(head -n 1 {owner} 2>/dev/null)" = {quote(run_id)} ] && '
+        f"! flock --nonblock {lock} true"
+    )
+
+
+def listener_session(hostname: str, ports: tuple[int, ...]) -> str:
+    """Write the script that answers each connection to the ports with the host's name."""
+    listen = " ".join(f"--listen={port}" for port in ports)
+    return f"""
+timeout 20 systemd-socket-activate {listen} --accept --inetd /bin/echo {quote(hostname)} \\
+  >/dev/null 2>&1 9>&- &
+listener=$!
+trap 'kill $listener 2>/dev/null || :' EXIT
+for port in {" ".join(map(str, ports))}; do
+  until ss -Hltn "sport = :$port" | grep -q .; do
+    kill -0 $listener 2>/dev/null || exit 1
+    sleep 0.02
+  done
+done
+echo listening
+while read -r -t 20 line; do :; done
+"""
+
+
+def dial_command(targets: tuple[tuple[str, str, int], ...]) -> Command:
+    """Connect to each (host name, address, port) at once, and tell what answered."""
+    dials = "\n".join(
+        f"( answer=$(timeout 3 bash -c 'exec 3<>/dev/tcp/{address}/{port} && "
+        f'{{ read -r -t 2 -u 3 line; echo "open $line"; }}\' 2>&1); '
+        f'echo "{name} {address} {port} $? ${{answer##*$\'\\n\'}}" ) &'
+        for name, address, port in targets
+    )
+    return Command("reach the other hosts' ports", f"{dials}\nwait")
+
+
+def parse_dials(result: Result) -> dict[tuple[str, int], Reachability]:
+    """Read what each (host name, port) met; a listener that is not ours counts as open."""
+    found = {}
+    for line in result.stdout.splitlines():
+        name, _, port, status, *answer = line.split()
+        if answer[:1] == ["open"]:
+            other = len(answer) > 1 and answer[1] != name
+            met = Reachability.WRONG_HOST if other else Reachability.OPEN
+        elif status == "124":
+            met = Reachability.TIMED_OUT
+        else:
+            met = Reachability.REFUSED
+        found[name, int(port)] = met
+    return found

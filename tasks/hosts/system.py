@@ -1,0 +1,216 @@
+"""What a machine is: system, addresses, ports, disk, accounts, installed programs."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from shlex import quote
+from typing import TYPE_CHECKING
+
+from tasks.hosts.batch import Command, Result
+from tasks.hosts.files import CHANGED, UNCHANGED
+from tasks.model.observation import DataDirectory, Listener, Program
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+TOOLS = ("openssl", "flock", "systemctl", "systemd-analyze", "systemd-socket-activate")
+TOOLS += ("journalctl", "useradd", "sha256sum", "timeout", "mktemp", "install", "ip", "ss", "gzip")
+FSYNC_WRITES = 50
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """What `system_command` tells."""
+
+    hostname: str
+    operating_system: str
+    architecture: str
+    systemd_version: int | None
+    memory: int
+    missing_tools: tuple[str, ...]
+
+
+def system_command() -> Command:
+    """Tell what system this is, and which of the tools that the runbooks use are missing."""
+    script = f"""
+echo "hostname=$(cat /proc/sys/kernel/hostname)"
+( . /etc/os-release 2>/dev/null; echo "os=${{PRETTY_NAME:-unknown}}" )
+echo "architecture=$(uname -m)"
+echo "init=$(cat /proc/1/comm)"
+systemctl --version 2>/dev/null | sed -n '1s/^systemd \\([0-9]*\\).*/systemd=\\1/p'
+sed -n 's/^MemTotal: *\\([0-9]*\\) kB/memory=\\1/p' /proc/meminfo
+for tool in {" ".join(TOOLS)}; do command -v "$tool" >/dev/null || echo "missing=$tool"; done
+"""
+    return Command("describe the system", script.strip())
+
+
+def parse_system(result: Result) -> System:
+    """Read the answer of `system_command`; systemd has no version where it is not PID 1."""
+    pairs = [line.split("=", 1) for line in result.stdout.splitlines() if "=" in line]
+    values = {key: value for key, value in pairs if key != "missing"}
+    version = values.get("systemd")
+    return System(
+        values["hostname"],
+        values["os"],
+        values["architecture"],
+        int(version) if version and values["init"] == "systemd" else None,
+        int(values.get("memory", "0")) * 1024,
+        tuple(value for key, value in pairs if key == "missing"),
+    )
+
+
+def addresses_command() -> Command:
+    """Tell the default route's interface and all global addresses."""
+    script = (
+        "ip -o route show default | head -n 1\nip -o -6 route show default | head -n 1\n"
+        "ip -o addr show scope global"
+    )
+    return Command("addresses", script)
+
+
+def parse_addresses(result: Result) -> tuple[str | None, tuple[str, ...]]:
+    """Read the default route's address, as the procedures detect it, and all addresses.
+
+    The first address of the default route's interface, IPv4 before IPv6; None without a route.
+    """
+    interfaces, addresses = [], []
+    for line in result.stdout.splitlines():
+        words = line.split()
+        if words[:1] == ["default"] and "dev" in words:
+            interfaces.append(words[words.index("dev") + 1])
+        elif len(words) > 3 and words[2] in {"inet", "inet6"}:  # noqa: PLR2004 - ip's columns
+            addresses.append((words[1], words[3].split("/")[0]))
+    on_route = [address for dev, address in addresses if dev in interfaces[:1]]
+    return (on_route[0] if on_route else None, tuple(address for _, address in addresses))
+
+
+def listeners_command() -> Command:
+    """Tell which TCP ports are listened on, by whom."""
+    return Command("listening ports", "ss -Hltnp")
+
+
+def parse_listeners(result: Result) -> tuple[Listener, ...]:
+    """Read the answer of `listeners_command`."""
+    found = []
+    for line in result.stdout.splitlines():
+        words = line.split()
+        port = words[3].rsplit(":", 1)[1]
+        program = re.search(r'users:\(\("([^"]+)"', line)
+        found.append(Listener(int(port), program.group(1) if program else "?"))
+    return tuple(found)
+
+
+def disk_command(path: PurePosixPath) -> Command:
+    """Tell the free bytes of the disk under `path`, and the mean time of a synchronous write.
+
+    Writes and removes one file of 2300 bytes a write beside where the data will be, as etcd's
+    hardware page does with fio (https://etcd.io/docs/v3.5/op-guide/hardware/).
+    """
+    script = f"""
+directory={quote(str(path))}
+while [ ! -d "$directory" ]; do directory=$(dirname "$directory"); done
+df --output=avail -B1 "$directory" | tail -n 1
+file=$(mktemp "$directory/.etcd-runbooks-fsync.XXXXXX") || {{ echo "no new file in $directory"; exit 0; }}
+trap 'rm -f "$file"' EXIT
+began=$EPOCHREALTIME
+dd if=/dev/zero of="$file" bs=2300 count={FSYNC_WRITES} oflag=dsync status=none || exit 0
+echo "$began $EPOCHREALTIME"
+"""
+    return Command(f"disk of {path}", script.strip())
+
+
+def parse_disk(result: Result) -> tuple[int, float | None]:
+    """Read free bytes and seconds a write; None when the disk took no write."""
+    lines = result.stdout.split("\n")
+    words = lines[1].split() if len(lines) > 1 else []
+    try:
+        began, ended = map(float, words)
+    except ValueError:
+        return int(lines[0]), None
+    return int(lines[0]), (ended - began) / FSYNC_WRITES
+
+
+def resolve_command(names: tuple[str, ...]) -> Command:
+    """Tell the addresses that this host finds for each name."""
+    listed = " ".join(map(quote, names))
+    script = (
+        f"for name in {listed or ':'}; do\n"
+        '  echo "$name $(timeout 3 getent ahosts "$name" | cut -d" " -f1 | sort -u | tr "\\n" " ")"'
+        " || :\ndone"
+    )
+    return Command("resolve names", script)
+
+
+def parse_resolved(result: Result) -> dict[str, tuple[str, ...]]:
+    """Read the addresses of each name; none when it does not resolve."""
+    rows = [line.split() for line in result.stdout.splitlines() if line.strip()]
+    return {row[0]: tuple(row[1:]) for row in rows}
+
+
+def programs_command(directory: PurePosixPath, names: Iterable[str]) -> Command:
+    """Tell the SHA-256 and version of etcd's programs in a directory."""
+    script = f"cd {quote(str(directory))} 2>/dev/null || exit 0\n" + "\n".join(
+        f'[ -x {name} ] && echo "{name} $(sha256sum < {name} | cut -c-64) '
+        f'$(./{name} {_version_word(name)} 2>&1 | head -n 1)" || :'
+        for name in names
+    )
+    return Command(f"programs in {directory}", script)
+
+
+def _version_word(name: str) -> str:
+    return "--version" if name == "etcd" else "version"
+
+
+def parse_programs(result: Result) -> tuple[Program, ...]:
+    """Read the answer of `programs_command`; one that won't run has no version."""
+    found = []
+    for line in result.stdout.splitlines():
+        name, digest, *rest = line.split(" ", 2)
+        version = re.search(r"\b(\d+\.\d+\.\d+)\b", rest[0]) if rest else None
+        found.append(Program(name, digest, version.group(1) if version else None))
+    return tuple(found)
+
+
+def account_command(name: str) -> Command:
+    """Tell a system account's uid and group."""
+    return Command(f"account {name}", f"id -u {quote(name)} 2>/dev/null && id -gn {quote(name)} || :")
+
+
+def parse_account(result: Result) -> tuple[int | None, str | None]:
+    """Read uid and group; None when there is no such account."""
+    lines = result.stdout.split()
+    return (int(lines[0]), lines[1]) if len(lines) > 1 else (None, None)
+
+
+def make_account_command(name: str, home: PurePosixPath) -> Command:
+    """Make a system account without a login, with a group of its own name."""
+    script = (
+        f"id -u {quote(name)} >/dev/null 2>&1 && {{ echo {UNCHANGED}; exit 0; }}\n"
+        f"group=--user-group; getent group {quote(name)} >/dev/null && group='--gid {name}'\n"
+        f"useradd --system $group --home-dir {quote(str(home))} --no-create-home "
+        f"--shell /usr/sbin/nologin {quote(name)}\necho {CHANGED}"
+    )
+    return Command(f"make account {name}", script)
+
+
+def data_directory_command(state: PurePosixPath, data: PurePosixPath) -> Command:
+    """Tell what the data directory holds, and mode and owner of it and of its parent."""
+    script = f"""
+data={quote(str(data))}
+stat -c '0%a %U %G' {quote(str(state))} 2>/dev/null || echo missing
+if [ ! -d "$data" ]; then echo {DataDirectory.MISSING}
+elif ls "$data"/member/wal/*.wal >/dev/null 2>&1; then echo {DataDirectory.INITIALISED}
+elif [ -z "$(ls -A "$data")" ]; then echo {DataDirectory.EMPTY}
+else echo {DataDirectory.LEFTOVERS}; fi
+stat -c '%U' "$data" 2>/dev/null || :
+"""
+    return Command(f"state of {data}", script.strip())
+
+
+def parse_data_directory(result: Result) -> tuple[str | None, DataDirectory, str | None]:
+    """Read the state directory's mode and owner, the data's state, and the data's owner."""
+    lines = result.stdout.splitlines()
+    mode = None if lines[0] == "missing" else lines[0]
+    return mode, DataDirectory(lines[1]), lines[2] if len(lines) > 2 else None  # noqa: PLR2004
