@@ -1,0 +1,1 @@
+"""Pure decisions: (desired, observed) -> steps, or a refusal that says why."""

@@ -1,0 +1,35 @@
+"""Which address each member uses: the inventory's, or the one detected on the host."""
+
+from __future__ import annotations
+
+from tasks.model.cluster import DesiredMember
+from tasks.model.errors import Refused
+from tasks.model.inventory import CLIENT_PORT, PEER_PORT, Host, Inventory
+
+
+def _url(address: str, port: int) -> str:
+    return f"https://[{address}]:{port}" if ":" in address else f"https://{address}:{port}"
+
+
+def member_addresses(host: Host, detected: str | None) -> tuple[str, str]:
+    """Get a host's peer and client address; raises Refused when there is none to be had."""
+    base = host.fixed_address or detected
+    peer, client = host.peer_address or base, host.client_address or base
+    if peer is None or client is None:
+        raise Refused(
+            "has no default route to detect an address from; set hosts[].address, or "
+            "peer_address and client_address, in the inventory",
+            host=host.name,
+        )
+    return peer, client
+
+
+def desired_members(
+    inventory: Inventory, detected: dict[str, str | None]
+) -> tuple[DesiredMember, ...]:
+    """List the members that the inventory asks for, in its order; `detected` is by host name."""
+    members = []
+    for host in inventory.hosts:
+        peer, client = member_addresses(host, detected.get(host.name))
+        members.append(DesiredMember(host.name, _url(peer, PEER_PORT), _url(client, CLIENT_PORT)))
+    return tuple(members)

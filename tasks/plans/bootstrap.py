@@ -1,0 +1,214 @@
+"""Bootstrap: from bare hosts, or from wherever an earlier run stopped, to a running cluster.
+
+Data is never touched. A host whose data directory holds anything takes part only when its
+etcd.conf is this very cluster's; otherwise the whole run is refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tasks.model.certificates import Role
+from tasks.model.cluster import ClusterHealth
+from tasks.model.errors import Refused
+from tasks.model.inventory import InstalledBinaries, Inventory
+from tasks.model.observation import DataDirectory, HostObservation, HostTarget, ServiceState
+from tasks.model.plan import Plan, Stage, Step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MakeAuthority(Step):
+    """Make the certificate authority on the runner."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MakeAccount(Step):
+    """Make the system account that etcd runs as."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstallPrograms(Step):
+    """Upload etcd's programs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MakeDirectories(Step):
+    """Make the state and certificate directories with their owners."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssueCertificates(Step):
+    """Make keys on the host, sign for them, install the pairs and the trusted authority."""
+
+    roles: tuple[Role, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteConfiguration(Step):
+    """Write etcd.conf and the unit where they differ."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartMember(Step):
+    """Enable and start etcd without waiting for quorum."""
+
+
+def plan_bootstrap(
+    inventory: Inventory,
+    observed: tuple[HostObservation, ...],
+    targets: tuple[HostTarget, ...],
+    *,
+    authority_exists: bool,
+    health: ClusterHealth | None,
+    warnings: tuple[str, ...] = (),
+) -> Plan:
+    """Plan the missing steps of every host; raises Refused for data that is not this cluster's.
+
+    `health` is the live members' answer where any member runs, so that a member that has joined
+    and lost its data is not started as new.
+    """
+    by_name = {target.host: target for target in targets}
+    reasons = [
+        reason
+        for host in observed
+        for reason in _reasons_against(inventory, host, by_name[host.host], health)
+    ]
+    if not authority_exists:
+        reasons += [
+            f"{host.host}: trusts an authority already ({inventory.paths.authority}), but the "
+            f"runner has none at {inventory.authority.certificate}; put that authority's "
+            "certificate and key there, or move the host's files away"
+            for host in observed
+            if host.authority is not None
+        ]
+    if reasons:
+        raise Refused(
+            f"{inventory.name} cannot be bootstrapped:\n  - " + "\n  - ".join(reasons)
+        )
+    steps: list[Step] = []
+    if not authority_exists:
+        steps.append(
+            MakeAuthority(
+                stage=Stage.AUTHORITY,
+                host=None,
+                sentence=f"make the authority '{inventory.certificates.authority.common_name}' "
+                f"({inventory.certificates.authority.key}) at {inventory.authority.certificate}, "
+                "its key encrypted",
+            )
+        )
+    for host in observed:
+        steps += _host_steps(inventory, host, by_name[host.host])
+    count = len(inventory.hosts)
+    goal = f"{count} healthy etcd {inventory.etcd.version} member(s) with mutual TLS"
+    return Plan("bootstrap_cluster", inventory.name, goal, tuple(steps), warnings)
+
+
+def _reasons_against(
+    inventory: Inventory, host: HostObservation, target: HostTarget, health: ClusterHealth | None
+) -> list[str]:
+    if host.data not in (DataDirectory.LEFTOVERS, DataDirectory.INITIALISED):
+        joined = {m.name for e in (health.endpoints if health else ()) for m in e.members
+                  if m.client_urls}
+        if host.host in joined:
+            return [
+                f"{host.host}: has been a member and has no data any more; "
+                "bootstrap_cluster does not replace members"
+            ]
+        return []
+    holds = f"{host.host}: {inventory.paths.data} holds data"
+    if host.configuration is None:
+        return [f"{holds} of an etcd that this inventory does not know; move it away first"]
+    foreign = [
+        f"{key} is {have or 'missing'}, not {want}"
+        for key, (have, want) in target.configuration_identity.items()
+        if have != want
+    ]
+    if foreign:
+        return [f"{holds} of another cluster ({'; '.join(foreign)}); it is left alone"]
+    if host.data is DataDirectory.INITIALISED:
+        differing = [
+            what
+            for what, have, want in (
+                (str(inventory.paths.configuration), host.configuration.text, target.configuration),
+                (str(inventory.paths.unit), host.unit and host.unit.text, target.unit),
+                (str(inventory.paths.authority), host.authority and host.authority.text,
+                 target.authority),
+            )
+            if have is not None and want is not None and have != want
+        ]
+        if differing:
+            return [
+                f"{holds} and is bootstrapped already; {' and '.join(differing)} differ from the "
+                "inventory, and bootstrap_cluster does not reconfigure a member"
+            ]
+    return []
+
+
+def _host_steps(inventory: Inventory, host: HostObservation, target: HostTarget) -> list[Step]:
+    steps: list[Step] = []
+    etcd, paths, name = inventory.etcd, inventory.paths, host.host
+    prepare = {"stage": Stage.PREPARE, "host": name}
+
+    def add(kind: type[Step], sentence: str, **more: object) -> None:
+        steps.append(kind(**prepare, sentence=sentence, **more))  # type: ignore[arg-type]
+
+    if host.account_uid is None:
+        add(MakeAccount, f"make the system account {etcd.run_as}")
+    have = {program.name: program.sha256 for program in host.programs}
+    missing = [p for p, digest in target.program_sums.items() if have.get(p) != digest]
+    if missing and not isinstance(etcd.binaries, InstalledBinaries):
+        add(InstallPrograms, f"install {', '.join(missing)} {etcd.version} in {paths.binaries}")
+    if _directories_differ(inventory, host):
+        add(MakeDirectories, f"make {paths.state} and {paths.certificates}")
+    roles = tuple(role for role, why in target.leaf_differences.items() if why)
+    trust_differs = (
+        host.authority is None
+        or host.authority.text != target.authority
+        or host.authority.mode != "0644"
+    )
+    if roles or trust_differs:
+        why = "; ".join(f"{role}: {', '.join(target.leaf_differences[role])}" for role in roles)
+        what = f"issue certificates ({why})" if roles else "install the trusted authority"
+        add(IssueCertificates, f"{what} in {paths.certificates}", roles=roles)
+    unit, configuration = host.unit, host.configuration
+    texts = [
+        str(path)
+        for path, file, want in (
+            (paths.configuration, configuration, target.configuration),
+            (paths.unit, unit, target.unit),
+        )
+        if file is None or file.text != want or file.mode != "0644"
+    ]
+    service = host.service
+    if texts or (service is not None and service.needs_daemon_reload):
+        files = " and ".join(texts)
+        add(WriteConfiguration, f"write {files}" if texts else "let systemd read the unit again")
+    running = service is not None and service.state in (
+        ServiceState.ACTIVE,
+        ServiceState.ACTIVATING,
+    )
+    if service is None or not running or not service.is_enabled:
+        steps.append(
+            StartMember(
+                stage=Stage.START, host=name, sentence=f"enable and start {paths.service}"
+            )
+        )
+    return steps
+
+
+def _directories_differ(inventory: Inventory, host: HostObservation) -> bool:
+    group = host.account_group or inventory.etcd.run_as
+    return (
+        host.state_mode != state_mode(inventory, group)
+        or host.certificates_mode != certificates_mode(group)
+    )
+
+
+def state_mode(inventory: Inventory, group: str) -> str:
+    """Mode and owner of the state directory, as `stat` prints them: etcd refuses wider ones."""
+    return f"0700 {inventory.etcd.run_as} {group}"
+
+
+def certificates_mode(group: str) -> str:
+    """Mode and owner of the certificates' directory, as `stat` prints them."""
+    return f"0750 root {group}"

@@ -1,0 +1,187 @@
+"""Preflight: every reason not to start, from what was seen, all at once.
+
+Refusals forbid the run; warnings are the operator's to weigh. Thresholds are named here, with
+their source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tasks.model.inventory import CLIENT_PORT, PEER_PORT, InstalledBinaries, Inventory, is_ip_address
+from tasks.model.observation import DataDirectory, HostObservation, Path, Reachability
+from tasks.model.plan import Finding, Severity
+
+ARCHITECTURES = ("x86_64", "aarch64")
+SYSTEMD_MINIMUM = 236
+"""Debian 10 and RHEL 8 have newer ones; the unit uses nothing later."""
+CLOCK_WARNING_SECONDS, CLOCK_REFUSAL_SECONDS = 1.0, 60.0
+"""Certificates are back-dated by five minutes; one minute apart is a broken clock all the same."""
+FSYNC_WARNING_SECONDS = 0.010
+"""https://etcd.io/docs/v3.5/faq: the 99th percentile of WAL fsync should be below 10 ms."""
+DISK_REFUSAL_BYTES, DISK_WARNING_BYTES = 256 << 20, 2 << 30
+"""The default quota is 2 GiB; less than 256 MiB does not hold the first WAL and programs."""
+
+
+def find_reasons(
+    inventory: Inventory, hosts: tuple[HostObservation, ...], paths: tuple[Path, ...]
+) -> tuple[Finding, ...]:
+    """List every finding, refusals first, in the inventory's order."""
+    found = [*_members(inventory), *_clocks(hosts)]
+    for host in hosts:
+        found += _machine(host)
+        found += _disk(host, inventory)
+        found += _ports(host)
+        found += _programs(host, inventory)
+        found += _names(host, inventory)
+    found += map(_path_finding, (p for p in paths if p.met is not Reachability.OPEN))
+    return tuple(sorted(found, key=lambda finding: finding.severity is Severity.WARNING))
+
+
+def _refusal(host: str | None, sentence: str) -> Finding:
+    return Finding(Severity.REFUSAL, host, sentence)
+
+
+def _warning(host: str | None, sentence: str) -> Finding:
+    return Finding(Severity.WARNING, host, sentence)
+
+
+def _members(inventory: Inventory) -> Iterator[Finding]:
+    count = len(inventory.hosts)
+    if count % 2 == 0:
+        tolerated = (count - 1) // 2
+        sentence = (
+            f"{count} members tolerate {tolerated} failure(s), no more than {count - 1} would"
+        )
+        if inventory.even_members:
+            yield _warning(None, sentence)
+        else:
+            yield _refusal(None, f"{sentence}; use an odd number, or set even_members: true")
+    elif count == 1:
+        yield _warning(None, "one member tolerates no failure; use three or more")
+
+
+def _clocks(hosts: tuple[HostObservation, ...]) -> Iterator[Finding]:
+    if not hosts:
+        return
+    first = min(hosts, key=lambda h: h.clock_offset)
+    last = max(hosts, key=lambda h: h.clock_offset)
+    apart = last.clock_offset - first.clock_offset
+    apart -= first.clock_uncertainty + last.clock_uncertainty
+    if apart > CLOCK_WARNING_SECONDS:
+        sentence = (
+            f"the clock is {apart:.1f} s ahead of {first.host}'s; let NTP set both, then try again"
+        )
+        severe = apart > CLOCK_REFUSAL_SECONDS
+        yield (_refusal if severe else _warning)(last.host, sentence)
+    for host in hosts:
+        ahead = abs(host.clock_offset) - host.clock_uncertainty
+        if ahead > CLOCK_REFUSAL_SECONDS:
+            yield _refusal(
+                host.host,
+                f"the clock is {ahead:.0f} s away from the runner's, which dates the certificates",
+            )
+
+
+def _machine(host: HostObservation) -> Iterator[Finding]:
+    if host.architecture not in ARCHITECTURES:
+        yield _refusal(
+            host.host, f"is {host.architecture}; etcd supports {', '.join(ARCHITECTURES)}"
+        )
+    if host.systemd_version is None:
+        yield _refusal(host.host, "does not run systemd, which starts and watches etcd here")
+    elif host.systemd_version < SYSTEMD_MINIMUM:
+        yield _refusal(
+            host.host, f"has systemd {host.systemd_version}; {SYSTEMD_MINIMUM} or newer is needed"
+        )
+    if host.missing_tools:
+        yield _refusal(
+            host.host,
+            f"lacks {', '.join(host.missing_tools)}; install the packages that have them "
+            "(Debian: openssl util-linux iproute2 passwd gzip)",
+        )
+
+
+def _disk(host: HostObservation, inventory: Inventory) -> Iterator[Finding]:
+    state = inventory.paths.state
+    if host.fsync_mean is None:
+        yield _refusal(host.host, f"the disk of {state} took no test write; is it full, read-only?")
+    elif host.fsync_mean > FSYNC_WARNING_SECONDS:
+        yield _warning(
+            host.host,
+            f"a synchronous write to the disk of {state} takes {host.fsync_mean * 1000:.1f} ms in "
+            f"the mean; etcd wants its slowest below {FSYNC_WARNING_SECONDS * 1000:.0f} ms",
+        )
+    free = f"{host.disk_free / (1 << 20):.0f} MiB free for {state}"
+    if host.disk_free < DISK_REFUSAL_BYTES and host.data is not DataDirectory.INITIALISED:
+        yield _refusal(host.host, f"has only {free}; {DISK_REFUSAL_BYTES >> 20} MiB are needed")
+    elif host.disk_free < DISK_WARNING_BYTES:
+        yield _warning(host.host, f"has {free}; etcd's default quota alone is 2 GiB")
+
+
+def _ports(host: HostObservation) -> Iterator[Finding]:
+    for listener in host.listeners:
+        if listener.port in (CLIENT_PORT, PEER_PORT) and listener.program != "etcd":
+            yield _refusal(
+                host.host,
+                f"port {listener.port} is taken by {listener.program}; stop it first "
+                f"(ss -ltnp 'sport = :{listener.port}')",
+            )
+
+
+def _programs(host: HostObservation, inventory: Inventory) -> Iterator[Finding]:
+    if not isinstance(inventory.etcd.binaries, InstalledBinaries):
+        return
+    etcd = next((p for p in host.programs if p.name == "etcd"), None)
+    where = f"{inventory.paths.binaries}/etcd"
+    if etcd is None:
+        yield _refusal(
+            host.host,
+            f"there is no {where}, and etcd.binaries says it is installed; install it, or let the "
+            "runbook upload it (etcd.binaries.source: archive or directory)",
+        )
+    elif etcd.version != inventory.etcd.version:
+        yield _refusal(
+            host.host,
+            f"{where} is version {etcd.version or 'unknown'}; the inventory wants "
+            f"{inventory.etcd.version}",
+        )
+
+
+def _names(host: HostObservation, inventory: Inventory) -> Iterator[Finding]:
+    for name, addresses in host.resolved.items():
+        if not addresses:
+            yield _warning(
+                host.host,
+                f"does not resolve {name}, which certificates will name; add it to DNS or "
+                "/etc/hosts if clients use it",
+            )
+    if host.hostname.split(".")[0] != host.host.split(".")[0]:
+        yield _warning(host.host, f"calls itself {host.hostname}; is this the right machine?")
+    wanted = inventory.host(host.host)
+    for label, address in (
+        ("peer_address", wanted.peer_address),
+        ("client_address", wanted.client_address),
+    ):
+        if address and address not in host.addresses:
+            yield _refusal(host.host, f"does not have {label} {address} of the inventory")
+    fixed = wanted.fixed_address
+    if fixed and is_ip_address(fixed) and fixed not in host.addresses:
+        needed = not (wanted.peer_address and wanted.client_address)
+        if needed:
+            yield _refusal(
+                host.host,
+                f"does not have the address {fixed} itself (it has "
+                f"{', '.join(host.addresses) or 'none'}); behind a NAT, set peer_address and "
+                "client_address too",
+            )
+
+
+def _path_finding(path: Path) -> Finding:
+    way = f"cannot reach {path.target} at {path.address} port {path.port} ({path.met})"
+    hint = {
+        Reachability.TIMED_OUT: "a firewall drops it; open the port between the hosts",
+        Reachability.REFUSED: "a firewall rejects it; open the port between the hosts",
+        Reachability.WRONG_HOST: "two machines share the address, or the inventory has a wrong one",
+    }[path.met]
+    return _refusal(path.source, f"{way}: {hint}")
