@@ -32,7 +32,7 @@ from tasks.model.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
-    from pathlib import Path, PurePosixPath
+    from pathlib import PurePosixPath
 
     from tasks.hosts.batch import Result
     from tasks.model.inventory import Host, Ssh
@@ -44,9 +44,14 @@ LOGIN_AND_SUDO_FAILED = (1, 126, 127)
 class Session(Protocol):
     """A script that is held open on a host, spoken to line by line."""
 
-    async def read_line(self, timeout_seconds: float) -> str: ...
-    async def ask(self, line: str, timeout_seconds: float) -> str: ...
-    def exit_status(self) -> int | None: ...
+    async def read_line(self, timeout_seconds: float) -> str:
+        """Read one line; empty when the session has ended. Raises CommandTimedOut."""
+
+    async def ask(self, line: str, timeout_seconds: float) -> str:
+        """Send a line and read one; empty when the session has ended."""
+
+    def exit_status(self) -> int | None:
+        """Tell how the session ended; None while it runs."""
 
 
 class HostConnection:
@@ -109,7 +114,7 @@ class HostConnection:
             )
         return batch
 
-    async def upload(  # noqa: PLR0913 - a file, where it goes, and how
+    async def upload(
         self,
         content: bytes,
         target: PurePosixPath,
@@ -283,7 +288,6 @@ class _Session:
         self._process = process
 
     async def read_line(self, timeout_seconds: float) -> str:
-        """Read one line; empty when the session has ended. Raises CommandTimedOut."""
         try:
             line = await asyncio.wait_for(self._process.stdout.readline(), timeout_seconds)
         except TimeoutError as error:
@@ -295,7 +299,6 @@ class _Session:
         return line.rstrip("\n")
 
     async def ask(self, line: str, timeout_seconds: float) -> str:
-        """Send a line and read one; empty when the session has ended."""
         if self._process.is_closing():
             return ""
         try:
@@ -305,7 +308,6 @@ class _Session:
         return await self.read_line(timeout_seconds)
 
     def exit_status(self) -> int | None:
-        """How the session ended; None while it runs."""
         return self._process.exit_status
 
 
@@ -313,11 +315,11 @@ def _text(output: bytes | str | None) -> str:
     return output.decode(errors="replace") if isinstance(output, bytes) else output or ""
 
 
-def compressed(path: Path) -> bytes:
-    """Read a program to upload, gzip-compressed at the fastest level."""
-    return gzip.compress(path.read_bytes(), compresslevel=1)
+def compressed(content: bytes) -> bytes:
+    """Compress a program for `upload`, at the fastest level."""
+    return gzip.compress(content, compresslevel=1)
 
 
 def now() -> float:
-    """The runner's clock, in seconds since the epoch."""
+    """Read the runner's clock, in seconds since the epoch."""
     return time.time()

@@ -103,3 +103,13 @@ def make_directory_command(path: PurePosixPath, *, mode: str, owner: str, group:
 def parse_change(result: Result) -> bool:
     """Whether a making command changed something."""
     return result.stdout.split()[-1:] == [CHANGED]
+
+
+def directory_mode_command(path: PurePosixPath) -> Command:
+    """Tell a directory's mode, owner and group."""
+    return Command(f"mode of {path}", f"stat -c '0%a %U %G' {quote(str(path))} 2>/dev/null || :")
+
+
+def parse_directory_mode(result: Result) -> str | None:
+    """Read the answer of `directory_mode_command`; None when there is no such directory."""
+    return result.stdout.strip() or None

@@ -47,7 +47,7 @@ def parse_request(result: Result) -> bytes:
     return result.stdout.strip().encode() + b"\n"
 
 
-def install_leaf_command(  # noqa: PLR0913 - a pair, its owner and where the old goes
+def install_leaf_command(
     certificate: PurePosixPath,
     key: PurePosixPath,
     certificate_pem: str,
@@ -65,7 +65,8 @@ def install_leaf_command(  # noqa: PLR0913 - a pair, its owner and where the old
     script = f"""
 rm -f {new_certificate}
 cat > {new_certificate}
-[ "$(openssl x509 -in {new_certificate} -noout -pubkey)" = "$(openssl pkey -in {new_key} -pubout)" ] || {{
+certified=$(openssl x509 -in {new_certificate} -noout -pubkey)
+[ "$certified" = "$(openssl pkey -in {new_key} -pubout)" ] || {{
   echo "the staged key and the signed certificate do not match" >&2; exit 1; }}
 chown {quote(owner)}:{quote(group)} {new_certificate} {new_key}
 chmod 0644 {new_certificate}

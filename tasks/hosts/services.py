@@ -43,9 +43,9 @@ def parse_service_status(result: Result) -> ServiceStatus | None:
 def daemon_reload_command(unit: str) -> Command:
     """Let systemd read the units again, if this one changed on disk."""
     script = (
-        f"[ \"$(systemctl show {quote(unit)} -p NeedDaemonReload -p LoadState | sort | tr '\\n' ' ')\""
-        f" = 'LoadState=loaded NeedDaemonReload=no ' ] && {{ echo {UNCHANGED}; exit 0; }}\n"
-        f"systemctl daemon-reload\necho {CHANGED}"
+        f"seen=$(systemctl show {quote(unit)} -p NeedDaemonReload -p LoadState | sort | xargs)\n"
+        '[ "$seen" = "LoadState=loaded NeedDaemonReload=no" ] && '
+        f"{{ echo {UNCHANGED}; exit 0; }}\nsystemctl daemon-reload\necho {CHANGED}"
     )
     return Command("reload systemd's units", script)
 
@@ -67,7 +67,7 @@ def start_service_command(unit: str) -> Command:
 def journal_tail_command(unit: str, lines: int = 20) -> Command:
     """Tell the last lines that a unit logged, and how its main process ended."""
     script = (
-        f"systemctl show {quote(unit)} -p ActiveState -p SubState -p ExecMainStatus | tr '\\n' ' '\n"
-        f"echo\njournalctl --no-pager --output=cat --lines={lines} --unit={quote(unit)}"
+        f"systemctl show {quote(unit)} -p ActiveState -p SubState -p ExecMainStatus | xargs\n"
+        f"journalctl --no-pager --output=cat --lines={lines} --unit={quote(unit)}"
     )
     return Command(f"last journal lines of {unit}", script)

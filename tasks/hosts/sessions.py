@@ -73,7 +73,7 @@ def dial_command(targets: tuple[tuple[str, str, int], ...]) -> Command:
     dials = "\n".join(
         f"( answer=$(timeout 3 bash -c 'exec 3<>/dev/tcp/{address}/{port} && "
         f'{{ read -r -t 2 -u 3 line; echo "open $line"; }}\' 2>&1); '
-        f'echo "{name} {address} {port} $? ${{answer##*$\'\\n\'}}" ) &'
+        f"echo \"{name} {address} {port} $? ${{answer##*$'\\n'}}\" ) &"
         for name, address, port in targets
     )
     return Command("reach the other hosts' ports", f"{dials}\nwait")

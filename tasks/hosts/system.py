@@ -15,7 +15,13 @@ from tasks.model.observation import DataDirectory, Listener, Program
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-TOOLS = ("openssl", "flock", "systemctl", "systemd-analyze", "systemd-socket-activate")
+TOOLS: tuple[str, ...] = (
+    "openssl",
+    "flock",
+    "systemctl",
+    "systemd-analyze",
+    "systemd-socket-activate",
+)
 TOOLS += ("journalctl", "useradd", "sha256sum", "timeout", "mktemp", "install", "ip", "ss", "gzip")
 FSYNC_WRITES = 50
 
@@ -112,7 +118,7 @@ def disk_command(path: PurePosixPath) -> Command:
 directory={quote(str(path))}
 while [ ! -d "$directory" ]; do directory=$(dirname "$directory"); done
 df --output=avail -B1 "$directory" | tail -n 1
-file=$(mktemp "$directory/.etcd-runbooks-fsync.XXXXXX") || {{ echo "no new file in $directory"; exit 0; }}
+file=$(mktemp "$directory/.etcd-runbooks-fsync.XXXXXX") || exit 0
 trap 'rm -f "$file"' EXIT
 began=$EPOCHREALTIME
 dd if=/dev/zero of="$file" bs=2300 count={FSYNC_WRITES} oflag=dsync status=none || exit 0
@@ -175,7 +181,9 @@ def parse_programs(result: Result) -> tuple[Program, ...]:
 
 def account_command(name: str) -> Command:
     """Tell a system account's uid and group."""
-    return Command(f"account {name}", f"id -u {quote(name)} 2>/dev/null && id -gn {quote(name)} || :")
+    return Command(
+        f"account {name}", f"id -u {quote(name)} 2>/dev/null && id -gn {quote(name)} || :"
+    )
 
 
 def parse_account(result: Result) -> tuple[int | None, str | None]:

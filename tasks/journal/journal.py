@@ -1,45 +1,21 @@
 """One run's journal: a JSON line for each thing that happened, on disk at each step boundary.
 
-Prefect's history can lose task runs when a process dies; this does not. A line that a power cut
-left half-written is the last one, and readers skip it.
+Prefect's history can lose task runs when a process dies; this does not. The runner holds a lock
+on its journal while it lives, so that a journal without an end whose lock is free is a dead
+run's. A line that a power cut left half-written is the last one, and readers skip it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-
-class Event(StrEnum):
-    """What a line tells of."""
-
-    RUN_STARTED = "run-started"
-    PLANNED = "planned"
-    STEP_STARTED = "step-started"
-    COMMAND = "command"
-    STEP_FINISHED = "step-finished"
-    STEP_FAILED = "step-failed"
-    RUN_FINISHED = "run-finished"
-
-    @property
-    def is_boundary(self) -> bool:
-        """Whether the line must be on disk before anything else happens."""
-        return self is not Event.COMMAND
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One line; `time` is seconds since the epoch, `details` is JSON."""
-
-    time: float
-    event: Event
-    details: dict[str, Any] = field(default_factory=dict)
+from tasks.model.record import Event, Record
 
 
 class Journal:
@@ -50,6 +26,7 @@ class Journal:
         self.path = path
         self._on_record = on_record
         self._file = path.open("a", encoding="utf-8")
+        fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def __enter__(self) -> Self:
         return self
@@ -79,3 +56,17 @@ def read_journal(path: Path) -> list[Record]:
             continue
         records.append(Record(row.pop("time"), Event(row.pop("event")), row))
     return records
+
+
+def find_dead_runs(directory: Path) -> Iterator[Path]:
+    """Find the journals whose runner died before it wrote an end."""
+    for path in sorted(directory.glob("*/*.jsonl")):
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 4096))
+            if f'"event": "{Event.RUN_FINISHED}"'.encode() in file.read():
+                continue
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+        yield path

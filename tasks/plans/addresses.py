@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tasks.model.cluster import DesiredMember
 from tasks.model.errors import Refused
-from tasks.model.inventory import CLIENT_PORT, PEER_PORT, Host, Inventory
+from tasks.model.inventory import CLIENT_PORT, PEER_PORT, Host
 
 
 def _url(address: str, port: int) -> str:
@@ -24,12 +24,7 @@ def member_addresses(host: Host, detected: str | None) -> tuple[str, str]:
     return peer, client
 
 
-def desired_members(
-    inventory: Inventory, detected: dict[str, str | None]
-) -> tuple[DesiredMember, ...]:
-    """List the members that the inventory asks for, in its order; `detected` is by host name."""
-    members = []
-    for host in inventory.hosts:
-        peer, client = member_addresses(host, detected.get(host.name))
-        members.append(DesiredMember(host.name, _url(peer, PEER_PORT), _url(client, CLIENT_PORT)))
-    return tuple(members)
+def desired_member(host: Host, detected: str | None) -> DesiredMember:
+    """Get the member that the inventory asks for; raises Refused when it has no address."""
+    peer, client = member_addresses(host, detected)
+    return DesiredMember(host.name, _url(peer, PEER_PORT), _url(client, CLIENT_PORT))

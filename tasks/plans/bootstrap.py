@@ -82,9 +82,7 @@ def plan_bootstrap(
             if host.authority is not None
         ]
     if reasons:
-        raise Refused(
-            f"{inventory.name} cannot be bootstrapped:\n  - " + "\n  - ".join(reasons)
-        )
+        raise Refused(f"{inventory.name} cannot be bootstrapped:\n  - " + "\n  - ".join(reasons))
     steps: list[Step] = []
     if not authority_exists:
         steps.append(
@@ -107,8 +105,9 @@ def _reasons_against(
     inventory: Inventory, host: HostObservation, target: HostTarget, health: ClusterHealth | None
 ) -> list[str]:
     if host.data not in (DataDirectory.LEFTOVERS, DataDirectory.INITIALISED):
-        joined = {m.name for e in (health.endpoints if health else ()) for m in e.members
-                  if m.client_urls}
+        joined = {
+            m.name for e in (health.endpoints if health else ()) for m in e.members if m.client_urls
+        }
         if host.host in joined:
             return [
                 f"{host.host}: has been a member and has no data any more; "
@@ -131,8 +130,11 @@ def _reasons_against(
             for what, have, want in (
                 (str(inventory.paths.configuration), host.configuration.text, target.configuration),
                 (str(inventory.paths.unit), host.unit and host.unit.text, target.unit),
-                (str(inventory.paths.authority), host.authority and host.authority.text,
-                 target.authority),
+                (
+                    str(inventory.paths.authority),
+                    host.authority and host.authority.text,
+                    target.authority,
+                ),
             )
             if have is not None and want is not None and have != want
         ]
@@ -189,19 +191,16 @@ def _host_steps(inventory: Inventory, host: HostObservation, target: HostTarget)
     )
     if service is None or not running or not service.is_enabled:
         steps.append(
-            StartMember(
-                stage=Stage.START, host=name, sentence=f"enable and start {paths.service}"
-            )
+            StartMember(stage=Stage.START, host=name, sentence=f"enable and start {paths.service}")
         )
     return steps
 
 
 def _directories_differ(inventory: Inventory, host: HostObservation) -> bool:
     group = host.account_group or inventory.etcd.run_as
-    return (
-        host.state_mode != state_mode(inventory, group)
-        or host.certificates_mode != certificates_mode(group)
-    )
+    return host.state_mode != state_mode(
+        inventory, group
+    ) or host.certificates_mode != certificates_mode(group)
 
 
 def state_mode(inventory: Inventory, group: str) -> str:

@@ -8,7 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tasks.model.inventory import CLIENT_PORT, PEER_PORT, InstalledBinaries, Inventory, is_ip_address
+from tasks.model.inventory import (
+    CLIENT_PORT,
+    PEER_PORT,
+    InstalledBinaries,
+    Inventory,
+    is_ip_address,
+)
 from tasks.model.observation import DataDirectory, HostObservation, Path, Reachability
 from tasks.model.plan import Finding, Severity
 

@@ -1,0 +1,1 @@
+"""The runbooks: one a file, file = function = deployment name."""

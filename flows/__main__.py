@@ -1,0 +1,91 @@
+"""The command line: `python -m flows` lists the runbooks, `python -m flows NAME …` runs one.
+
+It runs the same flows that a worker runs, with the same parameters, and holds no logic of its
+own. Exit status: 0 done, 1 failed, 2 refused (nothing was changed).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cyclopts import App
+from rich.console import Console
+
+from tasks.embedded.api import EmbeddedApi, embedded_api
+from tasks.model.errors import RunbookError
+
+if TYPE_CHECKING:
+    from prefect import Flow
+
+REFUSED = 2
+
+
+def runbook_names() -> list[str]:
+    """List the runbooks: every module beside this one."""
+    return sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py"))
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command line; returns the exit status."""
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    os.environ.setdefault("PREFECT_LOGGING_TO_API_BATCH_INTERVAL", "0.5")
+    errors = Console(stderr=True)
+    with ExitStack() as stack:
+        runs = bool(arguments) and arguments[0] in runbook_names() and "--help" not in arguments
+        api = None
+        if runs and not _has_server():
+            api = stack.enter_context(embedded_api())
+            os.environ["PREFECT_API_URL"] = api.url
+        app = App(name="python -m flows", help=__doc__, help_format="plaintext", version_flags=())
+        for name in runbook_names():
+            runbook = getattr(importlib.import_module(f"flows.{name}"), name)
+            app.command(_command(runbook, api), name=name)
+        try:
+            app(arguments, exit_on_error=False, print_error=True, error_console=errors)
+        except RunbookError as error:
+            word = "refused" if error.exit_status == REFUSED else "failed"
+            errors.print(f"{word}: {error}", style="red", highlight=False, markup=False)
+            return error.exit_status
+        except KeyboardInterrupt:
+            errors.print("interrupted: run it again, it starts from what is there", style="red")
+            return 1
+    return 0
+
+
+def _has_server() -> bool:
+    from prefect.settings import get_current_settings  # noqa: PLC0415 - slow, and only for runs
+
+    return get_current_settings().api.url is not None
+
+
+def _command(runbook: Flow[..., Any], api: EmbeddedApi | None) -> Callable[..., None]:
+    @functools.wraps(runbook.fn)
+    def run(*args: object, **kwargs: object) -> None:
+        from tasks.engine import listeners  # noqa: PLC0415 - the server starts first
+        from tasks.terminal.progress import Progress  # noqa: PLC0415
+
+        if api is not None:
+            api.wait_until_ready()
+        with Progress(Console()) as progress:
+            listeners.append(progress)
+            asyncio.run(recovered_and_run(*args, **kwargs))
+
+    async def recovered_and_run(*args: object, **kwargs: object) -> None:
+        from tasks.recording import recover_dead_runs  # noqa: PLC0415
+
+        await recover_dead_runs()
+        await runbook(*args, **kwargs)
+
+    return run
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,162 @@
+"""Renders etcd's systemd unit and its configuration file from the inventory.
+
+Owns which settings a member gets. Looks at no host, and refuses any value that could end its
+quotes or its line and so become a setting of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import jinja2
+
+from tasks.config.compatibility import check_settings
+from tasks.model.cluster import DesiredMember
+from tasks.model.inventory import CLIENT_PORT, PEER_PORT, Inventory
+
+TEMPLATES = Path(__file__).resolve().parents[2] / "templates"
+
+_IN_QUOTES = re.compile(r"[^\x00-\x1f\x7f\u0085\u2028\u2029\"'\\$`]*")
+_BARE = re.compile(r"[^\x00-\x1f\x7f\u0085\u2028\u2029\"'\\$`%\s;#][^\x00-\x20\x7f\"'\\$`%]*")
+_MEMBER_NAME = re.compile(r"[A-Za-z0-9._-]+")
+# systemd.exec(5): what ProtectSystem=full makes read-only.
+_READ_ONLY = ("/usr", "/boot", "/efi", "/etc")
+_HOMES = ("/home", "/root", "/run/user")
+_TEMPORARY = ("/tmp", "/var/tmp")  # noqa: S108 - what PrivateTmp replaces
+
+
+class InitialState(StrEnum):
+    """What ETCD_INITIAL_CLUSTER_STATE tells a member without data.
+
+    `new` makes a cluster together with the others; `existing` joins one that has already added
+    this member.
+    """
+
+    NEW = "new"
+    EXISTING = "existing"
+
+
+class _Finalizer(Protocol):
+    def __call__(self, value: object) -> str: ...
+
+
+def _finalizer(allowed: re.Pattern[str]) -> _Finalizer:
+    def finalize(value: object) -> str:
+        text = str(value)
+        if not allowed.fullmatch(text):
+            raise ValueError(f"{text!r} could end its line or its quotes; it is not written")
+        return text
+
+    return finalize
+
+
+def _templates(allowed: re.Pattern[str]) -> jinja2.Environment:
+    """Make an environment in which every value is checked on its way into the text."""
+    return jinja2.Environment(  # noqa: S701 - not HTML; finalize refuses what would break out
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        undefined=jinja2.StrictUndefined,
+        finalize=_finalizer(allowed),
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def render_unit(inventory: Inventory, *, group: str | None = None) -> str:
+    """Render the systemd unit; the group is the account's own name unless given.
+
+    A first start may take 10 minutes before systemd kills and tries again: it waits for quorum.
+    Hardening that would hide a directory which etcd uses is left out. Raises ValueError for a
+    value that cannot be written into a unit. Source: systemd.service(5), systemd.exec(5).
+    """
+    paths = inventory.paths
+    used = (
+        paths.state,
+        paths.certificates,
+        paths.binaries,
+        *(PurePosixPath(v) for v in inventory.etcd.settings.environment.values() if v[:1] == "/"),
+    )
+    return (
+        _templates(_BARE)
+        .get_template("etcd.service.j2")
+        .render(
+            cluster=inventory.name,
+            account=inventory.etcd.run_as,
+            group=group if group is not None else inventory.etcd.run_as,
+            state=paths.state,
+            configuration=paths.configuration,
+            program=paths.binaries / "etcd",
+            writes_below_protected=_any_below((paths.state,), _READ_ONLY),
+            uses_home=_any_below(used, _HOMES),
+            uses_tmp=_any_below(used, _TEMPORARY),
+        )
+    )
+
+
+def _any_below(paths: tuple[PurePosixPath, ...], roots: tuple[str, ...]) -> bool:
+    return any(path.is_relative_to(root) for path in paths for root in roots)
+
+
+def render_configuration(
+    inventory: Inventory,
+    member: DesiredMember,
+    members: tuple[DesiredMember, ...],
+    state: InitialState,
+) -> str:
+    """Render one member's etcd.conf, a systemd EnvironmentFile.
+
+    `members` is the initial cluster in the order given, `member` among it. Times in milliseconds,
+    sizes in bytes. Raises InvalidInventory for a setting that the wanted version refuses or
+    ignores, and ValueError for a value that cannot be written or members that do not fit.
+    Source: etcd.io/docs, "Configuration options".
+    """
+    check_settings(inventory)
+    _check_members(member, members)
+    paths = inventory.paths
+    return (
+        _templates(_IN_QUOTES)
+        .get_template("etcd.conf.j2")
+        .render(
+            name=member.name,
+            data=paths.data,
+            listen_peer_url=_listen_url(member.peer_url, PEER_PORT),
+            listen_client_url=_listen_url(member.client_url, CLIENT_PORT),
+            peer_url=member.peer_url,
+            client_url=member.client_url,
+            initial_cluster=",".join(f"{each.name}={each.peer_url}" for each in members),
+            initial_state=state.value,
+            token=inventory.etcd.cluster_token,
+            certificates=paths.certificates,
+            authority=paths.authority,
+            settings=inventory.etcd.settings,
+            needs_logger=inventory.etcd.version_tuple < (3, 5),
+        )
+    )
+
+
+def _check_members(member: DesiredMember, members: tuple[DesiredMember, ...]) -> None:
+    if member not in members:
+        raise ValueError(f"{member.name} is not among the members of its own initial cluster")
+    for field in ("name", "peer_url", "client_url"):
+        values = [getattr(each, field) for each in members]
+        if len(set(values)) < len(values):
+            raise ValueError(f"two members have the same {field}: {', '.join(values)}")
+    for each in members:
+        # A comma or an equals sign would make two members of one in ETCD_INITIAL_CLUSTER.
+        if not _MEMBER_NAME.fullmatch(each.name):
+            raise ValueError(f"{each.name!r} is not a member's name")
+        for url in (each.peer_url, each.client_url):
+            _listen_url(url, PEER_PORT)
+
+
+def _listen_url(url: str, default_port: int) -> str:
+    """Make the URL on which all addresses of the advertised one's family are heard."""
+    parts = urlsplit(url)
+    if parts.scheme != "https" or not parts.hostname or parts.path or "," in url or "@" in url:
+        raise ValueError(f"{url!r} is not https://ADDRESS:PORT")
+    host = "[::]" if ":" in parts.hostname else "0.0.0.0"  # noqa: S104 - TLS clients only
+    return f"https://{host}:{parts.port or default_port}"

@@ -1,0 +1,72 @@
+"""etcd.conf and etcd.service: validated before they replace anything, written where they differ."""
+
+from __future__ import annotations
+
+from tasks.authority import read_authority_certificate
+from tasks.config.parsing import identity
+from tasks.config.rendering import InitialState, render_configuration, render_unit
+from tasks.engine import Run, step
+from tasks.hosts import files, services
+from tasks.hosts.connection import HostConnection
+from tasks.model.certificates import Role
+from tasks.model.cluster import DesiredMember
+from tasks.model.inventory import Inventory
+from tasks.model.observation import HostObservation, HostTarget
+from tasks.plans.bootstrap import WriteConfiguration
+
+
+def new_member_target(
+    inventory: Inventory,
+    member: DesiredMember,
+    members: tuple[DesiredMember, ...],
+    seen: HostObservation,
+    program_sums: dict[str, str],
+    leaf_differences: dict[Role, tuple[str, ...]],
+) -> HostTarget:
+    """Render what a member of a new cluster shall hold."""
+    configuration = render_configuration(inventory, member, members, InitialState.NEW)
+    authority = read_authority_certificate(inventory)
+    found = seen.configuration.text if seen.configuration else None
+    return HostTarget(
+        host=seen.host,
+        unit=render_unit(inventory),
+        configuration=configuration,
+        authority=authority.decode() if authority else None,
+        program_sums=program_sums,
+        leaf_differences=leaf_differences,
+        configuration_identity=identity(found, configuration),
+    )
+
+
+@step("write configuration on {host}")
+async def write_configuration(
+    run: Run, host: HostConnection, _step: WriteConfiguration, targets: dict[str, HostTarget]
+) -> bool:
+    """Write what differs of both files; systemd reads its units again only if the unit changed.
+
+    The unit is checked by systemd-analyze first, and each file is whole or as it was.
+    """
+    paths, target = run.inventory.paths, targets[host.name]
+    backup = paths.backups / run.backup
+    results = await host.run(
+        files.write_file_command(
+            paths.configuration,
+            target.configuration,
+            mode="0644",
+            owner="root",
+            group="root",
+            backup=backup,
+        ),
+        files.write_file_command(
+            paths.unit,
+            target.unit,
+            mode="0644",
+            owner="root",
+            group="root",
+            backup=backup,
+            validate=services.verify_unit(paths.service),
+        ),
+        services.daemon_reload_command(paths.service),
+        changes=True,
+    )
+    return any(map(files.parse_change, results))

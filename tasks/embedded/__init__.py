@@ -1,0 +1,1 @@
+"""Prefect's API for a command line without a server."""

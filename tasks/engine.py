@@ -1,0 +1,230 @@
+"""The shape of every run: its context, its steps as Prefect tasks, its journal.
+
+The one module that the task modules share: it stands below them and above the plain folders.
+Truth comes from the hosts, so a task keeps no result and is never cached; it is tried again only
+on Transient.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import getpass
+import socket
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from time import monotonic
+from typing import Any, ParamSpec, TypeVar
+
+from prefect import State, Task, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import TaskRun
+from prefect.context import FlowRunContext, TaskRunContext
+from prefect.exceptions import MissingContextError
+from prefect.logging import get_run_logger
+
+from tasks.hosts.batch import Command, Result
+from tasks.hosts.connection import HostConnection
+from tasks.journal.journal import Journal
+from tasks.model.errors import LockLost, RunbookError, Transient
+from tasks.model.inventory import Inventory
+from tasks.model.inventory_file import load_inventory
+from tasks.model.plan import Plan, Step
+from tasks.model.record import Event, Record
+from tasks.recording import journal_directory, settle
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+RETRY_DELAYS_SECONDS = (0.5, 2.0, 5.0)
+
+listeners: list[Callable[[Record], None]] = []
+"""Who sees every journal line as it is written: the command line's progress display."""
+
+
+class Run:
+    """One run of a runbook on one cluster: who, what, where, and the open connections."""
+
+    def __init__(self, inventory: Inventory, runbook: str, journal: Journal, run_id: str) -> None:
+        self.inventory = inventory
+        self.runbook = runbook
+        self.journal = journal
+        self.id = run_id
+        self.started = datetime.now(UTC)
+        self.operator = f"{getpass.getuser()}@{socket.gethostname()}"
+        self.hosts = {
+            host.name: HostConnection(host, inventory.ssh, self._on_result)
+            for host in inventory.hosts
+        }
+        self.lock_lost: str | None = None
+        self.on_exit = AsyncExitStack()
+
+    @property
+    def backup(self) -> str:
+        """The name of the directory that replaced files go to: run time and id."""
+        return f"{self.started:%Y%m%dT%H%M%SZ}-{self.id[:8]}"
+
+    def check_lock(self) -> None:
+        """Raise LockLost when the cluster's lock is known to be gone."""
+        if self.lock_lost:
+            raise LockLost(self.lock_lost)
+
+    def _on_result(self, host: str, command: Command, result: Result) -> None:
+        self.journal.append(
+            Event.COMMAND,
+            host=host,
+            command=command.name,
+            script=command.script,
+            status=result.status,
+            seconds=round(result.seconds, 4),
+            stderr=result.stderr.strip(),
+        )
+        try:
+            logger = get_run_logger()
+        except MissingContextError:
+            return
+        logger.info(
+            "%s: %s: exit status %d, %.3f s\n%s",
+            host,
+            command.name,
+            result.status,
+            result.seconds,
+            command.script,
+        )
+
+
+def step(
+    name: str, *, retry_delays_seconds: tuple[float, ...] = RETRY_DELAYS_SECONDS
+) -> Callable[[Callable[P, Coroutine[Any, Any, T]]], Task[P, Coroutine[Any, Any, T]]]:
+    """Make a coroutine function a named, journalled Prefect task; its first parameter is the Run.
+
+    `name` is a template over {host} ("start etcd on {host}"). It is tried again on Transient,
+    after each of the delays; each attempt is journalled.
+    """
+
+    def decorate(function: Callable[P, Coroutine[Any, Any, T]]) -> Task[P, Coroutine[Any, Any, T]]:
+        @functools.wraps(function)
+        async def journalled(*args: P.args, **kwargs: P.kwargs) -> T:
+            run: Any = args[0]
+            host = next((str(arg) for arg in args if isinstance(arg, HostConnection)), None)
+            context = TaskRunContext.get()
+            about = {
+                "step": name.format(host=host),
+                "host": host,
+                "task_run": str(context.task_run.id) if context else None,
+            }
+            run.journal.append(Event.STEP_STARTED, **about)
+            began = monotonic()
+            try:
+                outcome = await function(*args, **kwargs)
+            except BaseException as error:
+                run.journal.append(
+                    Event.STEP_FAILED,
+                    **about,
+                    seconds=round(monotonic() - began, 4),
+                    error=f"{type(error).__name__}: {error}",
+                )
+                raise
+            run.journal.append(
+                Event.STEP_FINISHED,
+                **about,
+                seconds=round(monotonic() - began, 4),
+                changed=outcome if isinstance(outcome, bool) else None,
+            )
+            return outcome
+
+        return task(
+            name=name.replace(" on {host}", ""),
+            task_run_name=name,
+            retries=len(retry_delays_seconds),
+            retry_delay_seconds=list(retry_delays_seconds),
+            retry_condition_fn=_is_transient,
+            persist_result=False,
+            cache_policy=NO_CACHE,
+        )(journalled)
+
+    return decorate
+
+
+async def _is_transient(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+    return isinstance(await state.aresult(raise_on_failure=False), Transient)
+
+
+async def together(awaitables: Iterable[Awaitable[T]]) -> tuple[T, ...]:
+    """Await all of them side by side, all to their end; then raise what failed, if anything did.
+
+    Several failures are raised as one error of the first's class with all the messages.
+    """
+    outcomes = await asyncio.gather(*awaitables, return_exceptions=True)
+    failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+    if not failures:
+        return tuple(outcomes)  # type: ignore[arg-type]
+    ours = [failure for failure in failures if isinstance(failure, RunbookError)]
+    if len(failures) == 1 or len(ours) < len(failures):
+        raise next((f for f in failures if not isinstance(f, RunbookError)), failures[0])
+    worst = next((f for f in ours if f.exit_status == 1), ours[0])
+    worst.message = "\n".join(str(failure) for failure in ours)
+    worst.host = None
+    raise worst
+
+
+Action = Callable[[Run, HostConnection | None, Step], Awaitable[Any]]
+
+
+async def perform(run: Run, plan: Plan, actions: dict[type[Step], Callable[..., Any]]) -> None:
+    """Do a plan's steps: stage after stage; in a stage, all hosts at once, each in its order.
+
+    A host's failure ends its own track; the others end theirs; the next stage does not start.
+    """
+
+    async def follow(host: str | None, steps: tuple[Step, ...]) -> None:
+        for one in steps:
+            run.check_lock()
+            if host is None:
+                await actions[type(one)](run, one)
+            else:
+                await actions[type(one)](run, run.hosts[host], one)
+
+    for stage in plan.stages():
+        tracks = plan.tracks(stage)
+        await together(follow(host, steps) for host, steps in tracks.items())
+
+
+def _tell(record: Record) -> None:
+    for listen in listeners:
+        listen(record)
+
+
+@asynccontextmanager
+async def open_run(cluster: str, runbook: str, *, reason: str | None = None) -> AsyncIterator[Run]:
+    """Read the inventory and open the run's journal and connections; all closed at the end."""
+    inventory = load_inventory(cluster)
+    context = FlowRunContext.get()
+    flow_run_id = str(context.flow_run.id) if context and context.flow_run else str(uuid.uuid4())
+    now = datetime.now(UTC)
+    path = journal_directory() / inventory.name / f"{now:%Y%m%dT%H%M%SZ}-{flow_run_id}.jsonl"
+    with Journal(path, _tell) as journal:
+        run = Run(inventory, runbook, journal, flow_run_id)
+        journal.append(
+            Event.RUN_STARTED,
+            runbook=runbook,
+            cluster=inventory.name,
+            run=flow_run_id,
+            operator=run.operator,
+            reason=reason,
+            hosts=[host.name for host in inventory.hosts],
+        )
+        outcome = "done"
+        try:
+            async with run.on_exit:
+                yield run
+        except BaseException as error:
+            outcome = f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            await asyncio.gather(*(host.close() for host in run.hosts.values()))
+            if context is not None:
+                await settle(path)
+            journal.append(Event.RUN_FINISHED, outcome=outcome)

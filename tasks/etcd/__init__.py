@@ -1,0 +1,1 @@
+"""The etcd JSON gateway: what is asked, what the answers mean, and the one client."""

@@ -1,0 +1,257 @@
+"""The one client of etcd's JSON gateway, for all endpoints of a cluster; the only httpx import.
+
+Owns connections, time limits and the translation of failures. Judges nothing: whether an
+observation is good is for the model. Reads only, so that every call may be repeated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+
+from tasks.etcd import wire
+from tasks.etcd.failures import (
+    Stage,
+    explain_connection_failure,
+    explain_time_out,
+    translate_gateway_error,
+)
+from tasks.model.cluster import (
+    Alarm,
+    ClusterHealth,
+    DesiredMember,
+    EndpointHealth,
+    EndpointStatus,
+    Member,
+)
+from tasks.model.errors import EtcdRefused, EtcdUnavailable, MemberFailed, RunbookError
+
+POLL_SECONDS = 0.15
+NO_REASON = "no quorum, or an alarm is raised (etcd 3.4 does not say which)"
+
+_HEALTH_KEY = b"etcd-runbooks/health"
+_STAGES = {
+    "connection.connect_tcp.started": Stage.CONNECT,
+    "connection.start_tls.started": Stage.HANDSHAKE,
+    "connection.start_tls.complete": Stage.ANSWER,
+}
+
+T = TypeVar("T")
+D = TypeVar("D")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A member's client URL; with `connect_to`, TCP goes there and TLS still verifies the URL."""
+
+    name: str
+    url: str
+    connect_to: tuple[str, int] | None = None
+
+
+class EtcdClient:
+    """Asks any endpoint of one cluster; made once a run, and used as `async with`.
+
+    Every call ends within `timeout_seconds`, because etcd without a leader lets some hang for
+    longer than 10 s. Connections are kept for the whole run. What cannot be reached or cannot
+    answer now raises EtcdUnavailable; what a retry does not change raises EtcdRefused.
+    """
+
+    def __init__(
+        self,
+        endpoints: tuple[Endpoint, ...],
+        tls: ssl.SSLContext,
+        timeout_seconds: float = 5.0,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self.endpoints = endpoints
+        self._timeout_seconds = timeout_seconds
+        self._http = httpx.AsyncClient(
+            verify=tls,
+            transport=transport,
+            trust_env=False,  # A proxy from the environment must never see the cluster's traffic.
+            timeout=None,  # noqa: S113 - `_send` bounds the whole call, not each of its phases
+            limits=httpx.Limits(keepalive_expiry=None),
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._http.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._http.__aexit__(kind, error, trace)
+
+    async def get_status(self, endpoint: Endpoint) -> EndpointStatus:
+        """Get what the endpoint knows of itself; answered locally, also without a leader."""
+        return await self._call(endpoint, wire.STATUS, wire.parse_status)
+
+    async def list_members(
+        self, endpoint: Endpoint, *, linearizable: bool = True
+    ) -> tuple[Member, ...]:
+        """List the members; not linearizable is the endpoint's own, possibly stale view.
+
+        3.4 does not know the difference and always answers with its own view.
+        """
+        call = wire.list_members(linearizable=linearizable)
+        return await self._call(endpoint, call, wire.parse_members)
+
+    async def list_alarms(self, endpoint: Endpoint) -> tuple[Alarm, ...]:
+        """List the cluster's raised alarms; needs a quorum."""
+        return await self._call(endpoint, wire.LIST_ALARMS, wire.parse_alarms)
+
+    async def read_linearizable(self, endpoint: Endpoint) -> None:
+        """Read one absent key, which returns only if a quorum confirmed the read."""
+        await self._call(endpoint, wire.read_key(_HEALTH_KEY), lambda _: None)
+
+    async def get_health(self, endpoint: Endpoint) -> wire.Health:
+        """Get the verdict of /health, itself a linearizable read; false is not an error."""
+        return await self._ask(endpoint, "GET", "/health", wire.parse_health)
+
+    async def get_version(self, endpoint: Endpoint) -> wire.Version:
+        """Get the server's version and the cluster's."""
+        return await self._ask(endpoint, "GET", "/version", wire.parse_version)
+
+    async def observe_endpoint(self, endpoint: Endpoint) -> EndpointHealth:
+        """Ask one endpoint, at once, for all that a health gate needs; never raises.
+
+        What fails is missing from the answer and told in its `error`.
+        """
+        failures: list[str] = []
+
+        async def attempt(call: Awaitable[T], otherwise: D) -> T | D:
+            try:
+                return await call
+            except RunbookError as error:
+                failures.append(error.message.removeprefix(f"{endpoint.url}: "))
+                return otherwise
+
+        health, status, members, alarms = await asyncio.gather(
+            attempt(self.get_health(endpoint), None),
+            attempt(self.get_status(endpoint), None),
+            attempt(self.list_members(endpoint, linearizable=False), ()),
+            attempt(self.list_alarms(endpoint), ()),
+        )
+        if health is not None and not health.is_healthy:
+            failures.insert(0, f"/health is false: {health.reason or NO_REASON}")
+        return EndpointHealth(
+            name=endpoint.name,
+            endpoint=endpoint.url,
+            is_healthy=health is not None and health.is_healthy,
+            status=status,
+            members=members,
+            alarms=alarms,
+            error="; ".join(dict.fromkeys(failures)) or None,
+        )
+
+    async def observe_cluster(self) -> ClusterHealth:
+        """Ask all endpoints at once, and each for a linearizable read; never raises."""
+
+        async def can_read(endpoint: Endpoint) -> bool:
+            try:
+                await self.read_linearizable(endpoint)
+            except RunbookError:
+                return False  # observe_endpoint tells why
+            return True
+
+        endpoints, reads = await asyncio.gather(
+            asyncio.gather(*map(self.observe_endpoint, self.endpoints)),
+            asyncio.gather(*map(can_read, self.endpoints)),
+        )
+        return ClusterHealth(endpoints=tuple(endpoints), reads_linearizable=any(reads))
+
+    async def wait_until_healthy(
+        self,
+        expected: tuple[DesiredMember, ...],
+        timeout_seconds: float,
+        on_progress: Callable[[tuple[str, ...]], None] | None = None,
+    ) -> ClusterHealth:
+        """Poll until the cluster is exactly the expected one in full health, and return it so.
+
+        `on_progress` gets the problems that are left, each time that they change. Raises
+        MemberFailed with the last problems when the time is over; the observation under way then
+        is still awaited, for at most one call's limit.
+        """
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + timeout_seconds
+        told: tuple[str, ...] = ()
+        while True:
+            health = await self.observe_cluster()
+            problems = health.find_problems(expected)
+            if not problems:
+                return health
+            if problems != told and on_progress is not None:
+                on_progress(problems)
+            told = problems
+            if clock() + POLL_SECONDS >= deadline:
+                raise MemberFailed(
+                    f"the cluster is not healthy after {timeout_seconds:g} s:\n  - "
+                    + "\n  - ".join(problems)
+                    + "\nLook at the journal of etcd on the hosts named here."
+                )
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _call(
+        self, endpoint: Endpoint, call: wire.Call, parse: Callable[[dict[str, Any]], T]
+    ) -> T:
+        def parse_content(content: bytes) -> T:
+            return parse(wire.parse_answer(content))
+
+        return await self._ask(endpoint, "POST", call.path, parse_content, call.body)
+
+    async def _ask(
+        self,
+        endpoint: Endpoint,
+        method: str,
+        path: str,
+        parse: Callable[[bytes], T],
+        body: dict[str, Any] | None = None,
+    ) -> T:
+        content = await self._send(endpoint, method, path, body)
+        try:
+            return parse(content)
+        except wire.GatewayError as error:
+            raise translate_gateway_error(error, endpoint.name, endpoint.url) from error
+        except wire.NotEtcd as error:
+            raise EtcdRefused(endpoint.url, f"{path} {error}", wire.GrpcCode.UNKNOWN) from error
+
+    async def _send(
+        self, endpoint: Endpoint, method: str, path: str, body: dict[str, Any] | None
+    ) -> bytes:
+        origin = httpx.URL(endpoint.url)
+        host, port = endpoint.connect_to or (origin.host, origin.port)
+        stage = Stage.ANSWER  # A kept connection has neither of the others.
+
+        async def follow(event: str, _: dict[str, Any]) -> None:
+            nonlocal stage
+            if event in _STAGES:
+                stage = _STAGES[event]
+
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                response = await self._http.request(
+                    method,
+                    origin.copy_with(host=host, port=port, path=path),
+                    json=body,
+                    headers={"Host": origin.netloc.decode("ascii")},
+                    extensions={"sni_hostname": origin.host, "trace": follow},
+                )
+        except TimeoutError as error:
+            reason = explain_time_out(stage, f"{host}:{port}", self._timeout_seconds)
+            raise EtcdUnavailable(f"{endpoint.url}: {reason}", host=endpoint.name) from error
+        # httpx translates the TLS errors of a handshake, but not the alert that TLS 1.3 sends after
+        # it, which is how etcd rejects a client certificate.
+        except (httpx.TransportError, ssl.SSLError, OSError) as error:
+            reason = explain_connection_failure(error, f"{host}:{port}")
+            raise EtcdUnavailable(f"{endpoint.url}: {reason}", host=endpoint.name) from error
+        return response.content

@@ -1,0 +1,227 @@
+"""The JSON gateway's language, pure: requests to build and answers to read.
+
+Owns the oddities of protobuf's JSON: 64-bit numbers are strings of decimal digits, keys are
+base64, and fields that are zero, false or empty are left out. Sends nothing and knows no endpoint.
+Source: etcd's api/etcdserverpb/rpc.proto, and the answers of 3.4.23, 3.5.1, 3.5.16, 3.5.30, 3.6.14.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+from tasks.model.cluster import Alarm, AlarmType, EndpointStatus, Member
+
+COMMON_NAME_IGNORED = "CommonName of client sending a request against gateway will be ignored"
+
+_DIGITS = re.compile(r"\d{1,20}", re.ASCII)
+_MAX_UINT64 = 2**64 - 1
+
+
+class GrpcCode(IntEnum):
+    """gRPC's status codes that etcd is known to answer with; others read as UNKNOWN."""
+
+    CANCELLED = 1
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    UNAUTHENTICATED = 16
+
+
+class GatewayError(Exception):
+    """The gateway's error body: gRPC's code and etcd's sentence."""
+
+    def __init__(self, code: GrpcCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class NotEtcd(Exception):
+    """An answer that no etcd gives; the message says what is odd about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A gateway call: where to POST, and the JSON object to send."""
+
+    path: str
+    body: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What /health said; `reason` is empty when healthy, and in 3.4, which gives none."""
+
+    is_healthy: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """What /version said; `cluster` is "not_decided" until a first leader has decided it."""
+
+    server: str
+    cluster: str
+
+
+STATUS = Call("/v3/maintenance/status")
+LIST_ALARMS = Call("/v3/maintenance/alarm", {"action": "GET"})
+
+
+def list_members(*, linearizable: bool) -> Call:
+    """Ask for the member list; 3.4 does not know the flag and always answers from its own view."""
+    return Call("/v3/cluster/member/list", {"linearizable": linearizable})
+
+
+def read_key(key: bytes) -> Call:
+    """Ask for one key, linearizably: only a member that reaches a quorum can answer."""
+    return Call("/v3/kv/range", {"key": encode_bytes(key)})
+
+
+def encode_bytes(content: bytes) -> str:
+    """Write bytes as protobuf's JSON does."""
+    return base64.b64encode(content).decode("ascii")
+
+
+def parse_answer(content: bytes) -> dict[str, Any]:
+    """Read a gateway's answer.
+
+    Raises GatewayError when it is an error body, whatever the HTTP status was (the same error has
+    other statuses in other builds), and NotEtcd when it is no JSON object.
+    """
+    if content.startswith(COMMON_NAME_IGNORED.encode()):
+        # Told before the gateway's JSON begins, as plain text with status 400.
+        raise GatewayError(GrpcCode.UNAUTHENTICATED, COMMON_NAME_IGNORED)
+    answer = _parse_object(content)
+    if "error" not in answer and "message" not in answer:
+        return answer  # Perhaps empty: 3.4 answers {} when there is no alarm.
+    # 3.4 and 3.5.1 send "error" beside "message"; streams nest the two under "error".
+    error = answer.get("error")
+    body = error if isinstance(error, dict) else answer
+    message = body.get("message", error)
+    if not isinstance(message, str):
+        raise NotEtcd(f"answers an error without a sentence: {_excerpt(content)}")
+    number = body.get("code", body.get("grpc_code"))
+    code = next((code for code in GrpcCode if code == number), GrpcCode.UNKNOWN)
+    raise GatewayError(code, message)
+
+
+def parse_status(answer: dict[str, Any]) -> EndpointStatus:
+    """Read the answer to STATUS; raises NotEtcd."""
+    header = answer.get("header")
+    if not isinstance(header, dict):
+        raise NotEtcd("answers without a header")
+    errors = answer.get("errors", [])
+    if not isinstance(errors, list):
+        raise NotEtcd(f"'errors' is not a list: {errors!r}")
+    return EndpointStatus(
+        cluster_id=parse_uint64(header, "cluster_id"),
+        member_id=parse_uint64(header, "member_id"),
+        version=_text(answer, "version"),
+        leader=parse_uint64(answer, "leader"),
+        raft_term=parse_uint64(answer, "raftTerm"),
+        raft_index=parse_uint64(answer, "raftIndex"),
+        raft_applied_index=parse_uint64(answer, "raftAppliedIndex"),
+        db_size=parse_uint64(answer, "dbSize"),
+        db_size_in_use=parse_uint64(answer, "dbSizeInUse"),
+        is_learner=answer.get("isLearner") is True,
+        errors=tuple(str(text).strip() for text in errors),
+    )
+
+
+def parse_members(answer: dict[str, Any]) -> tuple[Member, ...]:
+    """Read the answer to `list_members`, in etcd's order; raises NotEtcd."""
+    return tuple(
+        Member(
+            id=parse_uint64(row, "ID"),
+            name=_text(row, "name"),
+            peer_urls=_texts(row, "peerURLs"),
+            client_urls=_texts(row, "clientURLs"),
+            is_learner=row.get("isLearner") is True,
+        )
+        for row in _rows(answer, "members")
+    )
+
+
+def parse_alarms(answer: dict[str, Any]) -> tuple[Alarm, ...]:
+    """Read the answer to LIST_ALARMS; raises NotEtcd."""
+    found = []
+    for row in _rows(answer, "alarms"):
+        name = _text(row, "alarm")
+        if name not in set(AlarmType):
+            raise NotEtcd(f"has an alarm that this engine does not know: {name!r}")
+        found.append(Alarm(member_id=parse_uint64(row, "memberID"), type=AlarmType(name)))
+    return tuple(found)
+
+
+def parse_health(content: bytes) -> Health:
+    """Read the body of GET /health, whose verdict is a string; raises NotEtcd."""
+    answer = _parse_object(content)
+    verdict = answer.get("health")
+    if verdict not in {"true", "false"}:
+        raise NotEtcd(f"/health has no verdict: {_excerpt(content)}")
+    is_healthy = verdict == "true"
+    return Health(is_healthy, "" if is_healthy else _text(answer, "reason"))
+
+
+def parse_version(content: bytes) -> Version:
+    """Read the body of GET /version; raises NotEtcd."""
+    answer = _parse_object(content)
+    if "etcdserver" not in answer:
+        raise NotEtcd(f"/version does not name etcd: {_excerpt(content)}")
+    return Version(server=_text(answer, "etcdserver"), cluster=_text(answer, "etcdcluster"))
+
+
+def parse_uint64(row: dict[str, Any], name: str) -> int:
+    """Read an unsigned 64-bit field, where missing means zero; raises NotEtcd naming the field."""
+    value = row.get(name, "0")
+    if isinstance(value, str) and _DIGITS.fullmatch(value) and int(value) <= _MAX_UINT64:
+        return int(value)
+    raise NotEtcd(f"{name!r} is not a 64-bit number in a string: {value!r}")
+
+
+def _text(row: dict[str, Any], name: str) -> str:
+    value = row.get(name, "")
+    if not isinstance(value, str):
+        raise NotEtcd(f"{name!r} is not text: {value!r}")
+    return value
+
+
+def _texts(row: dict[str, Any], name: str) -> tuple[str, ...]:
+    values = row.get(name, [])
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise NotEtcd(f"{name!r} is not a list of texts: {values!r}")
+    return tuple(values)
+
+
+def _rows(answer: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    rows = answer.get(name, [])
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise NotEtcd(f"{name!r} is not a list of objects: {rows!r}")
+    return rows
+
+
+def _parse_object(content: bytes) -> dict[str, Any]:
+    try:
+        answer = json.loads(content)
+    except ValueError as error:
+        raise NotEtcd(f"answers no JSON but {_excerpt(content)}") from error
+    if not isinstance(answer, dict):
+        raise NotEtcd(f"answers no JSON object but {_excerpt(content)}")
+    return answer
+
+
+def _excerpt(content: bytes) -> str:
+    text = content.decode("utf-8", "replace").strip()
+    return repr(text if len(text) <= 120 else f"{text[:120]}…") if text else "nothing"  # noqa: PLR2004

@@ -1,0 +1,34 @@
+"""What is told of a run while it goes on: the lines of its journal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Event(StrEnum):
+    """What a line tells of."""
+
+    RUN_STARTED = "run-started"
+    PLANNED = "planned"
+    OBSERVED = "observed"
+    STEP_STARTED = "step-started"
+    COMMAND = "command"
+    STEP_FINISHED = "step-finished"
+    STEP_FAILED = "step-failed"
+    RUN_FINISHED = "run-finished"
+
+    @property
+    def is_boundary(self) -> bool:
+        """Whether the line must be on disk before anything else happens."""
+        return self is not Event.COMMAND
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One line; `time` is seconds since the epoch, `details` is JSON."""
+
+    time: float
+    event: Event
+    details: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""Pure: plans, findings, tables and reports as markdown and as plain text."""

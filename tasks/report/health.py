@@ -1,0 +1,54 @@
+"""The member table of check_health and of reports."""
+
+from __future__ import annotations
+
+from tasks.model.cluster import ClusterHealth, EndpointHealth, format_id
+from tasks.report.tables import Table, format_bytes
+
+COLUMNS = (
+    "member",
+    "id",
+    "version",
+    "role",
+    "DB size",
+    "raft lag",
+    "alarms",
+    "reachable",
+    "healthy",
+)
+
+
+def health_table(health: ClusterHealth) -> Table:
+    """One row a member; raft lag is in entries behind the furthest member seen."""
+    furthest = max((e.status.raft_index for e in health.endpoints if e.status), default=0)
+    return Table(COLUMNS, tuple(_row(endpoint, furthest) for endpoint in health.endpoints))
+
+
+def _row(endpoint: EndpointHealth, furthest: int) -> tuple[str, ...]:
+    status = endpoint.status
+    healthy = "yes" if endpoint.is_healthy else f"no: {endpoint.error or 'unhealthy'}"
+    if status is None:
+        return (endpoint.name, "?", "?", "?", "?", "?", "?", "no", healthy)
+    role = "follower"
+    if status.leader == status.member_id:
+        role = "leader"
+    elif status.is_learner:
+        role = "learner"
+    alarms = [str(a.type) for a in endpoint.alarms if a.member_id == status.member_id]
+    return (
+        endpoint.name,
+        format_id(status.member_id),
+        status.version,
+        role,
+        format_bytes(status.db_size),
+        str(furthest - status.raft_applied_index),
+        ", ".join(alarms) or "none",
+        "yes",
+        healthy,
+    )
+
+
+def health_markdown(cluster: str, table: Table, problems: tuple[str, ...]) -> str:
+    """Write the health artifact: what is wrong first, then the members."""
+    verdict = [f"- {problem}" for problem in problems] or ["Every member is healthy."]
+    return "\n".join([f"# Health of {cluster}", "", *verdict, "", table.to_markdown()])

@@ -1,0 +1,38 @@
+"""The report of a run: who, why, what was done to which host, and what is true at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from tasks.model.cluster import ClusterHealth
+from tasks.model.plan import Finding, Plan
+from tasks.report.health import health_table
+from tasks.report.plans import findings_sections
+from tasks.report.tables import Table
+
+
+def report_markdown(
+    plan: Plan,
+    facts: dict[str, str],
+    steps: Iterable[dict[str, Any]],
+    findings: tuple[Finding, ...],
+    health: ClusterHealth | None,
+) -> str:
+    """Write the report artifact; `steps` are the journal's lines of finished and failed steps."""
+    table = Table(
+        ("step", "outcome", "seconds"),
+        tuple((row["step"], _outcome(row), f"{row['seconds']:.2f}") for row in steps),
+    )
+    lines = [f"# {plan.runbook} {plan.cluster}", "", f"**Goal:** {plan.goal}", ""]
+    lines += [f"- **{name}:** {value}" for name, value in facts.items()]
+    if health is not None:
+        lines += ["", "## Members", "", health_table(health).to_markdown()]
+    lines += ["", "## What was done", "", table.to_markdown(), *findings_sections(findings)]
+    return "\n".join(lines)
+
+
+def _outcome(row: dict[str, Any]) -> str:
+    if "error" in row:
+        return f"failed: {row['error']}"
+    return {True: "changed", False: "was so already", None: "done"}[row.get("changed")]

@@ -1,0 +1,87 @@
+"""Artifacts: the plan before anything changes, the report at the end."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+from prefect.artifacts import acreate_markdown_artifact
+
+from tasks.engine import Run
+from tasks.journal.journal import read_journal
+from tasks.model.cluster import ClusterHealth
+from tasks.model.errors import PreflightFailed
+from tasks.model.plan import Finding, Plan, Severity
+from tasks.model.record import Event
+from tasks.report.health import health_markdown, health_table
+from tasks.report.plans import findings_markdown, plan_markdown
+from tasks.report.runs import report_markdown
+
+
+def artifact_key(*words: str) -> str:
+    """Join words to a key that Prefect takes: lower-case letters, digits and dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", "-".join(words).lower()).strip("-")
+
+
+async def publish_plan(run: Run, plan: Plan, findings: tuple[Finding, ...]) -> None:
+    """Publish the plan, and write it to the journal."""
+    run.journal.append(
+        Event.PLANNED,
+        goal=plan.goal,
+        steps=[{"host": step.host, "sentence": step.sentence} for step in plan.steps],
+        findings=[{"severity": f.severity, "finding": str(f)} for f in findings],
+    )
+    await acreate_markdown_artifact(
+        markdown=plan_markdown(plan, findings),
+        key=artifact_key(plan.runbook, plan.cluster, "plan"),
+        description=plan.goal,
+    )
+
+
+async def refuse_on_findings(run: Run, findings: tuple[Finding, ...]) -> None:
+    """Publish what preflight found and raise PreflightFailed, if a finding forbids the run."""
+    refusals = tuple(str(f) for f in findings if f.severity is Severity.REFUSAL)
+    if not refusals:
+        return
+    await acreate_markdown_artifact(
+        markdown=findings_markdown(run.runbook, run.inventory.name, findings),
+        key=artifact_key(run.runbook, run.inventory.name, "preflight"),
+        description="refused by preflight",
+    )
+    raise PreflightFailed(refusals)
+
+
+async def publish_health(run: Run, health: ClusterHealth, problems: tuple[str, ...]) -> None:
+    """Publish the member table, and tell it to the journal for the terminal."""
+    table = health_table(health)
+    run.journal.append(Event.OBSERVED, columns=table.columns, rows=table.rows, problems=problems)
+    await acreate_markdown_artifact(
+        markdown=health_markdown(run.inventory.name, table, problems),
+        key=artifact_key(run.runbook, run.inventory.name),
+        description="healthy" if not problems else f"{len(problems)} problem(s)",
+    )
+
+
+async def publish_report(
+    run: Run,
+    plan: Plan,
+    findings: tuple[Finding, ...],
+    health: ClusterHealth | None,
+    reason: str | None,
+) -> None:
+    """Publish the report, made from the journal."""
+    ended = (Event.STEP_FINISHED, Event.STEP_FAILED)
+    steps = [record.details for record in read_journal(run.journal.path) if record.event in ended]
+    facts = {
+        "started by": run.operator,
+        "reason": reason or "not given",
+        "run": run.id,
+        "took": f"{(datetime.now(UTC) - run.started).total_seconds():.1f} s",
+        "changes": str(sum(row.get("changed") is True for row in steps)),
+        "journal": str(run.journal.path),
+    }
+    await acreate_markdown_artifact(
+        markdown=report_markdown(plan, facts, steps, findings, health),
+        key=artifact_key(plan.runbook, plan.cluster, "report"),
+        description=f"{plan.runbook} {plan.cluster}",
+    )
