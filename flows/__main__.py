@@ -82,7 +82,8 @@ def _command(runbook: Flow[..., Any], api: EmbeddedApi | None) -> Callable[..., 
         from tasks.recording import recover_dead_runs  # noqa: PLC0415
 
         await recover_dead_runs()
-        await runbook(*args, **kwargs)
+        running: Any = runbook(*args, **kwargs)
+        await running
 
     return run
 

@@ -12,6 +12,7 @@ import secrets
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from prefect.blocks.system import Secret
 
@@ -43,7 +44,7 @@ async def read_passphrase(source: Passphrase) -> bytes:
     """Read the passphrase from where the inventory says; raises AuthorityRefused."""
     if source.block is not None:
         try:
-            block = await Secret[str].aload(source.block)
+            block: Any = await Secret[str].aload(source.block)
         except ValueError as error:
             raise AuthorityRefused(
                 f"authority.passphrase.block: there is no Secret block '{source.block}'; make it "

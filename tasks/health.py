@@ -11,7 +11,6 @@ from tasks.engine import Run, step
 from tasks.etcd.client import Endpoint, EtcdClient
 from tasks.etcd.tls import client_context
 from tasks.model.cluster import ClusterHealth, DesiredMember
-from tasks.pki.authority import issue_client
 
 CLIENT_NAME = "etcd-runbooks"
 CLIENT_VALIDITY = timedelta(hours=24)
@@ -24,7 +23,7 @@ async def etcd_client(run: Run, members: tuple[DesiredMember, ...]) -> AsyncIter
     Where the hosts are behind a jump host, it goes through their SSH connections.
     """
     authority = await opened_authority(run.inventory)
-    certificate, key = issue_client(authority, CLIENT_NAME, CLIENT_VALIDITY, datetime.now(UTC))
+    certificate, key = authority.issue_client(CLIENT_NAME, CLIENT_VALIDITY, datetime.now(UTC))
     context = client_context(authority.certificate_pem, certificate, key)
     endpoints = []
     for member in members:

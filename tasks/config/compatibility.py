@@ -72,11 +72,18 @@ _RULES = (
         _names(
             "ENABLE_LOG_ROTATION LOG_ROTATION_CONFIG_JSON SOCKET_REUSE_PORT SOCKET_REUSE_ADDRESS "
             "V2_DEPRECATION EXPERIMENTAL_MEMORY_MLOCK EXPERIMENTAL_ENABLE_DISTRIBUTED_TRACING "
-            "EXPERIMENTAL_DISTRIBUTED_TRACING_ADDRESS LISTEN_CLIENT_HTTP_URLS"
+            "EXPERIMENTAL_DISTRIBUTED_TRACING_ADDRESS LISTEN_CLIENT_HTTP_URLS "
+            "BACKEND_BBOLT_FREELIST_TYPE"
         ),
         "is ignored: it came with 3.5",
         "take it out, or use etcd 3.5",
         until=(3, 5),
+    ),
+    _Rule(
+        _names("EXPERIMENTAL_BACKEND_BBOLT_FREELIST_TYPE"),
+        "is ignored: it was renamed with 3.5",
+        "name it ETCD_BACKEND_BBOLT_FREELIST_TYPE",
+        since=(3, 5),
     ),
     _Rule(
         _names("PROXY"),

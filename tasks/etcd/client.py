@@ -22,6 +22,7 @@ from tasks.etcd.failures import (
     explain_time_out,
     translate_gateway_error,
 )
+from tasks.etcd.handshake import find_alert
 from tasks.model.cluster import (
     Alarm,
     ClusterHealth,
@@ -71,6 +72,7 @@ class EtcdClient:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.endpoints = endpoints
+        self._tls = tls
         self._timeout_seconds = timeout_seconds
         self._http = httpx.AsyncClient(
             verify=tls,
@@ -229,7 +231,7 @@ class EtcdClient:
         self, endpoint: Endpoint, method: str, path: str, body: dict[str, Any] | None
     ) -> bytes:
         origin = httpx.URL(endpoint.url)
-        host, port = endpoint.connect_to or (origin.host, origin.port)
+        host, port = endpoint.connect_to or (origin.host, origin.port or 443)
         stage = Stage.ANSWER  # A kept connection has neither of the others.
 
         async def follow(event: str, _: dict[str, Any]) -> None:
@@ -251,7 +253,12 @@ class EtcdClient:
             raise EtcdUnavailable(f"{endpoint.url}: {reason}", host=endpoint.name) from error
         # httpx translates the TLS errors of a handshake, but not the alert that TLS 1.3 sends after
         # it, which is how etcd rejects a client certificate.
-        except (httpx.TransportError, ssl.SSLError, OSError) as error:
-            reason = explain_connection_failure(error, f"{host}:{port}")
+        except (httpx.TransportError, OSError) as error:
+            cause: Exception = error
+            if isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError) and (
+                stage is Stage.ANSWER
+            ):
+                cause = await find_alert(host, port, origin.host, self._tls) or error
+            reason = explain_connection_failure(cause, f"{host}:{port}")
             raise EtcdUnavailable(f"{endpoint.url}: {reason}", host=endpoint.name) from error
         return response.content

@@ -15,14 +15,10 @@ from tasks.model.observation import DataDirectory, Listener, Program
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-TOOLS: tuple[str, ...] = (
-    "openssl",
-    "flock",
-    "systemctl",
-    "systemd-analyze",
-    "systemd-socket-activate",
+TOOLS = (
+    *("openssl", "flock", "systemctl", "systemd-analyze", "systemd-socket-activate", "journalctl"),
+    *("useradd", "sha256sum", "timeout", "mktemp", "install", "ip", "ss", "gzip"),
 )
-TOOLS += ("journalctl", "useradd", "sha256sum", "timeout", "mktemp", "install", "ip", "ss", "gzip")
 FSYNC_WRITES = 50
 
 
