@@ -74,7 +74,7 @@ def _command(runbook: Flow[..., Any], api: EmbeddedApi | None) -> Callable[..., 
 
         if api is not None:
             api.wait_until_ready()
-        with Progress(Console()) as progress:
+        with Progress(Console(soft_wrap=True)) as progress:
             listeners.append(progress)
             asyncio.run(recovered_and_run(*args, **kwargs))
 

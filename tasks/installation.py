@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import io
 import tarfile
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from tasks.engine import Run, step
 from tasks.hosts import files, system
-from tasks.hosts.connection import HostConnection, compressed
+from tasks.hosts.connection import HostConnection
 from tasks.model.errors import CommandFailed, InvalidInventory
 from tasks.model.inventory import ArchiveBinaries, DirectoryBinaries, Inventory
 from tasks.plans.bootstrap import (
@@ -25,19 +24,11 @@ UPLOADED = ("etcd", "etcdctl", "etcdutl")
 
 
 class Programs:
-    """Etcd's programs on the runner, checked against the inventory, compressed when first asked."""
+    """Etcd's programs on the runner; none where the hosts have them installed."""
 
     def __init__(self, contents: dict[str, bytes]) -> None:
+        self.contents = contents
         self.sums = {name: hashlib.sha256(c).hexdigest() for name, c in contents.items()}
-        self._contents = contents
-        self._compressed: dict[str, asyncio.Task[bytes]] = {}
-
-    async def compressed(self, name: str) -> bytes:
-        """Get a program gzip-compressed; once for all hosts."""
-        if name not in self._compressed:
-            work = asyncio.to_thread(compressed, self._contents[name])
-            self._compressed[name] = asyncio.create_task(work)
-        return await self._compressed[name]
 
 
 def load_programs(inventory: Inventory) -> Programs:
@@ -135,7 +126,7 @@ async def install_programs(
     changed = False
     for name, digest in programs.sums.items():
         changed |= await host.upload(
-            await programs.compressed(name),
+            programs.contents[name],
             directory / name,
             sha256=digest,
             mode="0755",

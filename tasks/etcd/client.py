@@ -37,6 +37,7 @@ POLL_SECONDS = 0.15
 NO_REASON = "no quorum, or an alarm is raised (etcd 3.4 does not say which)"
 
 _HEALTH_KEY = b"etcd-runbooks/health"
+_DROPPED = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
 _STAGES = {
     "connection.connect_tcp.started": Stage.CONNECT,
     "connection.start_tls.started": Stage.HANDSHAKE,
@@ -59,8 +60,8 @@ class Endpoint:
 class EtcdClient:
     """Asks any endpoint of one cluster; made once a run, and used as `async with`.
 
-    Every call ends within `timeout_seconds`, because etcd without a leader lets some hang for
-    longer than 10 s. Connections are kept for the whole run. What cannot be reached or cannot
+    Every call ends within `timeout_seconds` (a second later when it looks into a dropped
+    connection), because etcd without a leader lets some hang for longer than 10 s. Connections are kept for the whole run. What cannot be reached or cannot
     answer now raises EtcdUnavailable; what a retry does not change raises EtcdRefused.
     """
 
@@ -73,6 +74,7 @@ class EtcdClient:
     ) -> None:
         self.endpoints = endpoints
         self._tls = tls
+        self._is_faked = transport is not None
         self._timeout_seconds = timeout_seconds
         self._http = httpx.AsyncClient(
             verify=tls,
@@ -255,9 +257,7 @@ class EtcdClient:
         # it, which is how etcd rejects a client certificate.
         except (httpx.TransportError, OSError) as error:
             cause: Exception = error
-            if isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError) and (
-                stage is Stage.ANSWER
-            ):
+            if isinstance(error, _DROPPED) and not self._is_faked:
                 cause = await find_alert(host, port, origin.host, self._tls) or error
             reason = explain_connection_failure(cause, f"{host}:{port}")
             raise EtcdUnavailable(f"{endpoint.url}: {reason}", host=endpoint.name) from error

@@ -8,7 +8,6 @@ Library errors are translated here, once.
 from __future__ import annotations
 
 import asyncio
-import gzip
 import secrets
 import time
 from contextlib import asynccontextmanager
@@ -38,7 +37,8 @@ if TYPE_CHECKING:
     from tasks.model.inventory import Host, Ssh
 
 KEEPALIVE_SECONDS = 5
-LOGIN_AND_SUDO_FAILED = (1, 126, 127)
+WINDOW_BYTES, PACKET_BYTES = 8 << 20, 256 << 10
+"""Larger than asyncssh's own: uploading etcd to three hosts takes 0.6 of the time."""
 
 
 class Session(Protocol):
@@ -124,9 +124,9 @@ class HostConnection:
         backup: PurePosixPath,
         timeout_seconds: float = 300.0,
     ) -> bool:
-        """Put gzip-compressed `content` in a file of root's; returns whether that changed it.
+        """Put `content` in a file of root's; returns whether that changed it.
 
-        `sha256` is that of the file itself: the host checks it before the rename. On failure the
+        The host checks `sha256` before the rename. On failure the
         target is as it was. Raises as `run` does.
         """
         path = quote(str(target))
@@ -134,9 +134,9 @@ class HostConnection:
         script = f"""export LC_ALL=C; umask 077; set -euo pipefail
 {fence}sum() {{ sha256sum < "$1" | cut -c-64; }}
 if [ -f {path} ] && [ "$(sum {path})" = {sha256} ]; then cat >/dev/null; echo {UNCHANGED}; exit; fi
-install -d -m 0755 {quote(str(target.parent))}
+(umask 022; mkdir -p {quote(str(target.parent))})
 new=$(mktemp {path}.XXXXXXXX); trap 'rm -f "$new"' EXIT
-gzip -dc > "$new"
+cat > "$new"
 [ "$(sum "$new")" = {sha256} ] || {{ echo "what arrived has another SHA-256" >&2; exit 1; }}
 chmod {mode} "$new"; {keep_aside(target, backup)}
 sync "$new"; mv -fT "$new" {path}; sync {quote(str(target.parent))}; echo {CHANGED}"""
@@ -190,7 +190,14 @@ sync "$new"; mv -fT "$new" {path}; sync {quote(str(target.parent))}; echo {CHANG
         data = stdin.encode() if isinstance(stdin, str) else stdin
         try:
             done = await asyncio.wait_for(
-                connection.run(privileged, input=data, encoding=None), timeout_seconds
+                connection.run(
+                    privileged,
+                    input=data,
+                    encoding=None,
+                    window=WINDOW_BYTES,
+                    max_pktsize=PACKET_BYTES,
+                ),
+                timeout_seconds,
             )
         except TimeoutError as error:
             raise CommandTimedOut(
@@ -313,11 +320,6 @@ class _Session:
 
 def _text(output: bytes | str | None) -> str:
     return output.decode(errors="replace") if isinstance(output, bytes) else output or ""
-
-
-def compressed(content: bytes) -> bytes:
-    """Compress a program for `upload`, at the fastest level."""
-    return gzip.compress(content, compresslevel=1)
 
 
 def now() -> float:

@@ -58,7 +58,7 @@ def write_file_command(
     wanted = quote(f"{mode} {owner} {group}")
     # GNU cmp refuses standard input twice, so the payload is first written beside the target.
     script = f"""
-install -d -m 0755 {quote(str(path.parent))}
+(umask 022; mkdir -p {quote(str(path.parent))})
 new=$(mktemp {target}.XXXXXXXX)
 trap 'rm -f "$new"' EXIT
 cat > "$new"

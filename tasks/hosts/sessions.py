@@ -69,10 +69,13 @@ while read -r -t 20 line; do :; done
 
 
 def dial_command(targets: tuple[tuple[str, str, int], ...]) -> Command:
-    """Connect to each (host name, address, port) at once, and tell what answered."""
+    """Connect to each (host name, address, port) at once, and tell what answered.
+
+    Our listener says its host's name at once; etcd waits for the caller to speak first.
+    """
     dials = "\n".join(
         f"( answer=$(timeout 3 bash -c 'exec 3<>/dev/tcp/{address}/{port} && "
-        f'{{ read -r -t 2 -u 3 line; echo "open $line"; }}\' 2>&1); '
+        f'{{ read -r -t 0.5 -u 3 line; echo "open $line"; }}\' 2>&1); '
         f"echo \"{name} {address} {port} $? ${{answer##*$'\\n'}}\" ) &"
         for name, address, port in targets
     )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 TOOLS = (
     *("openssl", "flock", "systemctl", "systemd-analyze", "systemd-socket-activate", "journalctl"),
-    *("useradd", "sha256sum", "timeout", "mktemp", "install", "ip", "ss", "gzip"),
+    *("useradd", "sha256sum", "timeout", "mktemp", "install", "ip", "ss"),
 )
 FSYNC_WRITES = 50
 

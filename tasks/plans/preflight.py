@@ -104,7 +104,7 @@ def _machine(host: HostObservation) -> Iterator[Finding]:
         yield _refusal(
             host.host,
             f"lacks {', '.join(host.missing_tools)}; install the packages that have them "
-            "(Debian: openssl util-linux iproute2 passwd gzip)",
+            "(Debian: openssl util-linux iproute2 passwd)",
         )
 
 

@@ -71,7 +71,7 @@ class Progress:
         table = Table(*health["columns"])
         for row in health["rows"]:
             table.add_row(*row)
-        self._console.print(table)
+        self._console.print(table, soft_wrap=True)
         for problem in health["problems"]:
             self._console.print(f"- {problem}", style="red", highlight=False)
 
