@@ -61,8 +61,9 @@ class EtcdClient:
     """Asks any endpoint of one cluster; made once a run, and used as `async with`.
 
     Every call ends within `timeout_seconds` (a second later when it looks into a dropped
-    connection), because etcd without a leader lets some hang for longer than 10 s. Connections are kept for the whole run. What cannot be reached or cannot
-    answer now raises EtcdUnavailable; what a retry does not change raises EtcdRefused.
+    connection), because etcd without a leader lets some hang for longer than 10 s. Connections
+    are kept for the whole run. What cannot be reached or cannot answer now raises EtcdUnavailable;
+    what a retry does not change raises EtcdRefused.
     """
 
     def __init__(

@@ -106,7 +106,9 @@ class ClusterHealth:
         list that differs between members, a learner, a raised alarm, a lagging follower.
         """
         problems = [
-            f"{e.name}: {e.error or 'is unhealthy'}" for e in self.endpoints if not e.is_healthy
+            f"{e.name}: {e.error or 'is unhealthy'}"
+            for e in self.endpoints
+            if e.error or not e.is_healthy
         ]
         statuses = [(e.name, e.status) for e in self.endpoints if e.status is not None]
         for label, values in (
@@ -124,12 +126,12 @@ class ClusterHealth:
                 continue
             seen = {(m.name, url) for m in endpoint.members for url in m.peer_urls}
             problems += [
-                f"{endpoint.name}: its member list lacks {n} at {u}" for n, u in want - seen
+                f"{endpoint.name}: its member list lacks {n} at {u}" for n, u in sorted(want - seen)
             ]
             problems += [
                 f"{endpoint.name}: its member list has {n or 'an unstarted member'} at {u}, "
                 "which the inventory does not have"
-                for n, u in seen - want
+                for n, u in sorted(seen - want)
             ]
         alarms = {(a.member_id, a.type) for e in self.endpoints for a in e.alarms}
         problems += [f"alarm {kind} on member {format_id(i)}" for i, kind in sorted(alarms)]

@@ -1,117 +1,199 @@
-"""Reading certificates, and telling how one differs from what is wanted."""
+"""Reading certificates, and telling how one differs from what is wanted.
+
+Reads and compares only; what follows from a difference is for plans/.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.x509.oid import NameOID
 
-from tasks.model.certificates import Usage
-from tasks.pki.authority import EXTENDED, is_signed_by, key_spec
-from tasks.pki.leaf import WantedLeaf, alternative_names, subject
+from tasks.model.errors import AuthorityRefused, CertificateRefused
+from tasks.pki.keys import key_name, public_pem
+from tasks.pki.leaf import WantedLeaf
+from tasks.pki.names import distinguished_name, name_attributes, read_sans
+from tasks.pki.usages import normalised, read_usages
+
+_Extension = TypeVar("_Extension", bound=x509.ExtensionType)
+
+UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""What cryptography raises for bytes that are no certificate that it can read."""
 
 
 @dataclass(frozen=True, slots=True)
 class CertificateFacts:
-    """What a certificate says; times are aware, the fingerprint is SHA-256 in hexadecimal."""
+    """What a certificate says.
 
-    subject: str
-    issuer: str
+    Times are aware, in UTC. `key` is as KeySpec writes it ("RSA 2048"); `usages` are cfssl's
+    names; `fingerprint` is SHA-256 and `authority_key_id` the extension's, both in hexadecimal;
+    `public_key_pem` is SubjectPublicKeyInfo.
+    """
+
+    common_name: str
+    issuer_common_name: str
     serial: int
     sans: frozenset[str]
     not_before: datetime
     not_after: datetime
-    usages: frozenset[Usage]
+    usages: frozenset[str]
+    is_authority: bool
     key: str
     fingerprint: str
-    public_key_pem: str
+    public_key_pem: bytes
+    authority_key_id: str | None
 
 
 def read_certificate(pem: bytes | str) -> CertificateFacts:
-    """Read the first certificate of a PEM text; raises ValueError when there is none."""
-    return _facts(_load(pem))
+    """Read the first certificate of a PEM text; raises CertificateRefused when it cannot be."""
+    return read_bundle(pem)[0]
 
 
-def _load(pem: bytes | str) -> x509.Certificate:
-    return x509.load_pem_x509_certificate(pem.encode() if isinstance(pem, str) else pem)
+def read_bundle(pem: bytes | str) -> tuple[CertificateFacts, ...]:
+    """Read all certificates of a PEM text, at least one; raises CertificateRefused."""
+    try:
+        return tuple(_facts(each) for each in x509.load_pem_x509_certificates(_bytes(pem)))
+    except UNREADABLE as error:
+        raise CertificateRefused(f"the certificate cannot be read: {error}") from error
+
+
+def _bytes(pem: bytes | str) -> bytes:
+    return pem.encode() if isinstance(pem, str) else pem
 
 
 def _facts(certificate: x509.Certificate) -> CertificateFacts:
-    public_key = certificate.public_key()
+    extensions = certificate.extensions
+    issuer_key = find_extension(extensions, x509.AuthorityKeyIdentifier)
+    constraints = find_extension(extensions, x509.BasicConstraints)
     return CertificateFacts(
-        certificate.subject.rfc4514_string(),
-        certificate.issuer.rfc4514_string(),
-        certificate.serial_number,
-        alternative_names(certificate.extensions),
-        certificate.not_valid_before_utc,
-        certificate.not_valid_after_utc,
-        _usages(certificate.extensions),
-        key_spec(public_key),
-        certificate.fingerprint(hashes.SHA256()).hex(),
-        public_key.public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        ).decode(),
+        common_name=_common_name(certificate.subject),
+        issuer_common_name=_common_name(certificate.issuer),
+        serial=certificate.serial_number,
+        sans=read_sans(extensions),
+        not_before=certificate.not_valid_before_utc,
+        not_after=certificate.not_valid_after_utc,
+        usages=read_usages(extensions),
+        is_authority=constraints is not None and constraints.ca,
+        key=key_name(certificate.public_key()),
+        fingerprint=certificate.fingerprint(hashes.SHA256()).hex(),
+        public_key_pem=public_pem(certificate.public_key()),
+        authority_key_id=(
+            issuer_key.key_identifier.hex() if issuer_key and issuer_key.key_identifier else None
+        ),
     )
 
 
-def _usages(extensions: x509.Extensions) -> frozenset[Usage]:
-    found = set()
-    for extension in extensions:
-        if isinstance(extension.value, x509.KeyUsage):
-            if extension.value.digital_signature:
-                found.add(Usage.DIGITAL_SIGNATURE)
-            if extension.value.key_encipherment:
-                found.add(Usage.KEY_ENCIPHERMENT)
-        elif isinstance(extension.value, x509.ExtendedKeyUsage):
-            found |= {usage for usage, oid in EXTENDED.items() if oid in extension.value}
-    return frozenset(found)
+def find_extension(extensions: x509.Extensions, kind: type[_Extension]) -> _Extension | None:
+    """Get an extension's value; None where the certificate has none."""
+    try:
+        return extensions.get_extension_for_class(kind).value
+    except x509.ExtensionNotFound:
+        return None
+
+
+def _common_name(name: x509.Name) -> str:
+    return ", ".join(str(each.value) for each in name.get_attributes_for_oid(NameOID.COMMON_NAME))
+
+
+def is_signed_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+    """Whether the authority is named as the issuer and its key made the signature."""
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (*UNREADABLE, InvalidSignature):
+        return False
+    return True
+
+
+def find_differences(
+    certificate_pem: bytes | str | None,
+    want: WantedLeaf,
+    authority_pem: bytes | None,
+    key_public_pem: bytes | str | None,
+    now: datetime,
+    renew_before: timedelta,
+) -> tuple[str, ...]:
+    """Say how a certificate differs from the wanted one, in phrases; empty when it does not.
+
+    `key_public_pem` is the public half of the key beside it. None says that there is none. A
+    certificate that ends with its authority is not told as about to expire: a new one would end
+    on the same day, so the authority's own end is what to look at. Raises AuthorityRefused when
+    `authority_pem` cannot be read.
+    """
+    if certificate_pem is None:
+        return ("there is none",)
+    try:
+        certificate = x509.load_pem_x509_certificate(_bytes(certificate_pem))
+        facts = _facts(certificate)
+    except UNREADABLE:
+        return ("it is not a certificate that can be read",)
+    authority = _authority(authority_pem)
+    if authority is None or not is_signed_by(certificate, authority):
+        authority = None
+    return (
+        *(() if authority else ("it is not signed by the cluster's authority",)),
+        *_validity_differences(facts, authority, now, renew_before),
+        *_key_differences(facts, key_public_pem, want),
+        *_content_differences(certificate, facts, want),
+    )
+
+
+def _authority(pem: bytes | None) -> x509.Certificate | None:
+    try:
+        return None if pem is None else x509.load_pem_x509_certificate(pem)
+    except UNREADABLE as error:
+        raise AuthorityRefused(f"authority.certificate cannot be read: {error}") from error
 
 
 def _validity_differences(
-    facts: CertificateFacts, now: datetime, renew_before: timedelta
+    facts: CertificateFacts,
+    authority: x509.Certificate | None,
+    now: datetime,
+    renew_before: timedelta,
 ) -> Iterator[str]:
+    ends_with_authority = authority is not None and facts.not_after >= authority.not_valid_after_utc
     if facts.not_after <= now:
-        yield f"it expired on {facts.not_after:%Y-%m-%d}"
-    elif facts.not_after <= now + renew_before:
+        yield f"it expired on {facts.not_after:%Y-%m-%d %H:%M} UTC"
+    elif facts.not_after <= now + renew_before and not ends_with_authority:
         yield f"it expires on {facts.not_after:%Y-%m-%d %H:%M} UTC"
     if facts.not_before > now:
         yield f"it is not valid before {facts.not_before:%Y-%m-%d %H:%M} UTC"
 
 
-def find_differences(
-    certificate_pem: str | None,
-    want: WantedLeaf,
-    authority_pem: bytes | None,
-    key_public_pem: str | None,
-    now: datetime,
-    renew_before: timedelta,
-) -> tuple[str, ...]:
-    """Say how a certificate on a host differs from the wanted one; empty when it does not."""
-    if certificate_pem is None:
-        return ("there is none",)
-    try:
-        certificate = _load(certificate_pem)
-    except ValueError:
-        return ("it is not a certificate",)
-    facts = _facts(certificate)
-    differences = [*_validity_differences(facts, now, renew_before)]
-    if authority_pem is None or not is_signed_by(certificate, _load(authority_pem)):
-        differences.append("it is not signed by the cluster's authority")
+def _key_differences(
+    facts: CertificateFacts, key_public_pem: bytes | str | None, want: WantedLeaf
+) -> Iterator[str]:
     if key_public_pem is None:
-        differences.append("its key is missing or cannot be read")
-    elif facts.public_key_pem.strip() != key_public_pem.strip():
-        differences.append("it does not match its key")
-    if certificate.subject != subject(want.common_name, want.names):
-        differences.append(f"its subject is {facts.subject}")
-    planned = set(want.sans)
-    differences += [f"it lacks the name {san}" for san in sorted(planned - facts.sans)]
-    differences += [f"it has the name {san} too many" for san in sorted(facts.sans - planned)]
-    wanted = {Usage.DIGITAL_SIGNATURE if u is Usage.SIGNING else u for u in want.usages}
-    if facts.usages != wanted:
-        differences.append(f"its usages are {', '.join(sorted(facts.usages)) or 'none'}")
+        yield "its key is missing or cannot be read"
+    elif _bytes(key_public_pem).split() != facts.public_key_pem.split():
+        yield "it does not match its key"
     if facts.key != str(want.key):
-        differences.append(f"its key is {facts.key}, not {want.key}")
-    return tuple(differences)
+        yield f"its key is {facts.key}, not {want.key}"
+
+
+def _content_differences(
+    certificate: x509.Certificate, facts: CertificateFacts, want: WantedLeaf
+) -> Iterator[str]:
+    planned = distinguished_name(want.common_name, want.names)
+    if name_attributes(certificate.subject) != name_attributes(planned):
+        found = certificate.subject.rfc4514_string() or "empty"
+        yield f"its subject is {found}, not {planned.rfc4514_string()}"
+    if facts.is_authority:
+        yield "it is an authority's"
+    for what, have, wanted in (
+        ("SAN", facts.sans, frozenset(want.sans)),
+        ("usage", facts.usages, normalised(want.usages)),
+    ):
+        yield from (f"it lacks the {what} {each}" for each in sorted(wanted - have))
+        yield from (f"it has the {what} {each}, unwanted" for each in sorted(have - wanted))

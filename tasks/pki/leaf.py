@@ -1,29 +1,20 @@
-"""What a leaf certificate shall be, from the policy and the host's addresses."""
+"""What one leaf certificate shall be, from the policy and its host's addresses."""
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 from datetime import timedelta
 
-from cryptography import x509
-from cryptography.x509.oid import NameOID
-
 from tasks.model.certificates import KeySpec, LeafPolicy, Role, SubjectName, Usage
+from tasks.model.errors import InvalidInventory
+from tasks.pki.names import canonical_san, subject_parts
 
 LOCAL_NAMES = ("127.0.0.1", "localhost")
-_PARTS = {
-    "C": NameOID.COUNTRY_NAME,
-    "ST": NameOID.STATE_OR_PROVINCE_NAME,
-    "L": NameOID.LOCALITY_NAME,
-    "O": NameOID.ORGANIZATION_NAME,
-    "OU": NameOID.ORGANIZATIONAL_UNIT_NAME,
-}
 
 
 @dataclass(frozen=True, slots=True)
 class WantedLeaf:
-    """One certificate as planned; `sans` are IP addresses and DNS names."""
+    """One certificate as planned; `sans` are canonical IP addresses and DNS names, mixed."""
 
     role: Role
     common_name: str
@@ -41,42 +32,32 @@ def wanted_leaf(
     addresses: tuple[str, ...],
     extra_sans: tuple[str, ...],
 ) -> WantedLeaf:
-    """Plan a host's certificate: members' name the host, its addresses and this machine."""
-    sans = (host_name, *addresses, *LOCAL_NAMES, *extra_sans) if role.is_for_members else ()
+    """Plan one of a host's certificates.
+
+    Server and peer name the host, its addresses, 127.0.0.1, localhost and the extra names, in
+    this order, then the policy's own hosts; a client names the policy's hosts alone. Each once.
+    Raises InvalidInventory that lists every name which cannot stand in a certificate.
+    """
+    listed = (host_name, *addresses, *LOCAL_NAMES, *extra_sans) if role.is_for_members else ()
+    common_name = policy.common_name or host_name
+    problems, sans = [], []
+    for text in (*listed, *policy.hosts):
+        try:
+            sans.append(canonical_san(text))
+        except ValueError as error:
+            problems.append(f"subject alternative name {error}")
+    try:
+        subject_parts(common_name, policy.names)
+    except ValueError as error:
+        problems.append(f"subject: {error}")
+    if problems:
+        raise InvalidInventory(f"certificates.{role} of {host_name}", tuple(problems))
     return WantedLeaf(
         role,
-        policy.common_name or host_name,
+        common_name,
         policy.names,
-        tuple(dict.fromkeys((*sans, *policy.hosts))),
+        tuple(dict.fromkeys(sans)),
         policy.key,
         policy.usages,
         policy.validity,
     )
-
-
-def subject(common_name: str, names: tuple[SubjectName, ...]) -> x509.Name:
-    """Build the distinguished name: the parts in cfssl's order, then the common name."""
-    attributes = [
-        x509.NameAttribute(oid, value)
-        for name in names
-        for part, oid in _PARTS.items()
-        if (value := getattr(name, part)) is not None
-    ]
-    return x509.Name([*attributes, x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-
-
-def general_name(text: str) -> x509.GeneralName:
-    """Build a subject alternative name: an IP address where it is one, else a DNS name."""
-    try:
-        return x509.IPAddress(ipaddress.ip_address(text))
-    except ValueError:
-        return x509.DNSName(text)
-
-
-def alternative_names(extensions: x509.Extensions) -> frozenset[str]:
-    """Read the subject alternative names of a certificate or a request, as text."""
-    try:
-        found = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return frozenset()
-    return frozenset(str(name.value) for name in found)

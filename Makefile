@@ -1,0 +1,97 @@
+# Each target does all the set-up that it needs; a bare Debian 12 with root, python3.11, git and
+# make is enough. On other systems the lab's tests are skipped and the demo says what to do.
+
+SHELL := /bin/bash
+PYTHON ?= $(shell command -v /usr/bin/python3.11 || command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGES := systemd-container openssh-server openssh-client sudo iproute2 dbus procps \
+	util-linux etcd-server etcd-client golang-cfssl openssl rsync python3-venv gcc libc6-dev
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | column -t -s "$$(printf '\t')"
+
+.PHONY: demo
+demo: setup ## Bring up three hosts and bootstrap an etcd cluster on them
+	@$(BIN)/python -m tests.lab.demo
+
+.PHONY: test
+test: setup ## Run all tests but the long chaos runs
+	$(BIN)/pytest -m "not chaos"
+
+.PHONY: test-unit
+test-unit: $(VENV)/.complete ## Run the tests that need no hosts
+	$(BIN)/pytest -m "not chaos and not lab"
+
+.PHONY: test-chaos
+test-chaos: setup ## Run every kill point and fault; takes long
+	$(BIN)/pytest -m chaos
+
+.PHONY: check
+check: format-check lint types contracts schema-check test ## Everything that CI runs
+
+.PHONY: format
+format: $(VENV)/.complete ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: format-check
+format-check: $(VENV)/.complete ## Check the code's format
+	$(BIN)/ruff format --check .
+
+.PHONY: lint
+lint: $(VENV)/.complete ## Lint
+	$(BIN)/ruff check .
+
+.PHONY: types
+types: $(VENV)/.complete ## Check types
+	$(BIN)/mypy
+
+.PHONY: contracts
+contracts: $(VENV)/.complete ## Check the layers
+	$(BIN)/lint-imports
+
+.PHONY: schema
+schema: $(VENV)/.complete ## Write the inventory's JSON Schema for editors
+	$(BIN)/python -m tasks.model.schema > deployments/inventory.schema.json
+
+.PHONY: schema-check
+schema-check: $(VENV)/.complete ## Check that the JSON Schema is up to date
+	$(BIN)/python -m tasks.model.schema | diff -u deployments/inventory.schema.json -
+
+.PHONY: bench
+bench: setup ## Measure bootstrap_cluster against a shell script and an Ansible playbook
+	$(BIN)/python -m tests.bench
+
+.PHONY: lock
+lock: $(VENV)/.complete ## Pin the dependencies of pyproject.toml again
+	$(BIN)/pip-compile --quiet --extra dev --generate-hashes --no-emit-index-url \
+		--no-emit-find-links --no-emit-trusted-host --no-header --allow-unsafe --strip-extras \
+		--output-file requirements.lock pyproject.toml
+
+.PHONY: setup
+setup: packages $(VENV)/.complete ## Install what the other targets need
+
+# Debian only, and only as root: elsewhere the lab is skipped and says what it lacks.
+.PHONY: packages
+packages:
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	    ! dpkg-query -W $(PACKAGES) >/dev/null 2>&1; then \
+		echo "installing Debian packages: $(PACKAGES)"; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+			apt-get install -y -qq --no-install-recommends $(PACKAGES) >/dev/null; \
+	fi
+
+$(VENV)/.complete: requirements.lock
+	@$(PYTHON) -m ensurepip --version >/dev/null 2>&1 || $(MAKE) packages
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@touch $@
+
+.PHONY: clean
+clean: ## Take all labs down and remove what was made here
+	-[ -x $(BIN)/python ] && $(BIN)/python -m tests.lab down --all
+	rm -rf $(VENV) .venv-bench .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,247 @@
+"""Real etcd clusters on loopback, with mutual TLS, for the contract suite.
+
+Owns the processes that it starts: all are killed in `close`, whatever happened.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import socket
+import ssl
+import subprocess
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from tasks.etcd.client import Endpoint, EtcdClient
+from tasks.etcd.tls import client_context
+from tasks.model.cluster import DesiredMember
+
+DOWNLOADED = Path("/var/cache/etcd-runbooks-lab/etcd")
+BOTH = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
+
+
+def find_binaries() -> dict[str, Path]:
+    """Find etcd on this machine, by version; empty where there is none."""
+    candidates = [Path("/usr/bin/etcd"), *sorted(DOWNLOADED.glob("*/etcd"))]
+    found: dict[str, Path] = {}
+    for path in candidates:
+        if path.is_file() and os.access(path, os.X_OK):
+            told = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
+            version = re.search(r"etcd Version: (\S+)", told.stdout)
+            if version:
+                found.setdefault(version[1], path)
+    return found
+
+
+def free_ports(count: int) -> list[int]:
+    """Pick TCP ports that nobody holds at this moment."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A certificate and its key, PEM."""
+
+    certificate: bytes
+    key: bytes
+
+
+class TestAuthority:
+    """A certificate authority that signs whatever a test asks, also what is wrong."""
+
+    __test__ = False
+
+    def __init__(self, name: str = "test authority") -> None:
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        now = datetime.now(UTC)
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(self._name)
+            .issuer_name(self._name)
+            .public_key(self._key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(days=2))
+            .not_valid_after(now + timedelta(days=2))
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .sign(self._key, hashes.SHA256())
+        )
+        self.pem = certificate.public_bytes(serialization.Encoding.PEM)
+
+    def issue(
+        self,
+        *addresses: str,
+        usages: tuple[x509.ObjectIdentifier, ...] = BOTH,
+        is_expired: bool = False,
+        common_name: str | None = "test",
+    ) -> Leaf:
+        """Issue a leaf for IP addresses; an expired one ended a day ago."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        now = datetime.now(UTC)
+        subject = [x509.NameAttribute(NameOID.COMMON_NAME, common_name)] if common_name else []
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name(subject))
+            .issuer_name(self._name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(days=2))
+            .not_valid_after(now + timedelta(days=-1 if is_expired else 1))
+            .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+        )
+        if addresses:
+            names = [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
+            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        certificate = builder.sign(self._key, hashes.SHA256())
+        return Leaf(
+            certificate.public_bytes(serialization.Encoding.PEM),
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            ),
+        )
+
+
+@dataclass
+class RealCluster:
+    """Members of one version; member `i`, counted from 0, is named etcd<i+1>."""
+
+    binary: Path
+    directory: Path
+    size: int = 3
+    server_usages: tuple[x509.ObjectIdentifier, ...] = BOTH
+    authority: TestAuthority = field(default_factory=TestAuthority)
+    processes: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        count = self.size + 1
+        urls = [f"https://127.0.0.1:{port}" for port in free_ports(2 * count)]
+        *voters, self.learner = (
+            DesiredMember(f"etcd{i + 1}", urls[i], urls[i + count]) for i in range(count)
+        )
+        self.members = tuple(voters)
+        self.endpoints = tuple(Endpoint(m.name, m.client_url) for m in self.members)
+
+    def start(self) -> None:
+        """Write the certificates and start all members; returns before they are ready."""
+        self._write("ca.pem", self.authority.pem)
+        self.write_leaf("server", self.authority.issue("127.0.0.1", usages=self.server_usages))
+        self.write_leaf("peer", self.authority.issue("127.0.0.1"))
+        self.heal()
+
+    def heal(self) -> None:
+        """Start all members that do not run."""
+        for i in range(self.size):
+            if i not in self.processes:
+                self.start_member(i)
+
+    def write_leaf(self, name: str, leaf: Leaf) -> None:
+        """Put a pair where the members read it, which they do on each handshake."""
+        self._write(f"{name}.pem", leaf.certificate)
+        self._write(f"{name}-key.pem", leaf.key)
+
+    def start_member(self, i: int) -> None:
+        """Start one member on the data that it has; the one after the last is the learner."""
+        d = self.directory
+        is_learner = i == self.size
+        initial = (*self.members, self.learner) if is_learner else self.members
+        member = initial[i]
+        command = [
+            *(str(self.binary), f"--name={member.name}", f"--data-dir={d / member.name}"),
+            f"--listen-client-urls={member.client_url}",
+            f"--advertise-client-urls={member.client_url}",
+            f"--listen-peer-urls={member.peer_url}",
+            f"--initial-advertise-peer-urls={member.peer_url}",
+            "--initial-cluster=" + ",".join(f"{m.name}={m.peer_url}" for m in initial),
+            f"--initial-cluster-state={'existing' if is_learner else 'new'}",
+            *("--heartbeat-interval=20", "--election-timeout=200"),  # a first leader soon
+            "--strict-reconfig-check=false",  # which refuses an add until 5 s after the start
+            *("--logger=zap", "--client-cert-auth"),
+            *(f"--cert-file={d}/server.pem", f"--key-file={d}/server-key.pem"),
+            *(f"--trusted-ca-file={d}/ca.pem", f"--peer-trusted-ca-file={d}/ca.pem"),
+            *(f"--peer-cert-file={d}/peer.pem", f"--peer-key-file={d}/peer-key.pem"),
+            "--peer-client-cert-auth",
+        ]
+        with (d / f"{member.name}.log").open("ab") as log:
+            self.processes[i] = subprocess.Popen(
+                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+            )
+
+    def kill(self, *members: int) -> None:
+        """Kill members, as a power cut does, and wait until they are gone."""
+        for i in members:
+            self.processes[i].kill()
+        for i in members:
+            self.processes.pop(i).wait(timeout=10)
+
+    def close(self) -> None:
+        """Kill all that were started here."""
+        self.kill(*self.processes)
+
+    def client_tls(self) -> ssl.SSLContext:
+        """Make the context of a client that the cluster accepts."""
+        leaf = self.authority.issue(usages=(ExtendedKeyUsageOID.CLIENT_AUTH,))
+        return client_context(self.authority.pem, leaf.certificate, leaf.key)
+
+    async def raise_nospace(self, i: int) -> None:
+        """Raise member `i`'s NOSPACE alarm, as a full quota does."""
+        await self._alarm(i, "ACTIVATE")
+
+    async def clear_nospace(self, i: int) -> None:
+        """Take member `i`'s NOSPACE alarm back."""
+        await self._alarm(i, "DEACTIVATE")
+
+    async def _alarm(self, i: int, action: str) -> None:
+        async with self.client() as client:
+            status = await client.get_status(self.endpoints[i])
+        alarm = {"action": action, "memberID": str(status.member_id), "alarm": "NOSPACE"}
+        (await self._post("maintenance/alarm", alarm)).raise_for_status()
+
+    async def add_learner(self) -> DesiredMember:
+        """Add a fourth member as a learner, which does not start."""
+        body = {"peerURLs": [self.learner.peer_url], "isLearner": True}
+        (await self._post("cluster/member/add", body)).raise_for_status()
+        return self.learner
+
+    async def start_learner(self) -> Endpoint:
+        """Start the fourth member, which must have been added."""
+        self.start_member(self.size)
+        return Endpoint(self.learner.name, self.learner.client_url)
+
+    async def enable_auth(self) -> None:
+        """Turn on RBAC, with a root user as it wants."""
+        for path, body in (
+            ("auth/user/add", {"name": "root", "password": "secret"}),
+            ("auth/role/add", {"name": "root"}),
+            ("auth/user/grant", {"user": "root", "role": "root"}),
+            ("auth/enable", {}),
+        ):
+            (await self._post(path, body)).raise_for_status()
+
+    async def _post(self, path: str, body: dict[str, Any]) -> httpx.Response:
+        async with httpx.AsyncClient(verify=self.client_tls(), trust_env=False) as http:
+            return await http.post(f"{self.endpoints[0].url}/v3/{path}", json=body)
+
+    def client(
+        self, timeout_seconds: float = 1.0, endpoints: tuple[Endpoint, ...] | None = None
+    ) -> EtcdClient:
+        """Make the client that the cluster accepts."""
+        return EtcdClient(endpoints or self.endpoints, self.client_tls(), timeout_seconds)
+
+    def _write(self, name: str, content: bytes) -> None:
+        (self.directory / name).write_bytes(content)

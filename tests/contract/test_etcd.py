@@ -1,0 +1,259 @@
+"""What the client of etcd promises, held against the fake and against every etcd found here."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from tasks.etcd.client import EtcdClient
+from tasks.model.cluster import Alarm, AlarmType, ClusterHealth
+from tasks.model.errors import EtcdRefused, EtcdUnavailable, MemberFailed
+from tests.contract.etcd_fake import FakeEtcd, make_members
+from tests.contract.etcd_real import BOTH, RealCluster, find_binaries
+
+START_SECONDS = 20.0
+CALL_SECONDS = 0.5
+NOTHING_HERE = pytest.mark.skip(reason="no etcd binary is on this machine")
+
+BINARIES = find_binaries()
+Cluster = FakeEtcd | RealCluster
+
+
+@dataclass(frozen=True)
+class Build:
+    """A version of etcd, faked or real."""
+
+    version: str
+    binary: Path | None = None
+
+    def make(self, directory: Path, size: int, *, gateway_is_broken: bool = False) -> Cluster:
+        """Make a cluster that has not started."""
+        if self.binary is None:
+            return FakeEtcd(make_members(size), self.version, gateway_is_broken=gateway_is_broken)
+        usages = (ExtendedKeyUsageOID.SERVER_AUTH,) if gateway_is_broken else BOTH
+        return RealCluster(self.binary, directory, size, server_usages=usages)
+
+
+FAKES = [pytest.param(Build(v), id=f"fake-{v}") for v in ("3.4.23", "3.5.30")]
+REAL = [pytest.param(Build(v, path), id=f"real-{v}") for v, path in BINARIES.items()]
+NONE_HERE = pytest.param(Build("none"), id="real", marks=NOTHING_HERE)
+
+
+@pytest.fixture(scope="module", params=FAKES + (REAL or [NONE_HERE]))
+def build(request: pytest.FixtureRequest) -> Build:
+    """Choose each version that there is."""
+    build: Build = request.param
+    return build
+
+
+@pytest.fixture(scope="module")
+def running(build: Build, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Start one cluster of three for all tests that leave it as they found it."""
+    with closing(build.make(tmp_path_factory.mktemp("etcd"), size=3)) as cluster:
+        cluster.start()
+        yield cluster
+
+
+@pytest.fixture
+def cluster(running: Cluster) -> Iterator[Cluster]:
+    """Lend the shared cluster, and start again what the test killed."""
+    yield running
+    running.heal()
+
+
+@pytest.fixture
+def own_cluster(build: Build, tmp_path: Path) -> Iterator[Cluster]:
+    """Start a cluster of one that the test may leave in any state."""
+    with closing(build.make(tmp_path, size=1)) as cluster:
+        cluster.start()
+        yield cluster
+
+
+@asynccontextmanager
+async def healthy(cluster: Cluster) -> AsyncIterator[EtcdClient]:
+    """Wait until a cluster has become healthy, and lend its client."""
+    async with cluster.client(CALL_SECONDS) as client:
+        await client.wait_until_healthy(cluster.members, START_SECONDS)
+        yield client
+
+
+async def observe_until(
+    client: EtcdClient, is_so: Callable[[ClusterHealth], bool]
+) -> ClusterHealth:
+    """Observe until what a fault brings about has come; returns that observation."""
+    async with asyncio.timeout(START_SECONDS):
+        while True:
+            health = await client.observe_cluster()
+            if is_so(health):
+                return health
+            await asyncio.sleep(0.1)
+
+
+async def test_healthy_cluster_has_no_problems(cluster: Cluster, build: Build) -> None:
+    """Every endpoint of a healthy cluster tells the same ids, leader and members."""
+    progress: list[tuple[str, ...]] = []
+    async with cluster.client(CALL_SECONDS) as client:
+        health = await client.wait_until_healthy(cluster.members, START_SECONDS, progress.append)
+    assert all(progress), "progress is only told while there are problems"
+    assert [e.name for e in health.endpoints] == [m.name for m in cluster.members]
+    assert health.reads_linearizable
+    assert health.leader_name in {m.name for m in cluster.members}
+    for endpoint in health.endpoints:
+        assert endpoint.is_healthy
+        assert endpoint.error is None
+        assert endpoint.status is not None
+        assert endpoint.status.version == build.version
+        own = next(m for m in endpoint.members if m.id == endpoint.status.member_id)
+        assert own.name == endpoint.name
+        assert own.client_urls == (endpoint.endpoint,)
+        assert not endpoint.alarms
+
+
+async def test_each_call_answers(cluster: Cluster, build: Build) -> None:
+    """Every single call works on every endpoint, and both member lists agree."""
+    async with healthy(cluster) as client:
+        for endpoint in client.endpoints:
+            assert (await client.get_health(endpoint)).is_healthy
+            version = await client.get_version(endpoint)
+            assert version.server == build.version
+            await client.read_linearizable(endpoint)
+            members = await client.list_members(endpoint)
+            assert members == await client.list_members(endpoint, linearizable=False)
+            assert {(m.name, m.peer_urls) for m in members} == {
+                (m.name, (m.peer_url,)) for m in cluster.members
+            }
+
+
+async def test_one_member_killed(cluster: Cluster) -> None:
+    """With one of three killed the reads go on, and the problem names that member alone."""
+    async with healthy(cluster) as client:
+        cluster.kill(2)
+
+        def is_down_to_etcd3(health: ClusterHealth) -> bool:
+            problems = health.find_problems(cluster.members)
+            return all(problem.startswith("etcd3: ") for problem in problems)
+
+        health = await observe_until(client, is_down_to_etcd3)
+        assert health.reads_linearizable
+        assert [e.is_healthy for e in health.endpoints] == [True, True, False]
+        assert "refuses connections" in str(health.endpoints[2].error)
+        with pytest.raises(EtcdUnavailable, match=r"^etcd3: https://.*refuses connections"):
+            await client.get_status(client.endpoints[2])
+
+
+async def test_quorum_lost(cluster: Cluster) -> None:
+    """With two of three killed the survivor tells of no leader, and no call hangs."""
+    async with healthy(cluster) as client:
+        cluster.kill(1, 2)
+        started = time.monotonic()
+        health = await client.observe_cluster()
+        assert time.monotonic() - started < CALL_SECONDS + 1
+        assert not health.reads_linearizable
+        assert not any(e.is_healthy for e in health.endpoints)
+
+        health = await observe_until(
+            client, lambda h: h.endpoints[0].status is not None and not h.endpoints[0].status.leader
+        )
+        survivor = health.endpoints[0]
+        assert survivor.status is not None
+        assert survivor.status.errors == ("etcdserver: no leader",)
+        assert len(survivor.members) == 3, "its own view needs no quorum"
+        assert health.leader_name is None
+        assert "etcd1: has no leader" in health.find_problems(cluster.members)
+        started = time.monotonic()
+        with pytest.raises(EtcdUnavailable, match="no leader"):
+            await client.read_linearizable(client.endpoints[0])
+        assert time.monotonic() - started < CALL_SECONDS + 0.5
+
+        cluster.heal()
+        health = await client.wait_until_healthy(cluster.members, START_SECONDS)
+        assert health.reads_linearizable
+
+
+async def test_wait_ends_when_its_time_is_over(cluster: Cluster) -> None:
+    """A cluster that stays unhealthy ends in MemberFailed, which names each problem once."""
+    told: list[tuple[str, ...]] = []
+    async with healthy(cluster) as client:
+        cluster.kill(2)
+        started = time.monotonic()
+        with pytest.raises(MemberFailed, match=r"not healthy after 0.5 s:\n  - etcd") as caught:
+            await client.wait_until_healthy(cluster.members, 0.5, told.append)
+        assert time.monotonic() - started < 0.5 + CALL_SECONDS + 0.5
+        address = cluster.endpoints[2].url.removeprefix("https://")
+        assert f"\n  - etcd3: {address} refuses connections" in str(caught.value)
+        assert "journal" in str(caught.value)
+        assert told
+        assert all(before != after for before, after in pairwise(told)), "only changes are told"
+
+
+async def test_space_alarm(cluster: Cluster) -> None:
+    """A NOSPACE alarm is unhealthy and named with its member, while reads go on."""
+    async with healthy(cluster) as client:
+        await cluster.raise_nospace(1)
+        full = await client.get_status(client.endpoints[1])
+        assert await client.list_alarms(client.endpoints[0]) == (
+            Alarm(full.member_id, AlarmType.NOSPACE),
+        )
+        health = await observe_until(client, lambda h: all(e.alarms for e in h.endpoints))
+        assert health.reads_linearizable
+        assert not any(e.is_healthy for e in health.endpoints)
+        assert all("/health is false" in str(e.error) for e in health.endpoints)
+        problems = health.find_problems(cluster.members)
+        assert f"alarm NOSPACE on member {full.member_id:x}" in problems
+        await cluster.clear_nospace(1)
+        await client.wait_until_healthy(cluster.members, START_SECONDS)
+
+
+async def test_learner(own_cluster: Cluster) -> None:
+    """An added learner has no name until it starts; then it answers for itself alone."""
+    async with healthy(own_cluster) as client:
+        added = await own_cluster.add_learner()
+        [member] = [m for m in await client.list_members(client.endpoints[0]) if not m.is_started]
+        assert member.is_learner
+        assert member.peer_urls == (added.peer_url,)
+        assert member.client_urls == ()
+        problems = (await client.observe_cluster()).find_problems(own_cluster.members)
+        assert any("an unstarted member" in problem for problem in problems)
+
+        endpoint = await own_cluster.start_learner()
+        async with own_cluster.client(CALL_SECONDS, (endpoint,)) as learner:
+            health = await observe_until(learner, lambda h: h.endpoints[0].status is not None)
+            [observed] = health.endpoints
+            assert observed.status is not None
+            assert observed.status.is_learner
+            assert observed.members == ()
+            assert "is a learner" in str(observed.error)
+            with pytest.raises(EtcdRefused, match="is a learner"):
+                await learner.read_linearizable(endpoint)
+
+
+async def test_authentication_is_on(own_cluster: Cluster) -> None:
+    """With RBAC on, /health goes on and the calls say that the gateway ignores certificates."""
+    async with healthy(own_cluster) as client:
+        await own_cluster.enable_auth()
+        with pytest.raises(EtcdRefused, match=r"RBAC.*auth disable"):
+            await client.get_status(client.endpoints[0])
+        observed = await client.observe_endpoint(client.endpoints[0])
+        assert observed.is_healthy
+        assert "RBAC" in str(observed.error)
+
+
+async def test_server_certificate_without_client_auth(build: Build, tmp_path: Path) -> None:
+    """The gateway's trap: /health is true, and every other call names the server certificate."""
+    with closing(build.make(tmp_path, size=1, gateway_is_broken=True)) as cluster:
+        cluster.start()
+        async with cluster.client(CALL_SECONDS) as client:
+            health = await observe_until(client, lambda h: all(e.is_healthy for e in h.endpoints))
+            for endpoint in health.endpoints:
+                assert endpoint.status is None
+                assert "server certificate lacks the usage 'client auth'" in str(endpoint.error)
+            with pytest.raises((EtcdRefused, EtcdUnavailable), match="cannot reach its own etcd"):
+                await client.get_status(client.endpoints[0])

@@ -1,0 +1,33 @@
+"""The command line that dies by kill -9 right after one line of its journal is on disk.
+
+    python -m tests.integration.killed_run RUNBOOK --cluster X …   with KILL_AT="event|step"
+
+The line is the boundary: it is written, nothing after it has happened.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from flows.__main__ import main
+from tasks.journal.journal import Journal
+from tasks.model.record import Event
+
+
+def die_at(point: str) -> None:
+    """Let every journal kill its process at a kill point."""
+    written = Journal.append
+
+    def append(self: Journal, event: Event, **details: object) -> None:
+        written(self, event, **details)
+        if f"{event}|{details.get('step', '')}" == point:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Journal.append = append  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    die_at(os.environ["KILL_AT"])
+    sys.exit(main(sys.argv[1:]))

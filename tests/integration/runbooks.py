@@ -1,0 +1,159 @@
+"""Running runbooks as an operator does: `python -m flows …` in a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks.embedded.api import SETTINGS
+from tests.lab.lab import Lab
+
+ROOT = Path(__file__).parents[2]
+RUN_SECONDS = 110.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a command line ended."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+    @property
+    def output(self) -> str:
+        """All that it said."""
+        return self.stdout + self.stderr
+
+
+@dataclass(frozen=True, slots=True)
+class Prefect:
+    """A PREFECT_HOME, and the API of a server over it; without one, runs embed their own."""
+
+    home: Path
+    api: str | None = None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a runner gets to use it."""
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT")}
+        api = {"PREFECT_API_URL": self.api} if self.api else {}
+        return {**inherited, "PREFECT_HOME": str(self.home), **api}
+
+    @property
+    def journals(self) -> list[Path]:
+        """All runs' journals, oldest first."""
+        return sorted(
+            (self.home / "etcd-runbooks" / "journal").glob("*/*.jsonl"),
+            key=lambda path: path.stat().st_mtime,
+        )
+
+    def ask(self, path: str, body: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON
+        """POST to the API and return its answer."""
+        request = urllib.request.Request(  # noqa: S310 - loopback
+            f"{self.api}{path}",
+            data=json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310 - loopback
+            return json.load(answer)
+
+    def list_task_runs(self, flow_run_id: str) -> list[dict[str, Any]]:
+        """List the task runs that the database has of one run."""
+        body = {"flow_runs": {"id": {"any_": [flow_run_id]}}, "limit": 200}
+        found: list[dict[str, Any]] = self.ask("/task_runs/filter", body)
+        return found
+
+
+@contextlib.contextmanager
+def prefect_server(home: Path) -> Iterator[Prefect]:
+    """Start a Prefect server over `home` for the length of the block."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    recorder = {k: v for k, v in SETTINGS.items() if "_SERVICES_" in k}
+    quiet = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
+    log = (home / "server.log").open("w")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "prefect", "server", "start", "--port", port],
+        env={**Prefect(home).environment, **recorder, **quiet, "PREFECT_SERVER_API_PORT": port},
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+    )
+    prefect = Prefect(home, f"http://127.0.0.1:{port}/api")
+    try:
+        deadline = time.monotonic() + 90
+        while True:
+            with (
+                contextlib.suppress(OSError),
+                urllib.request.urlopen(f"{prefect.api}/health", timeout=2),  # noqa: S310
+            ):
+                break
+            assert process.poll() is None, (home / "server.log").read_text()
+            assert time.monotonic() < deadline, "the Prefect server did not start"
+            time.sleep(0.1)
+        yield prefect
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        log.close()
+
+
+def run_runbook(prefect: Prefect, runbook: str, lab: Lab | Path, *options: str) -> Ended:
+    """Run a runbook on a lab's inventory, or on an inventory file, to its end."""
+    return finish(start_runbook(prefect, runbook, lab, *options))
+
+
+def start_runbook(
+    prefect: Prefect,
+    runbook: str,
+    lab: Lab | Path,
+    *options: str,
+    launcher: tuple[str, ...] = ("-m", "flows"),
+) -> subprocess.Popen[str]:
+    """Start a runbook; `finish` waits for it."""
+    inventory = lab if isinstance(lab, Path) else lab.inventory
+    return subprocess.Popen(
+        [sys.executable, *launcher, runbook, "--cluster", str(inventory), *options],
+        cwd=ROOT,
+        env=prefect.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> Ended:
+    """Wait for a runbook's end; kills it when it takes too long."""
+    try:
+        stdout, stderr = process.communicate(timeout=RUN_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        stdout, stderr = process.communicate()
+    return Ended(process.returncode, stdout, stderr)
+
+
+def etcdctl(lab: Lab, *words: str) -> str:
+    """Run etcdctl on the first host with the client certificate there: an independent witness."""
+    host = next(iter(lab.hosts.values()))
+    endpoints = ",".join(f"https://{h.address}:2379" for h in lab.hosts.values())
+    ssl = "/etc/etcd/ssl"
+    tls = [f"--cacert={ssl}/ca.pem", f"--cert={ssl}/client.pem", f"--key={ssl}/client-key.pem"]
+    environment = ["env", "ETCDCTL_API=3", "/usr/local/bin/etcdctl"]
+    return host.run([*environment, f"--endpoints={endpoints}", *tls, *words]).check().stdout

@@ -1,0 +1,67 @@
+"""Takes labs away: everything that carries a lab's name, however far its start had come."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.lab import cgroups, mounts, network
+from tests.lab.inventory import remove_inventory
+from tests.lab.state import GONE, STATE, UNBORN, list_records, locked
+
+if TYPE_CHECKING:
+    from tests.lab.state import LabRecord
+
+NSPAWN_DIRECTORIES = Path("/run/systemd/nspawn/propagate")
+"""Where systemd-nspawn makes an empty directory a machine, and leaves it when it is killed."""
+
+
+def remove(lab: LabRecord) -> None:
+    """End a lab's processes and remove its links, mounts, inventory and directory.
+
+    What is gone already is no error. LabError when the kernel holds on to something; the record
+    is then still there, and removing it again goes on from there.
+    """
+    # Silence first: no host may hear another one's last words.
+    network.remove_bridge(lab)
+    cgroups.kill(lab.cgroup())
+    cgroups.remove(lab.cgroup())
+    for link in network.list_links():
+        if link.removeprefix(lab.cable_prefix).isdigit() and link.startswith(lab.cable_prefix):
+            network.remove_link(link)
+    mounts.unmount_below(lab.directory)
+    remove_inventory(lab)
+    for host in lab.hosts:
+        with contextlib.suppress(OSError):
+            (NSPAWN_DIRECTORIES / f"{lab.name}-{host}").rmdir()
+    _delete(lab.directory)
+
+
+def reap() -> list[str]:
+    """Remove the labs whose owner died, and return their names."""
+    with locked():
+        return reap_under_lock()
+
+
+def reap_under_lock() -> list[str]:
+    """Do what `reap` does, for a caller that holds the lock."""
+    abandoned = [record for record in list_records() if record.is_abandoned]
+    for record in abandoned:
+        remove(record)
+    for leftover in [*STATE.glob(f"{UNBORN}*"), *STATE.glob(f"{GONE}*")]:
+        shutil.rmtree(leftover, ignore_errors=True)
+    return [record.name for record in abandoned]
+
+
+def _delete(directory: Path) -> None:
+    """Delete a lab's directory, whose mounts are gone, also while another process does the same.
+
+    It is renamed first, so that no half a lab is ever found.
+    """
+    gone = directory.with_name(f"{GONE}{directory.name}.{os.getpid()}")
+    with contextlib.suppress(FileNotFoundError):
+        directory.rename(gone)
+        shutil.rmtree(gone)
