@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from prefect import Flow
 
 REFUSED = 2
+PIPE_WIDTH = 200
 
 
 def runbook_names() -> list[str]:
@@ -37,7 +38,7 @@ def main(arguments: list[str]) -> int:
     """Run the command line; returns the exit status."""
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_LOGGING_TO_API_BATCH_INTERVAL", "0.5")
-    errors = Console(stderr=True)
+    errors = Console(stderr=True, soft_wrap=True)
     with ExitStack() as stack:
         runs = bool(arguments) and arguments[0] in runbook_names() and "--help" not in arguments
         api = None
@@ -74,7 +75,8 @@ def _command(runbook: Flow[..., Any], api: EmbeddedApi | None) -> Callable[..., 
 
         if api is not None:
             api.wait_until_ready()
-        with Progress(Console(soft_wrap=True)) as progress:
+        width = None if sys.stdout.isatty() else PIPE_WIDTH
+        with Progress(Console(soft_wrap=True, width=width)) as progress:
             listeners.append(progress)
             asyncio.run(recovered_and_run(*args, **kwargs))
 

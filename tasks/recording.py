@@ -34,9 +34,9 @@ async def settle(path: Path) -> int:
     records = read_journal(path)
     async with get_client() as client:
         deadline = monotonic() + SETTLE_SECONDS
-        while (missing := await _missing(client, records)) and monotonic() < deadline:
+        while (gaps := await _find_gaps(client, records)) and monotonic() < deadline:
             await asyncio.sleep(POLL_SECONDS)
-        return await _add(client, records, missing)
+        return await _fill(client, records, gaps)
 
 
 def journal_directory() -> Path:
@@ -56,7 +56,7 @@ async def recover_dead_runs() -> list[str]:
         with Journal(path) as journal:
             if started is not None:
                 async with get_client() as client:
-                    await _add(client, records, await _missing(client, records))
+                    await _fill(client, records, await _find_gaps(client, records))
                     await _mark_crashed(client, UUID(started.details["run"]))
                 recovered.append(started.details["run"])
             journal.append(Event.RUN_FINISHED, outcome="crashed: the runner died")
@@ -80,40 +80,39 @@ def _last_records(records: list[Record]) -> dict[str, Record]:
     return {r.details["task_run"]: r for r in records if r.event in steps and r.details["task_run"]}
 
 
-async def _missing(client: PrefectClient, records: list[Record]) -> set[str]:
-    """Tell which task runs are not in the database in a final state."""
-    run_id = next((r.details["run"] for r in records if r.event is Event.RUN_STARTED), None)
+async def _find_gaps(client: PrefectClient, records: list[Record]) -> dict[str, bool]:
+    """Tell which task runs have no final state in the database, and whether they are there."""
     wanted = _last_records(records)
-    if run_id is None or not wanted:
-        return set()
+    if not wanted:
+        return {}
     found: list[TaskRun] = []
     while True:
         page = await client.read_task_runs(
-            flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[UUID(run_id)])),
+            flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[_run_id(records)])),
             limit=PAGE,
             offset=len(found),
         )
         found += page
         if len(page) < PAGE:
             break
-    return set(wanted) - {str(r.id) for r in found if r.state and r.state.is_final()}
+    final = {str(run.id): bool(run.state and run.state.is_final()) for run in found}
+    return {task_run: task_run in final for task_run in wanted if not final.get(task_run)}
 
 
-async def _add(client: PrefectClient, records: list[Record], missing: set[str]) -> int:
+async def _fill(client: PrefectClient, records: list[Record], gaps: dict[str, bool]) -> int:
     last = _last_records(records)
-    run_id = next((r.details["run"] for r in records if r.event is Event.RUN_STARTED), None)
-    for task_run in missing:
+    for task_run, is_there in gaps.items():
         record = last[task_run]
         when = datetime.fromtimestamp(record.time, UTC)
-        name = record.details["step"]
-        await client.create_task_run(
-            _added_from_journal,
-            flow_run_id=UUID(run_id),
-            dynamic_key=task_run,
-            id=UUID(task_run),
-            name=name,
-            state=State(type=StateType.RUNNING, timestamp=when),
-        )
+        if not is_there:
+            await client.create_task_run(
+                _added_from_journal,
+                flow_run_id=_run_id(records),
+                dynamic_key=task_run,
+                id=UUID(task_run),
+                name=record.details["step"],
+                state=State(type=StateType.RUNNING, timestamp=when),
+            )
         kind = {
             Event.STEP_STARTED: StateType.CRASHED,
             Event.STEP_FINISHED: StateType.COMPLETED,
@@ -122,7 +121,11 @@ async def _add(client: PrefectClient, records: list[Record], missing: set[str]) 
         message = record.details.get("error") or "Added from the journal."
         final = State(type=kind, timestamp=when, message=message)
         await client.set_task_run_state(UUID(task_run), final, force=True)
-    return len(missing)
+    return len(gaps)
+
+
+def _run_id(records: list[Record]) -> UUID:
+    return next(UUID(r.details["run"]) for r in records if r.event is Event.RUN_STARTED)
 
 
 @task(name="added from the journal")

@@ -68,7 +68,9 @@ class Progress:
             self._console.print(f"  {one['severity']}: {one['finding']}", style="yellow")
 
     def _show_table(self, health: dict[str, Any]) -> None:
-        table = Table(*health["columns"])
+        table = Table()
+        for column in health["columns"]:
+            table.add_column(column, overflow="fold")
         for row in health["rows"]:
             table.add_row(*row)
         self._console.print(table, soft_wrap=True)

@@ -1,6 +1,6 @@
 """The command line that dies by kill -9 right after one line of its journal is on disk.
 
-    python -m tests.integration.killed_run RUNBOOK --cluster X …   with KILL_AT="event|step"
+    python -m tests.integration.killed_run "event|step" RUNBOOK --cluster X …
 
 The line is the boundary: it is written, nothing after it has happened.
 """
@@ -29,5 +29,5 @@ def die_at(point: str) -> None:
 
 
 if __name__ == "__main__":
-    die_at(os.environ["KILL_AT"])
-    sys.exit(main(sys.argv[1:]))
+    die_at(sys.argv[1])
+    sys.exit(main(sys.argv[2:]))

@@ -154,8 +154,8 @@ def test_a_member_that_cannot_start_is_shown_with_its_journal(
     lab = start_lab(hosts=1, etcd=INSTALLED)
     broken = tmp_path / "broken.yaml"
     text = lab.inventory.read_text()
-    setting = "etcd:\n  settings: {environment: {ETCD_MAX_REQUEST_BYTES: many}}\n"
-    broken.write_text(text.replace("etcd:\n", setting, 1))
+    setting = "settings: {environment: {ETCD_MAX_REQUEST_BYTES: many}}"
+    broken.write_text(text.replace("settings: {}", setting))
     ended = run_runbook(prefect, "bootstrap_cluster", broken)
     assert ended.status == 1, ended.output
     assert "ETCD_MAX_REQUEST_BYTES" in ended.stderr or "max-request-bytes" in ended.stderr

@@ -44,10 +44,11 @@ def list_processes(group: Sequence[Path]) -> set[int]:
     """List the processes in a group and in the groups below it."""
     found: set[int] = set()
     for directory in group:
-        for path in [directory / "cgroup.procs", *directory.rglob("cgroup.procs")]:
-            # A group that vanishes while it is read has no processes.
+        # A group that vanishes while it is read has no processes; os.walk passes over it.
+        for path, _, _ in os.walk(directory):
             with contextlib.suppress(OSError):
-                found.update(int(pid) for pid in path.read_text().split() if pid != "0")
+                pids = (Path(path) / "cgroup.procs").read_text().split()
+                found.update(int(pid) for pid in pids if pid != "0")
     return found
 
 

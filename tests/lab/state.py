@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import re
+import secrets
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network
@@ -56,8 +57,9 @@ class LabRecord:
     """One lab as it was asked for. `hosts` maps names to the last octets of addresses.
 
     `owner` is None for a lab that stays until `down`. `cgroups` are the directories of the control
-    group above all of its processes. `slot` is unique among the labs of this
-    machine and keeps link names within IFNAMSIZ (15 characters).
+    group above all of its processes. `slot` is unique among the labs of this machine and keeps
+    link names within IFNAMSIZ (15 characters). `identity` tells a lab from a later one of its
+    name or slot.
     """
 
     name: str
@@ -71,6 +73,7 @@ class LabRecord:
     etcd_source: str
     data_disk_mb: int | None
     hosts: Mapping[str, int] = field(default_factory=dict)
+    identity: str = field(default_factory=lambda: secrets.token_hex(8))
 
     @property
     def directory(self) -> Path:

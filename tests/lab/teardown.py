@@ -22,9 +22,17 @@ NSPAWN_DIRECTORIES = Path("/run/systemd/nspawn/propagate")
 def remove(lab: LabRecord) -> None:
     """End a lab's processes and remove its links, mounts, inventory and directory.
 
-    What is gone already is no error. LabError when the kernel holds on to something; the record
-    is then still there, and removing it again goes on from there.
+    A lab that is gone already is no error, and one that has its name or its slot since then is
+    left alone. LabError when the kernel holds on to something; the record is then still there,
+    and removing it again goes on from there.
     """
+    with locked():
+        for record in list_records():
+            if record.identity == lab.identity:
+                _remove_under_lock(record)
+
+
+def _remove_under_lock(lab: LabRecord) -> None:
     # Silence first: no host may hear another one's last words.
     network.remove_bridge(lab)
     cgroups.kill(lab.cgroup())
@@ -50,7 +58,7 @@ def reap_under_lock() -> list[str]:
     """Do what `reap` does, for a caller that holds the lock."""
     abandoned = [record for record in list_records() if record.is_abandoned]
     for record in abandoned:
-        remove(record)
+        _remove_under_lock(record)
     for leftover in [*STATE.glob(f"{UNBORN}*"), *STATE.glob(f"{GONE}*")]:
         shutil.rmtree(leftover, ignore_errors=True)
     return [record.name for record in abandoned]
@@ -64,4 +72,4 @@ def _delete(directory: Path) -> None:
     gone = directory.with_name(f"{GONE}{directory.name}.{os.getpid()}")
     with contextlib.suppress(FileNotFoundError):
         directory.rename(gone)
-        shutil.rmtree(gone)
+    shutil.rmtree(gone, ignore_errors=True)
