@@ -16,7 +16,7 @@ help: ## Show the targets
 
 .PHONY: demo
 demo: setup ## Bring up three hosts and bootstrap an etcd cluster on them
-	@$(BIN)/python -m tests.lab.demo
+	@$(BIN)/python -m tests.demo
 
 .PHONY: test
 test: setup ## Run all tests but the long chaos runs
