@@ -55,7 +55,7 @@ class Run:
         self.started = datetime.now(UTC)
         self.operator = f"{getpass.getuser()}@{socket.gethostname()}"
         self.hosts = {
-            host.name: HostConnection(host, inventory.ssh, self._on_result)
+            host.name: HostConnection(host, inventory.ssh, self.transcribe)
             for host in inventory.hosts
         }
         self.lock_lost: str | None = None
@@ -71,7 +71,8 @@ class Run:
         if self.lock_lost:
             raise LockLost(self.lock_lost)
 
-    def _on_result(self, host: str, command: Command, result: Result) -> None:
+    def transcribe(self, host: str, command: Command, result: Result) -> None:
+        """Write a command that ended to the journal and to the task's log in Prefect."""
         self.journal.append(
             Event.COMMAND,
             host=host,

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from time import monotonic
 
 from tasks.engine import Run, step, together
+from tasks.hosts.batch import Command, Result
 from tasks.hosts.connection import HostConnection, Session
 from tasks.hosts.sessions import (
     HELD_BY_ANOTHER,
@@ -30,10 +32,13 @@ async def lock_host(run: Run, host: HostConnection) -> Session:
     holder = (
         f"run {run.id} of {run.runbook} by {run.operator} since {run.started:%Y-%m-%d %H:%M:%S} UTC"
     )
-    session = await run.on_exit.enter_async_context(
-        host.hold(lock_session(run.inventory.name, run.id, holder))
-    )
+    script = lock_session(run.inventory.name, run.id, holder)
+    began = monotonic()
+    session = await run.on_exit.enter_async_context(host.hold(script))
     answer = await session.read_line(ANSWER_SECONDS)
+    status = session.exit_status() or 0
+    result = Result("hold the lock", status, answer, "", monotonic() - began)
+    run.transcribe(host.name, Command("hold the lock", script), result)
     if answer != "locked":
         if session.exit_status() in (HELD_BY_ANOTHER, None) and answer:
             raise LockHeld(

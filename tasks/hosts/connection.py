@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import asyncssh
 
-from tasks.hosts.batch import FENCED_OUT, BatchResult, Command, batch_script, parse_batch
+from tasks.hosts.batch import FENCED_OUT, BatchResult, Command, Result, batch_script, parse_batch
 from tasks.hosts.files import CHANGED, UNCHANGED, keep_aside
 from tasks.model.errors import (
     AccessRefused,
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import PurePosixPath
 
-    from tasks.hosts.batch import Result
     from tasks.model.inventory import Host, Ssh
 
 KEEPALIVE_SECONDS = 5
@@ -141,11 +140,15 @@ cat > "$new"
 chmod {mode} "$new"; {keep_aside(target, backup)}
 sync "$new"; mv -fT "$new" {path}; sync {quote(str(target.parent))}; echo {CHANGED}"""
         command = self._privileged(f"bash -c {quote(script)}")
+        began = time.monotonic()
         status, stdout, stderr = await self._execute(content, timeout_seconds, command)
+        name, seconds = f"upload {target}", time.monotonic() - began
+        result = Result(name, status, stdout, stderr, seconds)
+        self._on_result(self.name, Command(name, script), result)
         if status == FENCED_OUT:
             raise LockLost("the cluster's lock is no longer this run's", host=self.name)
         if status or stdout.strip() not in {CHANGED, UNCHANGED}:
-            raise CommandFailed(self.name, f"upload {target}", status, stderr)
+            raise CommandFailed(self.name, name, status, stderr)
         return stdout.strip() == CHANGED
 
     @asynccontextmanager
