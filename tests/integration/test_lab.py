@@ -21,7 +21,7 @@ from tests.lab.etcd_programs import INSTALLED, get_programs
 from tests.lab.host import Host
 from tests.lab.lab import EtcdSource, Lab
 from tests.lab.preparedness import unavailable_reason
-from tests.lab.state import STATE
+from tests.lab.state import STATE, list_records
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,6 +97,9 @@ def eventually(is_so: Callable[[], bool]) -> bool:
 def traces(lab: Lab) -> set[str]:
     """List what of a lab can be seen on this machine, without asking the lab's own code."""
     links = {entry.name for entry in Path("/sys/class/net").iterdir()}
+    # What has been free for a moment may be somebody else's by now.
+    if any(other.slot == lab.record.slot and other.name != lab.name for other in list_records()):
+        links = set()
     marks = (lab.record.bridge, lab.record.cable_prefix)
     found = {f"link {name}" for name in links if name.startswith(marks)}
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
@@ -454,6 +457,15 @@ def test_nothing_is_left_behind(start_lab: StartLab) -> None:
     lab.down()
 
 
+def test_the_end_of_a_lab_that_is_gone_spares_the_one_in_its_place(start_lab: StartLab) -> None:
+    """A second `down`, as fixtures do it, touches no later lab of the same name and slot."""
+    first = start_lab(hosts=1, etcd=INSTALLED)
+    first.down()
+    second = start_lab(first.name, hosts=1, etcd=INSTALLED)
+    first.down()
+    assert ssh(second, second["master01"], "true").returncode == 0
+
+
 def test_a_busy_mount_does_not_keep_a_lab_alive(start_lab: StartLab) -> None:
     """Somebody's open file on a host's disk is detached, not waited for."""
     lab = start_lab(hosts=1, etcd=INSTALLED)
@@ -499,10 +511,11 @@ def test_a_lab_whose_owner_was_killed_is_removed_by_the_next_command(start_lab: 
     ) as owner:
         assert owner.stdout is not None
         lab = Lab.get(owner.stdout.readline().strip())
+        assert lab["master01"].is_running
         os.kill(owner.pid, signal.SIGKILL)
-    assert lab["master01"].is_running
     listed = command_line("list").stdout
-    assert f"{lab.name}: removed, the process that it belonged to is dead" in listed
+    # Another session may have looked first, and then it was the one to say "removed".
+    assert f"{lab.name}  " not in listed
     assert no_trace(lab)
     assert f"{bystander.name}  {bystander.record.subnet}" in listed
     assert ssh(bystander, bystander["master01"], "true").returncode == 0
