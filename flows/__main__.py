@@ -12,14 +12,13 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cyclopts import App
+from cyclopts import App, CycloptsError
 from rich.console import Console
 
-from tasks.embedded.api import EmbeddedApi, embedded_api
+from tasks.embedded.api import EmbeddedApi
 from tasks.model.errors import RunbookError
 
 if TYPE_CHECKING:
@@ -39,25 +38,31 @@ def main(arguments: list[str]) -> int:
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_LOGGING_TO_API_BATCH_INTERVAL", "0.5")
     errors = Console(stderr=True, soft_wrap=True)
-    with ExitStack() as stack:
-        runs = bool(arguments) and arguments[0] in runbook_names() and "--help" not in arguments
-        api = None
-        if runs and not _has_server():
-            api = stack.enter_context(embedded_api())
-            os.environ["PREFECT_API_URL"] = api.url
-        app = App(name="python -m flows", help=__doc__, help_format="plaintext", version_flags=())
-        for name in runbook_names():
-            runbook = getattr(importlib.import_module(f"flows.{name}"), name)
-            app.command(_command(runbook, api), name=name)
-        try:
-            app(arguments, exit_on_error=False, print_error=True, error_console=errors)
-        except RunbookError as error:
-            word = "refused" if error.exit_status == REFUSED else "failed"
-            errors.print(f"{word}: {error}", style="red", highlight=False, markup=False)
-            return error.exit_status
-        except KeyboardInterrupt:
-            errors.print("interrupted: run it again, it starts from what is there", style="red")
-            return 1
+    runs = bool(arguments) and arguments[0] in runbook_names() and "--help" not in arguments
+    api = EmbeddedApi() if runs and not _has_server() else None
+    if api is not None:
+        _use(api)
+    app = App(
+        name="python -m flows",
+        help=__doc__,
+        help_format="plaintext",
+        version_flags=(),
+        result_action="return_value",
+    )
+    for name in runbook_names():
+        runbook = getattr(importlib.import_module(f"flows.{name}"), name)
+        app.command(_command(runbook, api), name=name)
+    try:
+        app(arguments, exit_on_error=False, print_error=True, error_console=errors)
+    except CycloptsError:
+        return REFUSED  # Cyclopts has said what is wrong
+    except RunbookError as error:
+        word = "refused" if error.exit_status == REFUSED else "failed"
+        errors.print(f"{word}: {error}", style="red", highlight=False, markup=False)
+        return error.exit_status
+    except KeyboardInterrupt:
+        errors.print("interrupted: run it again, it starts from what is there", style="red")
+        return 1
     return 0
 
 
@@ -65,6 +70,14 @@ def _has_server() -> bool:
     from prefect.settings import get_current_settings  # noqa: PLC0415 - slow, and only for runs
 
     return get_current_settings().api.url is not None
+
+
+def _use(api: EmbeddedApi) -> None:
+    from prefect.context import refresh_global_settings_context  # noqa: PLC0415 - as above
+
+    os.environ["PREFECT_API_URL"] = api.url
+    # Without it Prefect keeps what it read before, and starts an API of its own.
+    refresh_global_settings_context()
 
 
 def _command(runbook: Flow[..., Any], api: EmbeddedApi | None) -> Callable[..., None]:

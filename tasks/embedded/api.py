@@ -8,6 +8,7 @@ imported, so that both load at once. Imports no Prefect.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import shutil
@@ -17,7 +18,6 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 
 START_SECONDS = 90.0
 SETTINGS = {
@@ -37,7 +37,11 @@ SETTINGS = {
 
 
 class EmbeddedApi:
-    """A Prefect API that is starting; `url` is where it will answer."""
+    """A Prefect API that is starting; `url` is where it will answer.
+
+    It ends with the interpreter, after what Prefect's own threads had still to send: exit handlers
+    run last in, first out, and Prefect is not imported yet.
+    """
 
     def __init__(self) -> None:
         with socket.socket() as probe:
@@ -57,6 +61,7 @@ class EmbeddedApi:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
+        atexit.register(self.stop)
 
     def wait_until_ready(self) -> None:
         """Wait for the API's first answer; raises RuntimeError when it does not come."""
@@ -83,13 +88,3 @@ class EmbeddedApi:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-
-
-@contextlib.contextmanager
-def embedded_api() -> Iterator[EmbeddedApi]:
-    """Start the API; it is ended with the block."""
-    api = EmbeddedApi()
-    try:
-        yield api
-    finally:
-        api.stop()

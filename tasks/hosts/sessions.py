@@ -74,9 +74,9 @@ def dial_command(targets: tuple[tuple[str, str, int], ...]) -> Command:
     Our listener says its host's name at once; etcd waits for the caller to speak first.
     """
     dials = "\n".join(
-        f"( answer=$(timeout 3 bash -c 'exec 3<>/dev/tcp/{address}/{port} && "
-        f'{{ read -r -t 0.5 -u 3 line; echo "open $line"; }}\' 2>&1); '
-        f"echo \"{name} {address} {port} $? ${{answer##*$'\\n'}}\" ) &"
+        f"( status=0; answer=$(timeout 3 bash -c 'exec 3<>/dev/tcp/{address}/{port} && "
+        f'{{ read -r -t 0.5 -u 3 line; echo "open $line"; }}\' 2>&1) || status=$?; '
+        f"echo \"{name} {address} {port} $status ${{answer##*$'\\n'}}\" ) &"
         for name, address, port in targets
     )
     return Command("reach the other hosts' ports", f"{dials}\nwait")

@@ -28,9 +28,10 @@ UNREADABLE = (
     TypeError,
     UnsupportedAlgorithm,
     x509.DuplicateExtension,
+    x509.InvalidVersion,
     x509.UnsupportedGeneralNameType,
 )
-"""What cryptography raises for bytes that are no certificate that it can read."""
+"""What cryptography raises for bytes that are no certificate or request that it can read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
 from tasks.model.certificates import KeySpec
 from tasks.model.errors import CertificateRefused
+from tasks.pki.inspect import UNREADABLE
 from tasks.pki.keys import key_name
 from tasks.pki.leaf import WantedLeaf
 from tasks.pki.names import (
@@ -91,10 +91,8 @@ def checked_public_key(request_pem: bytes, want: WantedLeaf) -> CertificatePubli
         is_signed = request.is_signature_valid
         key = request.public_key()
         differences = _differences(request, want)
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
+    except UNREADABLE as error:
         raise CertificateRefused(f"{what} cannot be read: {error}") from error
-    except x509.UnsupportedGeneralNameType as error:
-        raise CertificateRefused(f"{what} asks for a strange name: {error}") from error
     if not is_signed:
         raise CertificateRefused(f"{what} is not signed by its own key")
     if differences:

@@ -1,0 +1,71 @@
+"""Every runbook is where an operator looks for it: command line, deployments, README."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect import Flow
+from prefect.flows import load_flow_from_entrypoint
+from ruamel.yaml import YAML
+
+from flows.__main__ import main, runbook_names
+
+ROOT = Path(__file__).parents[2]
+DEPLOYMENTS = YAML(typ="safe").load(ROOT / "prefect.yaml")["deployments"]
+
+
+def test_each_runbook_has_one_deployment_of_its_name() -> None:
+    """File, function and deployment have the same name."""
+    assert sorted(deployment["name"] for deployment in DEPLOYMENTS) == runbook_names()
+    for deployment in DEPLOYMENTS:
+        name = deployment["name"]
+        assert deployment["entrypoint"] == f"flows/{name}.py:{name}"
+
+
+@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda d: str(d["name"]))
+def test_a_worker_can_load_each_entrypoint(
+    deployment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The entrypoint imports as a worker imports it, from the checkout's root."""
+    monkeypatch.chdir(ROOT)
+    flow: Flow[..., Any] = load_flow_from_entrypoint(
+        deployment["entrypoint"], use_placeholder_flow=False
+    )
+    assert flow.name == deployment["name"]
+    parameters = set(inspect.signature(flow.fn).parameters)
+    assert set(deployment.get("parameters", {})) <= parameters
+
+
+def test_the_readme_names_every_runbook() -> None:
+    """The table has a row for each."""
+    readme = (ROOT / "README.md").read_text()
+    for name in runbook_names():
+        assert f"| `{name}` |" in readme
+
+
+def test_no_arguments_list_the_runbooks(capsys: pytest.CaptureFixture[str]) -> None:
+    """`python -m flows` shows what there is."""
+    assert main([]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in runbook_names())
+
+
+def test_help_shows_the_flows_own_parameters(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is started for it."""
+    assert main(["bootstrap_cluster", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "--cluster" in shown
+    assert "--dry-run" in shown
+
+
+@pytest.mark.parametrize("arguments", [["no_such_runbook"], ["--no-such-option"]])
+def test_a_wrong_command_line_is_refused(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit status 2, and the word that is wrong is shown."""
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert arguments[0] in captured.err + captured.out
