@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -26,6 +27,15 @@ WANT = wanted_leaf(LeafPolicy(), Role.SERVER, "master01", ("192.168.100.200", "f
 def shared_authority() -> Authority:
     """Make the authority of tests that do not look at how it was made; ECDSA is quick."""
     return create_authority(AuthorityPolicy(key=P256), NOW)
+
+
+def with_version(pem: bytes, label: bytes) -> bytes:
+    """Give a certificate or a request a version that X.509 does not have."""
+    lines = pem.strip().splitlines()
+    der = base64.b64decode(b"".join(lines[1:-1]))
+    at = der.index(b"\x02\x01") + 2
+    changed = base64.encodebytes(der[:at] + b"\x07" + der[at + 1 :])
+    return b"-----BEGIN %s-----\n%s-----END %s-----\n" % (label, changed, label)
 
 
 def make_request(

@@ -87,7 +87,11 @@ def test_all_bad_names_are_told_at_once() -> None:
 
 def test_a_subject_is_ordered_as_cfssl_orders_it() -> None:
     """C, ST, L, O, OU, CN; values of one part share a set; empty and repeated ones are left out."""
-    names = (SubjectName(OU="x", C="DE", O="b"), SubjectName(O="a", L="", ST="s"), SubjectName(O="b"))
+    names = (
+        SubjectName(OU="x", C="DE", O="b"),
+        SubjectName(O="a", L="", ST="s"),
+        SubjectName(O="b"),
+    )
     name = distinguished_name("cn", names)
     assert [len(each) for each in name.rdns] == [1, 1, 2, 1, 1]
     assert [a.rfc4514_attribute_name for a in name] == ["C", "ST", "O", "O", "OU", "CN"]
@@ -103,7 +107,9 @@ def test_names_come_back_from_x509_as_they_went_in(texts: list[str]) -> None:
     """Canonical text to X.509 and back changes nothing."""
     sans = [canonical_san(text) for text in texts]
     extension = x509.SubjectAlternativeName(map(general_name, sans))
-    assert read_sans(x509.Extensions([x509.Extension(extension.oid, False, extension)])) == set(sans)  # noqa: FBT003 - X.509's critical
+    assert read_sans(x509.Extensions([x509.Extension(extension.oid, False, extension)])) == set(
+        sans
+    )
 
 
 @given(st.builds(IPv6Address, st.integers(0, 2**128 - 1)))
@@ -127,5 +133,5 @@ def test_no_other_kind_of_name_passes_for_an_address_or_a_host(
 ) -> None:
     """TLS would not match it, so the comparison must not either."""
     extension = x509.SubjectAlternativeName([name])
-    found = read_sans(x509.Extensions([x509.Extension(extension.oid, False, extension)]))  # noqa: FBT003 - X.509's critical
+    found = read_sans(x509.Extensions([x509.Extension(extension.oid, False, extension)]))
     assert found == {text}

@@ -16,7 +16,7 @@ from tasks.model.errors import CertificateRefused, Unverified
 from tasks.pki.keys import make_key
 from tasks.pki.names import distinguished_name, general_name
 from tasks.pki.requests import checked_public_key, openssl_key_command, openssl_request_config
-from tests.unit.pki_requests import P256, WANT, make_request
+from tests.unit.pki_requests import P256, WANT, make_request, with_version
 
 SANS = [general_name(san) for san in WANT.sans]
 CN = x509.NameAttribute(NameOID.COMMON_NAME, "master01")
@@ -83,7 +83,16 @@ def test_another_request_is_refused_with_what_differs(change: dict[str, Any], to
     assert str(caught.value).startswith("the signing request for the server certificate is not")
 
 
-@pytest.mark.parametrize("pem", [b"", b"nonsense", b"\xff\x00", make_request()[:200]])
+@pytest.mark.parametrize(
+    "pem",
+    [
+        b"",
+        b"nonsense",
+        b"\xff\x00",
+        make_request()[:200],
+        with_version(make_request(), b"CERTIFICATE REQUEST"),
+    ],
+)
 def test_what_is_no_request_is_refused(pem: bytes) -> None:
     """A host's answer can be anything."""
     with pytest.raises(CertificateRefused, match="cannot be read"):
