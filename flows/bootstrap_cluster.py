@@ -17,7 +17,7 @@ from tasks import (
     reports,
     services,
 )
-from tasks.engine import Run, open_run, perform
+from tasks.engine import Run, open_run, perform, unless
 from tasks.installation import Programs
 from tasks.model.cluster import ClusterHealth, DesiredMember
 from tasks.model.errors import MemberFailed
@@ -117,6 +117,7 @@ async def _plan(run: Run, seen: Examination, targets: dict[str, HostTarget]) -> 
 async def _verify(run: Run, members: tuple[DesiredMember, ...]) -> ClusterHealth:
     async with health.etcd_client(run, members) as client:
         try:
-            return await health.verify_cluster(run, client, members, START_SECONDS)
+            verifying = health.verify_cluster(run, client, members, START_SECONDS)
+            return await unless(services.watch_start(run), verifying)
         except MemberFailed as error:
             raise await services.with_journals(run, error) from error

@@ -22,6 +22,8 @@ from tasks.model.inventory import Inventory, Passphrase
 from tasks.pki.authority import Authority, create_authority, is_encrypted, open_authority
 from tasks.plans.bootstrap import MakeAuthority
 
+_SECRET: Any = Secret  # Secret[str] would be another block type, which no server knows
+
 
 def read_authority_certificate(inventory: Inventory) -> bytes | None:
     """Read the authority's certificate, PEM; None when there is no authority yet.
@@ -44,7 +46,7 @@ async def read_passphrase(source: Passphrase) -> bytes:
     """Read the passphrase from where the inventory says; raises AuthorityRefused."""
     if source.block is not None:
         try:
-            block: Any = await Secret[str].aload(source.block)
+            block: Any = await _SECRET.aload(source.block)
         except ValueError as error:
             raise AuthorityRefused(
                 f"authority.passphrase.block: there is no Secret block '{source.block}'; make it "

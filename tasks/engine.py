@@ -171,6 +171,20 @@ async def together(awaitables: Iterable[Awaitable[T]]) -> tuple[T, ...]:
     raise worst
 
 
+async def unless(guard: Coroutine[Any, Any, None], work: Coroutine[Any, Any, T]) -> T:
+    """Await the work, unless the guard raises first; what is not needed any more is cancelled."""
+    guarding, working = asyncio.ensure_future(guard), asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({guarding, working}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            guarding.result()
+        return await working
+    finally:
+        for future in (guarding, working):
+            future.cancel()
+        await asyncio.gather(guarding, working, return_exceptions=True)
+
+
 Action = Callable[[Run, HostConnection | None, Step], Awaitable[Any]]
 
 

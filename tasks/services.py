@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
-from tasks.engine import Run, step
+from tasks.engine import Run, step, together
 from tasks.hosts import files, services
 from tasks.hosts.connection import HostConnection
-from tasks.model.errors import MemberFailed, RunbookError
+from tasks.model.errors import MemberFailed, RunbookError, Transient
+from tasks.model.observation import ServiceState
 from tasks.plans.bootstrap import StartMember
+
+WATCH_SECONDS = 2.0
 
 
 @step("start etcd on {host}")
@@ -18,6 +21,27 @@ async def start_member(run: Run, host: HostConnection, _step: StartMember) -> bo
         services.start_service_command(run.inventory.paths.service), changes=True
     )
     return files.parse_change(result)
+
+
+async def watch_start(run: Run) -> None:
+    """Watch the units while the members find each other; raises MemberFailed when etcd ends.
+
+    A member that waits for the others stays up, so one that ended will not become healthy.
+    """
+    unit = run.inventory.paths.service
+
+    async def look(host: HostConnection) -> None:
+        try:
+            (result,) = await host.run(services.service_status_command(unit), timeout_seconds=15)
+        except Transient:
+            return  # whether the member is healthy is seen over HTTPS
+        status = services.parse_service_status(result)
+        if status and (status.state is ServiceState.FAILED or status.sub_state == "auto-restart"):
+            raise MemberFailed("etcd ended right after its start", host=host.name)
+
+    while True:
+        await asyncio.sleep(WATCH_SECONDS)
+        await together(map(look, run.hosts.values()))
 
 
 async def with_journals(run: Run, error: MemberFailed) -> MemberFailed:
@@ -33,4 +57,4 @@ async def with_journals(run: Run, error: MemberFailed) -> MemberFailed:
         return f"--- {host}: {result.stdout.strip()}"
 
     tails = await asyncio.gather(*map(tail, run.hosts.values()))
-    return MemberFailed("\n".join([error.message, *tails]))
+    return MemberFailed("\n".join([str(error), *tails]))

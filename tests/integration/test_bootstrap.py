@@ -9,8 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from prefect.blocks.system import Secret
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from tasks.authority import read_passphrase
 from tasks.journal.journal import read_journal
+from tasks.model.errors import AuthorityRefused
+from tasks.model.inventory import Passphrase
 from tasks.model.record import Event
 from tests.integration.runbooks import (
     Prefect,
@@ -110,6 +115,15 @@ def test_the_report_tells_who_and_why(bootstrapped: Lab, prefect: Prefect) -> No
     assert "started by" in text
     for name in bootstrapped.hosts:
         assert f"install etcd on {name}" in text
+
+
+async def test_the_passphrase_is_read_from_a_secret_block(prefect: Prefect) -> None:
+    """A block of a server, as a team has it; one that is missing is named."""
+    with temporary_settings({PREFECT_API_URL: prefect.api}):
+        await Secret(value="correct horse").save("etcd-ca")
+        assert await read_passphrase(Passphrase(block="etcd-ca")) == b"correct horse"
+        with pytest.raises(AuthorityRefused, match="no-such-block"):
+            await read_passphrase(Passphrase(block="no-such-block"))
 
 
 def test_private_keys_are_the_owners_alone_and_stay(bootstrapped: Lab) -> None:

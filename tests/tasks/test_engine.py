@@ -13,7 +13,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import exception_to_failed_state
 
 from tasks import engine
-from tasks.engine import perform, step, together
+from tasks.engine import perform, step, together, unless
 from tasks.journal.journal import Journal, read_journal
 from tasks.model.errors import (
     CommandFailed,
@@ -200,3 +200,22 @@ async def test_a_failed_host_keeps_the_next_stage_from_starting() -> None:
     with pytest.raises(CommandFailed):
         await perform(fake_run(), plan, {OneThing: act})
     assert done == ["2"]
+
+
+async def test_a_guard_that_raises_ends_the_work() -> None:
+    """What would never end is not waited for."""
+
+    async def guard() -> None:
+        raise CommandFailed("m1", "x", 1, "")
+
+    with pytest.raises(CommandFailed):
+        await unless(guard(), asyncio.sleep(60))
+
+
+async def test_the_work_ends_its_guard() -> None:
+    """And returns what it has."""
+
+    async def work() -> str:
+        return "done"
+
+    assert await unless(asyncio.sleep(60), work()) == "done"
