@@ -32,6 +32,7 @@ from tasks.pki.usages import key_usage, leaf_extensions
 
 BACKDATE = timedelta(minutes=5)
 _SMALLEST_RSA = 2048
+_LONGEST_PASSPHRASE = 1023  # cryptography's, since OpenSSL would cut it off
 _ENCRYPTED = re.compile(
     rb"-----BEGIN ENCRYPTED PRIVATE KEY-----|^Proc-Type: *4,ENCRYPTED", re.MULTILINE
 )
@@ -63,9 +64,17 @@ class Authority:
         return read_certificate(self.certificate_pem)
 
     def seal_key(self, passphrase: bytes) -> bytes:
-        """Encrypt the key: PKCS #8 PEM; raises AuthorityRefused for an empty passphrase."""
+        """Encrypt the key: PKCS #8 PEM.
+
+        Raises AuthorityRefused for a passphrase that is empty or longer than OpenSSL takes.
+        """
         if not passphrase:
             raise AuthorityRefused("the passphrase for authority.key is empty")
+        if len(passphrase) > _LONGEST_PASSPHRASE:
+            raise AuthorityRefused(
+                f"the passphrase for authority.key is longer than {_LONGEST_PASSPHRASE} bytes; "
+                "choose a shorter one"
+            )
         return private_pem(self._key, passphrase)
 
     def sign(self, request_pem: bytes, want: WantedLeaf, now: datetime) -> bytes:
@@ -93,7 +102,7 @@ class Authority:
     ) -> bytes:
         begin, authority = _begin(now), self._certificate
         _check_time(authority, now)
-        end = min(begin + want.validity, authority.not_valid_after_utc)
+        end = begin + min(want.validity, authority.not_valid_after_utc - begin)
         if end <= now:
             raise AuthorityRefused(
                 f"a {want.role} certificate valid for {want.validity} would be over at once: it "
@@ -131,13 +140,19 @@ class Authority:
 def create_authority(policy: AuthorityPolicy, now: datetime) -> Authority:
     """Make a self-signed authority, as `cfssl gencert -initca` does.
 
-    Raises InvalidInventory for a subject that cannot stand in a certificate.
+    Raises InvalidInventory for a subject or an end that cannot stand in a certificate.
     """
+    begin = _begin(now)
     try:
         name = distinguished_name(policy.common_name, policy.names)
     except ValueError as error:
         raise InvalidInventory("certificates.authority", (f"subject: {error}",)) from error
-    key, begin = make_key(policy.key), _begin(now)
+    try:
+        end = begin + policy.validity
+    except OverflowError as error:
+        problem = "validity: it would end after the year 9999; give less, such as 43800h"
+        raise InvalidInventory("certificates.authority", (problem,)) from error
+    key = make_key(policy.key)
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -145,7 +160,7 @@ def create_authority(policy: AuthorityPolicy, now: datetime) -> Authority:
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(begin)
-        .not_valid_after(begin + policy.validity)
+        .not_valid_after(end)
         .add_extension(key_usage("key_cert_sign", "crl_sign"), critical=True)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
@@ -223,6 +238,7 @@ def _check_may_sign(certificate: x509.Certificate) -> None:
     try:
         constraints = find_extension(certificate.extensions, x509.BasicConstraints)
         usage = find_extension(certificate.extensions, x509.KeyUsage)
+        issuer = certificate.issuer.rfc4514_string()
     except UNREADABLE as error:
         raise AuthorityRefused(f"authority.certificate cannot be read: {error}") from error
     # The path length does not matter: even 0 allows leaves, and nothing else is ever signed.
@@ -238,8 +254,8 @@ def _check_may_sign(certificate: x509.Certificate) -> None:
     except (*UNREADABLE, InvalidSignature) as error:
         # etcd would accept it, but openssl's clients look for the issuer and find none.
         raise AuthorityRefused(
-            f"authority.certificate was issued by {certificate.issuer.rfc4514_string()}, not by "
-            "itself; only a root can be the cluster's authority"
+            f"authority.certificate was issued by {issuer}, not by itself; "
+            "only a root can be the cluster's authority"
         ) from error
 
 

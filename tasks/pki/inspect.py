@@ -71,7 +71,8 @@ def read_bundle(pem: bytes | str) -> tuple[CertificateFacts, ...]:
 
 
 def _bytes(pem: bytes | str) -> bytes:
-    return pem.encode() if isinstance(pem, str) else pem
+    # A host's answer may hold surrogates; what replaces them is in no PEM, so it never matches.
+    return pem.encode(errors="replace") if isinstance(pem, str) else pem
 
 
 def _facts(certificate: x509.Certificate) -> CertificateFacts:
@@ -166,7 +167,7 @@ def _validity_differences(
     ends_with_authority = authority is not None and facts.not_after >= authority.not_valid_after_utc
     if facts.not_after <= now:
         yield f"it expired on {facts.not_after:%Y-%m-%d %H:%M} UTC"
-    elif facts.not_after <= now + renew_before and not ends_with_authority:
+    elif facts.not_after - now <= renew_before and not ends_with_authority:
         yield f"it expires on {facts.not_after:%Y-%m-%d %H:%M} UTC"
     if facts.not_before > now:
         yield f"it is not valid before {facts.not_before:%Y-%m-%d %H:%M} UTC"

@@ -26,7 +26,8 @@ PARTS = {
     "CN": (NameOID.COMMON_NAME, 64),
 }
 
-_DNS_NAME = re.compile(r"(\*\.)?([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*[A-Za-z0-9_-]+")
+_LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_DNS_NAME = re.compile(rf"(\*\.)?({_LABEL}\.)*{_LABEL}")
 _LONGEST_DNS_NAME = 253
 _KINDS: dict[type[x509.GeneralName], str] = {
     x509.RFC822Name: "email",
