@@ -60,7 +60,7 @@ async def observe_host(run: Run, host: HostConnection) -> HostObservation:
     detected, addresses = system.parse_addresses(seen["addresses"])
     free, fsync = system.parse_disk(seen["disk"])
     uid, group = system.parse_account(seen["account"])
-    state_mode, data, data_owner = system.parse_data_directory(seen["data"])
+    state_mode, data = system.parse_data_directory(seen["data"])
     # As NTP does: the host's first reading is later than `sent`, its last earlier than `received`.
     least, most = batch.ended - received, batch.began - sent
     return HostObservation(
@@ -76,13 +76,11 @@ async def observe_host(run: Run, host: HostConnection) -> HostObservation:
         missing_tools=machine.missing_tools,
         disk_free=free,
         fsync_mean=fsync,
-        memory=machine.memory,
         listeners=system.parse_listeners(seen["listeners"]),
         programs=system.parse_programs(seen["programs"]),
         account_uid=uid,
         account_group=group,
         data=data,
-        data_owner=data_owner,
         state_mode=state_mode,
         resolved=system.parse_resolved(seen["resolve"]),
         service=services.parse_service_status(seen["service"]),

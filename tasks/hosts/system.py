@@ -30,7 +30,6 @@ class System:
     operating_system: str
     architecture: str
     systemd_version: int | None
-    memory: int
     missing_tools: tuple[str, ...]
 
 
@@ -42,7 +41,6 @@ echo "hostname=$(cat /proc/sys/kernel/hostname)"
 echo "architecture=$(uname -m)"
 echo "init=$(cat /proc/1/comm)"
 systemctl --version 2>/dev/null | sed -n '1s/^systemd \\([0-9]*\\).*/systemd=\\1/p'
-sed -n 's/^MemTotal: *\\([0-9]*\\) kB/memory=\\1/p' /proc/meminfo
 for tool in {" ".join(TOOLS)}; do command -v "$tool" >/dev/null || echo "missing=$tool"; done
 """
     return Command("describe the system", script.strip())
@@ -58,7 +56,6 @@ def parse_system(result: Result) -> System:
         values["os"],
         values["architecture"],
         int(version) if version and values["init"] == "systemd" else None,
-        int(values.get("memory", "0")) * 1024,
         tuple(value for key, value in pairs if key == "missing"),
     )
 
@@ -200,7 +197,7 @@ def make_account_command(name: str, home: PurePosixPath) -> Command:
 
 
 def data_directory_command(state: PurePosixPath, data: PurePosixPath) -> Command:
-    """Tell what the data directory holds, and mode and owner of it and of its parent."""
+    """Tell what the data directory holds, and mode and owner of its parent."""
     script = f"""
 data={quote(str(data))}
 stat -c '0%a %U %G' {quote(str(state))} 2>/dev/null || echo missing
@@ -208,13 +205,11 @@ if [ ! -d "$data" ]; then echo {DataDirectory.MISSING}
 elif ls "$data"/member/wal/*.wal >/dev/null 2>&1; then echo {DataDirectory.INITIALISED}
 elif [ -z "$(ls -A "$data")" ]; then echo {DataDirectory.EMPTY}
 else echo {DataDirectory.LEFTOVERS}; fi
-stat -c '%U' "$data" 2>/dev/null || :
 """
     return Command(f"state of {data}", script.strip())
 
 
-def parse_data_directory(result: Result) -> tuple[str | None, DataDirectory, str | None]:
-    """Read the state directory's mode and owner, the data's state, and the data's owner."""
-    lines = result.stdout.splitlines()
-    mode = None if lines[0] == "missing" else lines[0]
-    return mode, DataDirectory(lines[1]), lines[2] if len(lines) > 2 else None  # noqa: PLR2004
+def parse_data_directory(result: Result) -> tuple[str | None, DataDirectory]:
+    """Read the state directory's mode and owner, and what the data directory holds."""
+    mode, data = result.stdout.splitlines()
+    return (None if mode == "missing" else mode), DataDirectory(data)

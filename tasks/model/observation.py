@@ -111,13 +111,11 @@ class HostObservation:
     missing_tools: tuple[str, ...]
     disk_free: int
     fsync_mean: float | None
-    memory: int
     listeners: tuple[Listener, ...]
     programs: tuple[Program, ...]
     account_uid: int | None
     account_group: str | None
     data: DataDirectory
-    data_owner: str | None
     state_mode: str | None
     resolved: dict[str, tuple[str, ...]]
     service: ServiceStatus | None

@@ -13,6 +13,7 @@ from tasks.model.inventory import (
     PEER_PORT,
     InstalledBinaries,
     Inventory,
+    Topology,
     is_ip_address,
 )
 from tasks.model.observation import DataDirectory, HostObservation, Path, Reachability
@@ -53,6 +54,12 @@ def _warning(host: str | None, sentence: str) -> Finding:
 
 
 def _members(inventory: Inventory) -> Iterator[Finding]:
+    if inventory.topology is Topology.STACKED:
+        yield _refusal(
+            None,
+            "topology is stacked: kubeadm makes those members with their control-plane nodes; "
+            "bootstrap_cluster makes external ones",
+        )
     count = len(inventory.hosts)
     if count % 2 == 0:
         tolerated = (count - 1) // 2
