@@ -81,10 +81,10 @@ echo {CHANGED}
 def keep_aside(path: PurePosixPath, backup: PurePosixPath) -> str:
     """Write the shell that copies an existing file under `backup`, mode and owner kept."""
     target = quote(str(path))
-    directory = quote(str(backup))
+    copy = backup / path.relative_to("/")
     return (
-        f"if [ -e {target} ]; then install -d -m 0700 {directory} && "
-        f"cp -a --parents --backup=numbered {target} {directory}; fi"
+        f"if [ -e {target} ]; then mkdir -p {quote(str(copy.parent))} && "
+        f"cp -aT --backup=numbered {target} {quote(str(copy))}; fi"
     )
 
 

@@ -14,6 +14,11 @@ def format_id(number: int) -> str:
     return f"{number:x}"
 
 
+def quorum(voters: int) -> int:
+    """How many voters must agree: a strict majority."""
+    return voters // 2 + 1
+
+
 @dataclass(frozen=True, slots=True)
 class DesiredMember:
     """A member as the plan wants it; URLs as etcd gets them."""
@@ -133,3 +138,11 @@ class ClusterHealth:
         if not self.reads_linearizable:
             problems.append("no endpoint served a linearizable read")
         return tuple(problems)
+
+    @property
+    def leader_name(self) -> str | None:
+        """The name of the member that is the leader, where one is agreed on and was reached."""
+        for endpoint in self.endpoints:
+            if endpoint.status and endpoint.status.leader == endpoint.status.member_id:
+                return endpoint.name
+        return None

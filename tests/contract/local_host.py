@@ -1,0 +1,90 @@
+"""A host without SSH: the same scripts in a local bash, as the current user, without sudo.
+
+It has `HostConnection`'s interface and everything above its transport, so that a step behaves on
+it as on a real host; `tests/contract/test_hosts.py` proves it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from tasks.hosts.connection import HostConnection
+from tasks.model.errors import CommandTimedOut
+from tasks.model.inventory import Host, Ssh
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tasks.hosts.connection import Session
+
+
+class LocalHost(HostConnection):
+    """This machine in the place of a host."""
+
+    def __init__(self, name: str = "local") -> None:
+        self.transcript: list[tuple[str, int]] = []
+        super().__init__(
+            Host(name=name),
+            Ssh(user="root"),
+            lambda _host, command, result: self.transcript.append((command.name, result.status)),
+        )
+
+    async def _execute(
+        self, stdin: str | bytes, timeout_seconds: float, command: str = "bash -s"
+    ) -> tuple[int, str, str]:
+        process = await asyncio.create_subprocess_shell(
+            command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        data = stdin.encode() if isinstance(stdin, str) else stdin
+        try:
+            out, err = await asyncio.wait_for(process.communicate(data), timeout_seconds)
+        except TimeoutError as error:
+            process.kill()
+            await process.wait()
+            raise CommandTimedOut("no answer in time", host=self.name) from error
+        return process.returncode or 0, out.decode(), err.decode()
+
+    @asynccontextmanager
+    async def hold(self, script: str) -> AsyncIterator[Session]:
+        """Keep a script running for as long as the block."""
+        process = await asyncio.create_subprocess_exec(
+            "bash",
+            "-c",
+            f"export LC_ALL=C; umask 077; set -euo pipefail\n{script}",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        try:
+            yield LocalSession(process)
+        finally:
+            if process.stdin is not None:
+                process.stdin.close()
+            await asyncio.wait_for(process.wait(), 20)
+
+
+class LocalSession:
+    """A held script of a LocalHost."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    async def read_line(self, timeout_seconds: float) -> str:
+        """Read one line; empty when the session has ended."""
+        assert self._process.stdout is not None
+        line = await asyncio.wait_for(self._process.stdout.readline(), timeout_seconds)
+        return line.decode().rstrip("\n")
+
+    async def ask(self, line: str, timeout_seconds: float) -> str:
+        """Send a line and read one."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{line}\n".encode())
+        return await self.read_line(timeout_seconds)
+
+    def exit_status(self) -> int | None:
+        """How the session ended; None while it runs."""
+        return self._process.returncode

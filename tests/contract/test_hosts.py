@@ -1,0 +1,252 @@
+"""One suite for the local host and a real one over SSH: what a step may rely on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tasks.hosts import files, sessions
+from tasks.hosts.batch import Command
+from tasks.hosts.connection import HostConnection
+from tasks.model.errors import (
+    AccessRefused,
+    CommandFailed,
+    CommandTimedOut,
+    HostKeyRefused,
+    HostUnreachable,
+    LockLost,
+)
+from tasks.model.inventory_file import load_inventory
+from tests.contract.local_host import LocalHost
+
+if TYPE_CHECKING:
+    from tests.lab.fixtures import StartLab
+    from tests.lab.lab import Lab
+
+pytest_plugins = ["tests.lab.fixtures"]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A host and a directory on it that a test may write to."""
+
+    host: HostConnection
+    directory: PurePosixPath
+
+
+@pytest.fixture(scope="module")
+def lab(start_module_lab: StartLab) -> Lab:
+    """Start one host."""
+    return start_module_lab(hosts=1, etcd="installed")
+
+
+def connect(lab: Lab, **changes: object) -> HostConnection:
+    """Open a connection to the lab's host as its inventory says, but for the changes."""
+    inventory = load_inventory(str(lab.inventory))
+    return HostConnection(
+        inventory.hosts[0], inventory.ssh.model_copy(update=changes), lambda *_: None
+    )
+
+
+@pytest.fixture(params=["local", pytest.param("real", marks=pytest.mark.lab)])
+async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
+    """Give each test both hosts in turn."""
+    if request.param == "local":
+        yield Place(LocalHost(), PurePosixPath(tmp_path))
+        return
+    host = connect(request.getfixturevalue("lab"))
+    directory = f"/srv/{tmp_path.name}"
+    await host.run(Command("make room", f"mkdir -p {directory}"))
+    yield Place(host, PurePosixPath(directory))
+    await host.close()
+
+
+async def test_commands_run_in_turn_and_their_results_are_apart(place: Place) -> None:
+    """Output, errors and status are each command's own; one does not read the other's input."""
+    batch = await place.host.run(
+        Command("one", "echo out; echo err >&2"),
+        Command("two", "cat", "payload with $dollar `tick` 'quote'\n"),
+        Command("three", "cat; exit 3"),
+        Command("four", "printf 'no newline'"),
+        keep_going=True,
+    )
+    one, two, three, four = batch
+    assert (one.status, one.stdout, one.stderr.strip()) == (0, "out\n", "err")
+    assert two.stdout == "payload with $dollar `tick` 'quote'\n"
+    assert (three.status, three.stdout) == (3, "")
+    assert four.stdout == "no newline"
+    assert batch.began <= batch.ended
+
+
+async def test_the_first_failure_ends_a_batch(place: Place) -> None:
+    """What follows is not run, and the error has the status and what was said."""
+    mark = place.directory / "mark"
+    with pytest.raises(CommandFailed, match="no such luck") as failed:
+        await place.host.run(
+            Command("fail", "echo no such luck >&2; false; echo not reached"),
+            Command("later", f"touch {mark}"),
+        )
+    assert failed.value.status == 1
+    assert failed.value.host == place.host.name
+    (seen,) = await place.host.run(files.read_file_command(mark))
+    assert files.parse_file(seen) is None
+
+
+async def test_a_command_that_does_not_end_is_told(place: Place) -> None:
+    """It may still run; a retry may help."""
+    with pytest.raises(CommandTimedOut):
+        await place.host.run(Command("sleep", "sleep 5"), timeout_seconds=0.3)
+
+
+async def test_a_file_is_written_once_and_its_predecessor_kept(place: Place) -> None:
+    """Changed, unchanged, and the old one under the backup directory."""
+    path, backup = place.directory / "etcd.conf", place.directory / "backup"
+
+    async def write(text: str, mode: str = "0640") -> bool:
+        command = files.write_file_command(
+            path, text, mode=mode, owner="root", group="root", backup=backup
+        )
+        (result,) = await place.host.run(command, changes=True)
+        return files.parse_change(result)
+
+    assert await write("a='$1'\n\\n é\n")
+    assert not await write("a='$1'\n\\n é\n")
+    assert await write("b\n")
+    assert await write("b\n", "0600")
+    seen, kept = await place.host.run(
+        files.read_file_command(path),
+        files.read_file_command(backup / str(path).removeprefix("/")),
+    )
+    state, old = files.parse_file(seen), files.parse_file(kept)
+    assert state is not None
+    assert old is not None
+    assert (state.text, state.mode, state.owner) == ("b\n", "0600", "root")
+    assert old.text == "b\n"
+    (numbered,) = await place.host.run(Command("list", f"cat {backup}{path}.~1~"))
+    assert numbered.stdout == "a='$1'\n\\n é\n"
+
+
+async def test_a_file_that_its_check_refuses_changes_nothing(place: Place) -> None:
+    """The target stays, and no temporary file is left."""
+    path = place.directory / "checked"
+    await place.host.run(Command("old", f"echo old > {path}"))
+    command = files.write_file_command(
+        path, "new\n", mode="0644", owner="root", group="root",
+        backup=place.directory / "backup", validate='grep -q old "$new"',
+    )  # fmt: skip
+    with pytest.raises(CommandFailed):
+        await place.host.run(command)
+    read, listed = await place.host.run(
+        Command("read", f"cat {path}"), Command("list", f"ls {place.directory}/checked*")
+    )
+    assert read.stdout == "old\n"
+    assert listed.stdout.split() == [str(path)]
+
+
+async def test_an_upload_is_whole_or_not_there(place: Place) -> None:
+    """Changed, unchanged, and refused when what arrives has another SHA-256."""
+    content = bytes(range(256)) * 4096
+    digest = hashlib.sha256(content).hexdigest()
+    path, backup = place.directory / "program", place.directory / "backup"
+
+    async def upload(sent: bytes) -> bool:
+        return await place.host.upload(sent, path, sha256=digest, mode="0755", backup=backup)
+
+    with pytest.raises(CommandFailed, match="another SHA-256"):
+        await upload(content[:-1])
+    assert await upload(content)
+    assert not await upload(content)
+    (seen,) = await place.host.run(files.read_file_command(path, with_text=False))
+    state = files.parse_file(seen, with_text=False)
+    assert state is not None
+    assert (state.sha256, state.mode) == (digest, "0755")
+
+
+async def test_a_lock_is_held_by_one_and_freed_with_its_session(place: Place) -> None:
+    """The other is told who holds it."""
+    cluster = f"contract-{place.directory.name}"[:40]
+    async with place.host.hold(sessions.lock_session(cluster, "run1", "run 1 of me")) as mine:
+        assert await mine.read_line(10) == "locked"
+        assert await mine.ask("still there?", 10) == "still there?"
+        async with place.host.hold(sessions.lock_session(cluster, "run2", "run 2")) as theirs:
+            assert await theirs.read_line(10) == "run 1 of me"
+    async with place.host.hold(sessions.lock_session(cluster, "run3", "run 3")) as third:
+        assert await third.read_line(10) == "locked"
+
+
+async def test_nothing_is_changed_without_the_lock(place: Place) -> None:
+    """The fence holds for this run alone, and only while the session is open."""
+    cluster = f"fence-{place.directory.name}"[:40]
+    mark = place.directory / "fenced"
+    touch = Command("touch", f"touch {mark}")
+    place.host.fence = sessions.lock_fence(cluster, "run1")
+    with pytest.raises(LockLost):
+        await place.host.run(touch, changes=True)
+    async with place.host.hold(sessions.lock_session(cluster, "run1", "run 1")) as session:
+        assert await session.read_line(10) == "locked"
+        await place.host.run(touch, changes=True)
+        place.host.fence = sessions.lock_fence(cluster, "run2")
+        with pytest.raises(LockLost):
+            await place.host.run(touch, changes=True)
+    place.host.fence = sessions.lock_fence(cluster, "run1")
+    with pytest.raises(LockLost):
+        await place.host.run(touch, changes=True)
+    await place.host.run(touch)
+
+
+@pytest.mark.lab
+async def test_an_unknown_host_key_is_refused(lab: Lab, tmp_path: Path) -> None:
+    """An empty known_hosts knows nobody."""
+    empty = tmp_path / "known_hosts"
+    empty.touch()
+    with pytest.raises(HostKeyRefused, match="known_hosts"):
+        await connect(lab, known_hosts=empty).run(Command("x", "true"))
+
+
+@pytest.mark.lab
+async def test_a_login_that_is_denied_is_refused(lab: Lab) -> None:
+    """There is no such account."""
+    with pytest.raises(AccessRefused, match="authorized_keys"):
+        await connect(lab, user="nobody").run(Command("x", "true"))
+
+
+@pytest.mark.lab
+async def test_a_login_without_sudo_is_refused(lab: Lab) -> None:
+    """The message shows the line that would allow it."""
+    (victim,) = lab.hosts.values()
+    victim.revoke_sudo()
+    host = connect(lab)
+    try:
+        with pytest.raises(AccessRefused, match="NOPASSWD"):
+            await host.run(Command("x", "true"))
+    finally:
+        victim.restore_sudo()
+        await host.close()
+
+
+@pytest.mark.lab
+async def test_a_connection_that_broke_is_opened_again(lab: Lab) -> None:
+    """A power cut is HostUnreachable; after the start the same object works."""
+    (victim,) = lab.hosts.values()
+    host = connect(lab, connect_timeout_seconds=2.0)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(host.close)
+        await host.run(Command("x", "true"))
+        victim.power_cut()
+        with pytest.raises((HostUnreachable, CommandTimedOut)):
+            await host.run(Command("x", "true"), timeout_seconds=3)
+        victim.start()
+        for _ in range(20):
+            try:
+                await host.run(Command("x", "true"), timeout_seconds=3)
+            except (HostUnreachable, CommandTimedOut):
+                continue
+            break
+        else:
+            pytest.fail("the host was not reached again")
