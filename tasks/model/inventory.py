@@ -241,7 +241,7 @@ class Settings(Strict):
 class Etcd(Strict):
     """Which etcd, whose account it runs as, and its settings."""
 
-    version: str = Field(pattern=r"^3\.\d+\.\d+$", examples=["3.5.16"])
+    version: str = Field(pattern=r"^\d+\.\d+\.\d+$", examples=["3.5.16"])
     binaries: InstalledBinaries | ArchiveBinaries | DirectoryBinaries = Field(
         InstalledBinaries(), discriminator="source"
     )
