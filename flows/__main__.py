@@ -48,6 +48,7 @@ def main(arguments: list[str]) -> int:
         help_format="plaintext",
         version_flags=(),
         result_action="return_value",
+        suppress_keyboard_interrupt=False,
     )
     for name in runbook_names():
         runbook = getattr(importlib.import_module(f"flows.{name}"), name)

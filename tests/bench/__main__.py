@@ -58,7 +58,7 @@ def main() -> int:
     parser.add_argument("--hosts", type=int, default=3, help="an odd number (3)")
     parser.add_argument("--etcd", default="3.5.16", help="version (3.5.16)")
     options = parser.parse_args()
-    console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 120)
+    console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 140)
     if options.rounds < 1 or options.hosts % 2 == 0:
         parser.error("at least one round, and an odd number of hosts")
     if (reason := unavailable_reason() or _missing_tools()) is not None:

@@ -41,7 +41,8 @@ def machine_line(ansible: Path, etcd: str, hosts: int) -> str:
     return (
         f"{os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}, "
         f"Prefect {version('prefect')}, asyncssh {version('asyncssh')}, "
-        f"{core.replace('==', ' ')}, etcd {etcd}, {hosts} hosts"
+        f"{core.replace('==', ' ')}, etcd {etcd}, {hosts} hosts; "
+        f"load of the last minutes {' '.join(f'{load:.1f}' for load in os.getloadavg())}"
     )
 
 

@@ -1,0 +1,173 @@
+"""One run a cluster, whatever becomes of its runner: killed, frozen, interrupted, cut off."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tasks.journal.journal import read_journal
+from tasks.model.record import Event
+from tests.integration.runbooks import (
+    Prefect,
+    etcdctl,
+    finish,
+    prefect_server,
+    run_runbook,
+    start_runbook,
+)
+
+if TYPE_CHECKING:
+    from tests.lab.fixtures import StartLab
+
+pytest_plugins = ["tests.lab.fixtures"]
+pytestmark = pytest.mark.lab
+
+WITHIN_SECONDS = 60.0
+
+
+@pytest.fixture(scope="module")
+def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
+    """Start a Prefect server for the module."""
+    with prefect_server(tmp_path_factory.mktemp("prefect")) as running:
+        yield running
+
+
+def wait_until(holds: Callable[[], bool], what: str) -> None:
+    """Wait for something that happens in another process."""
+    deadline = time.monotonic() + WITHIN_SECONDS
+    while not holds():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+def has_begun(prefect: Prefect, known: list[Path], step: str) -> Callable[[], bool]:
+    """Tell whether a new run has begun a step."""
+
+    def look() -> bool:
+        return any(
+            record.event is Event.STEP_STARTED and record.details["step"].startswith(step)
+            for path in prefect.journals
+            if path not in known
+            for record in read_journal(path)
+        )
+
+    return look
+
+
+def embedded_apis(home: Path) -> list[int]:
+    """List the processes that serve an API over a PREFECT_HOME."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            serves = b"prefect.server.api" in (process / "cmdline").read_bytes()
+            if serves and f"PREFECT_HOME={home}".encode() in (process / "environ").read_bytes():
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found
+
+
+def test_of_two_runners_at_once_one_is_refused_and_told_of_the_other(
+    start_lab: StartLab, prefect: Prefect
+) -> None:
+    """The refused one names the other's run, and the cluster is made once."""
+    lab = start_lab(hosts=3)
+    ended = [
+        finish(process)
+        for process in [start_runbook(prefect, "bootstrap_cluster", lab) for _ in range(2)]
+    ]
+    assert sorted(one.status for one in ended) == [0, 2], [one.output for one in ended]
+    (won,) = [one for one in ended if one.status == 0]
+    (refused,) = [one for one in ended if one.status == 2]
+    run = re.search(r"run ([0-9a-f-]{36})", won.stdout)
+    assert run is not None
+    assert run.group(1) in refused.stderr
+    assert "bootstrap_cluster" in refused.stderr
+
+
+def test_a_runner_that_is_frozen_loses_the_lock_and_changes_nothing_more(
+    start_lab: StartLab, prefect: Prefect
+) -> None:
+    """Another run takes the cluster meanwhile; thawed, the first one stops at the fence."""
+    lab = start_lab(hosts=3)
+    known = prefect.journals
+    frozen = start_runbook(
+        prefect, "bootstrap_cluster", lab, launcher=("-m", "tests.integration.impatient_run")
+    )
+    wait_until(has_begun(prefect, known, "make directories"), "the first run did not begin")
+    frozen.send_signal(signal.SIGSTOP)
+    try:
+        deadline = time.monotonic() + WITHIN_SECONDS
+        while (other := run_runbook(prefect, "bootstrap_cluster", lab)).status == 2:
+            assert time.monotonic() < deadline, other.output
+        assert other.status == 0, other.output
+    finally:
+        frozen.send_signal(signal.SIGCONT)
+    ended = finish(frozen)
+    assert ended.status == 1, ended.output
+    assert "lock" in ended.stderr
+    again = run_runbook(prefect, "bootstrap_cluster", lab)
+    assert "nothing to do" in again.stdout, again.output
+
+
+def test_a_cable_that_is_cut_in_mid_run_is_told_and_the_next_run_finishes(
+    start_lab: StartLab, prefect: Prefect
+) -> None:
+    """The run fails on that host; plugged in again, the next run ends healthy."""
+    lab = start_lab(hosts=3)
+    victim = lab["master02"]
+    known = prefect.journals
+    process = start_runbook(prefect, "bootstrap_cluster", lab)
+    wait_until(has_begun(prefect, known, "install etcd"), "the run did not begin")
+    victim.cut_cable()
+    ended = finish(process)
+    victim.plug_cable()
+    assert ended.status == 1, ended.output
+    assert "master02" in ended.stderr
+    # The host's half of the broken session holds the lock until its silence is noticed.
+    deadline = time.monotonic() + WITHIN_SECONDS
+    while (again := run_runbook(prefect, "bootstrap_cluster", lab)).status == 2:
+        assert time.monotonic() < deadline, again.output
+    assert again.status == 0, again.output
+    etcdctl(lab, "put", "a", "b")
+
+
+@pytest.mark.parametrize("death", [signal.SIGINT, signal.SIGKILL])
+def test_a_runner_that_ends_in_mid_run_leaves_no_lock_and_no_process(
+    start_lab: StartLab, tmp_path: Path, death: signal.Signals
+) -> None:
+    """Ctrl-C and kill -9, with the embedded API: the next run goes ahead at once."""
+    lab, home = start_lab(hosts=1), Prefect(tmp_path)
+    process = start_runbook(home, "bootstrap_cluster", lab)
+    wait_until(has_begun(home, [], "install etcd"), "the run did not begin")
+    assert embedded_apis(tmp_path)
+    os.kill(process.pid, death)
+    ended = finish(process)
+    assert ended.status == (1 if death is signal.SIGINT else -9), ended.output
+    if death is signal.SIGINT:
+        assert "run it again" in ended.stderr
+    wait_until(lambda: not embedded_apis(tmp_path), "the embedded API lives on")
+    again = run_runbook(home, "bootstrap_cluster", lab)
+    assert again.status == 0, again.output
+    assert not embedded_apis(tmp_path)
+    host = lab["master01"]
+    lock = f"/run/etcd-runbooks/{lab.name}.lock"
+    assert host.run(["flock", "--nonblock", lock, "true"]).status == 0
+
+
+def test_nothing_is_left_of_a_run_that_only_looked(start_lab: StartLab, prefect: Prefect) -> None:
+    """A dry run leaves no listener and no lock on the hosts."""
+    lab = start_lab(hosts=3)
+    ended = run_runbook(prefect, "bootstrap_cluster", lab, "--dry-run")
+    assert ended.status == 0, ended.output
+    for host in lab.hosts.values():
+        seen = host.run(["ss", "-Hltn", "( sport = :2379 or sport = :2380 )"]).check().stdout
+        assert not seen
+        assert host.run(["test", "-e", "/run/etcd-runbooks"]).status != 0
