@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 
 from prefect import flow
@@ -52,10 +53,11 @@ async def bootstrap_cluster(cluster: str, dry_run: bool = False, reason: str | N
     """
     async with open_run(cluster, "bootstrap_cluster", reason=reason) as run:
         await authority.check_authority(run.inventory)
-        programs = installation.load_programs(run.inventory)
         if not dry_run:
             await locks.lock_cluster(run)
+        reading = asyncio.create_task(asyncio.to_thread(installation.load_programs, run.inventory))
         seen = await preflight.examine_hosts(run)
+        programs = await reading
         await reports.refuse_on_findings(run, seen.findings)
         targets = _targets(run, seen, programs)
         plan = await _plan(run, seen, targets)

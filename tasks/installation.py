@@ -26,19 +26,23 @@ UPLOADED = ("etcd", "etcdctl", "etcdutl")
 class Programs:
     """Etcd's programs on the runner; none where the hosts have them installed."""
 
-    def __init__(self, contents: dict[str, bytes]) -> None:
+    def __init__(self, contents: dict[str, bytes], sums: dict[str, str]) -> None:
         self.contents = contents
-        self.sums = {name: hashlib.sha256(c).hexdigest() for name, c in contents.items()}
+        self.sums = sums
 
 
 def load_programs(inventory: Inventory) -> Programs:
     """Read the programs that are to be uploaded; raises InvalidInventory for a wrong SHA-256."""
     binaries = inventory.etcd.binaries
     if isinstance(binaries, ArchiveBinaries):
-        return Programs(_from_archive(binaries))
+        contents = _from_archive(binaries)
+        return Programs(contents, {n: hashlib.sha256(c).hexdigest() for n, c in contents.items()})
     if isinstance(binaries, DirectoryBinaries):
-        return Programs(_from_directory(binaries))
-    return Programs({})
+        return Programs(
+            _from_directory(binaries),
+            {str(name): wanted for name, wanted in binaries.sha256.items()},
+        )
+    return Programs({}, {})
 
 
 def _from_directory(binaries: DirectoryBinaries) -> dict[str, bytes]:
