@@ -20,6 +20,8 @@ from tests.lab.lab import Lab
 
 ROOT = Path(__file__).parents[2]
 RUN_SECONDS = 110.0
+HEARS_CTRL_C = ("env", "--default-signal=INT")
+"""A shell's background jobs, CI's among them, are born deaf to it, and so are their children."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,7 @@ def start_runbook(
     """Start a runbook; `finish` waits for it."""
     inventory = lab if isinstance(lab, Path) else lab.inventory
     return subprocess.Popen(
-        [sys.executable, *launcher, runbook, "--cluster", str(inventory), *options],
+        [*HEARS_CTRL_C, sys.executable, *launcher, runbook, "--cluster", str(inventory), *options],
         cwd=ROOT,
         env=prefect.environment,
         stdin=subprocess.DEVNULL,
