@@ -1,0 +1,97 @@
+"""What people read: plans, findings, member tables, reports."""
+
+from __future__ import annotations
+
+from tasks.model.cluster import (
+    Alarm,
+    AlarmType,
+    ClusterHealth,
+    EndpointHealth,
+    EndpointStatus,
+)
+from tasks.model.plan import Finding, Plan, Severity, Stage, Step
+from tasks.report.health import health_markdown, health_table
+from tasks.report.plans import findings_markdown, plan_markdown
+from tasks.report.runs import report_markdown
+from tasks.report.tables import Table, format_bytes
+
+STATUS = EndpointStatus(1, 0xA, "3.5.16", 0xA, 2, 100, 100, 5 << 20, 1 << 20)
+BEHIND = EndpointStatus(1, 0xB, "3.5.16", 0xA, 2, 90, 88, 2048, 1024)
+NOSPACE = (Alarm(0xB, AlarmType.NOSPACE),)
+HEALTH = ClusterHealth(
+    (
+        EndpointHealth("m1", "https://1", is_healthy=True, status=STATUS),
+        EndpointHealth("m2", "https://2", is_healthy=True, status=BEHIND, alarms=NOSPACE),
+        EndpointHealth("m3", "https://3", is_healthy=False, error="no answer"),
+    ),
+    reads_linearizable=True,
+)
+PLAN = Plan(
+    "bootstrap_cluster",
+    "c1",
+    "three members",
+    (
+        Step(stage=Stage.AUTHORITY, host=None, sentence="make the authority"),
+        Step(stage=Stage.START, host="m1", sentence="start etcd"),
+    ),
+)
+
+
+def test_a_cell_cannot_break_its_table() -> None:
+    """Pipes and line breaks are escaped."""
+    assert Table(("a",), (("x|y\nz",),)).to_markdown() == "| a |\n| --- |\n| x\\|y<br>z |"
+
+
+def test_sizes_are_in_the_unit_that_fits() -> None:
+    """KiB below a MiB."""
+    assert format_bytes(2048) == "2 KiB"
+    assert format_bytes(5 << 20) == "5.0 MiB"
+
+
+def test_a_member_table_shows_roles_lag_and_alarms() -> None:
+    """The leader, who is behind, and who cannot be reached."""
+    rows = {row[0]: row for row in health_table(HEALTH).rows}
+    assert rows["m1"][1:6] == ("a", "3.5.16", "leader", "5.0 MiB", "0")
+    assert rows["m2"][3:7] == ("follower", "2 KiB", "12", "NOSPACE")
+    assert rows["m3"][7:] == ("no", "no: no answer")
+
+
+def test_a_health_artifact_says_what_is_wrong_first() -> None:
+    """Or that nothing is."""
+    table = health_table(HEALTH)
+    assert health_markdown("c1", table, ("m3: no answer",)).index("m3: no answer") < 40
+    assert "Every member is healthy." in health_markdown("c1", table, ())
+
+
+def test_a_plan_lists_its_steps_by_stage_and_host() -> None:
+    """The runner's before the hosts'."""
+    text = plan_markdown(PLAN, (Finding(Severity.WARNING, "m1", "is slow"),))
+    assert text.index("make the authority") < text.index("**m1**") < text.index("start etcd")
+    assert "- m1: is slow" in text
+
+
+def test_a_plan_without_steps_says_so() -> None:
+    """The no-op case."""
+    assert "Nothing is to be done" in plan_markdown(Plan("r", "c1", "goal", ()))
+
+
+def test_refusals_come_before_warnings() -> None:
+    """Each under its title."""
+    found = (Finding(Severity.WARNING, None, "w"), Finding(Severity.REFUSAL, "m1", "r"))
+    text = findings_markdown("bootstrap_cluster", "c1", found)
+    assert text.index("- m1: r") < text.index("- w")
+
+
+def test_a_report_tells_what_each_step_did() -> None:
+    """Changed, so already, failed."""
+    steps = [
+        {"step": "a", "changed": True, "seconds": 1.0},
+        {"step": "b", "changed": False, "seconds": 0.5},
+        {"step": "c", "error": "CommandFailed: no", "seconds": 0.1},
+    ]
+    text = report_markdown(PLAN, {"started by": "me@here"}, steps, (), HEALTH)
+    assert "| a | changed | 1.00 |" in text
+    assert "| b | was so already | 0.50 |" in text
+    assert "| c | failed: CommandFailed: no | 0.10 |" in text
+    assert "- **started by:** me@here" in text
+    assert "| m1 | a |" in text

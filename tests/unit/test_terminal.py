@@ -1,0 +1,81 @@
+"""Progress: alive on a terminal, plain lines in a pipe, from the same records."""
+
+from __future__ import annotations
+
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from tasks.model.record import Event, Record
+from tasks.terminal.progress import Progress
+
+STEP = {"step": "install etcd on m1", "host": "m1", "task_run": "1"}
+RECORDS = (
+    Record(0, Event.RUN_STARTED, {"runbook": "r", "cluster": "c1", "run": "42", "hosts": ["m1"]}),
+    Record(
+        1,
+        Event.PLANNED,
+        {
+            "goal": "three members",
+            "steps": [{"host": None, "sentence": "make the authority"}],
+            "findings": [{"severity": "warning", "finding": "m1: is slow"}],
+        },
+    ),
+    Record(2, Event.STEP_STARTED, STEP),
+    Record(3, Event.STEP_FAILED, {**STEP, "seconds": 0.1, "error": "HostUnreachable: gone"}),
+    Record(4, Event.STEP_STARTED, STEP),
+    Record(5, Event.STEP_FINISHED, {**STEP, "seconds": 1.5, "changed": True}),
+    Record(6, Event.RUN_FINISHED, {"outcome": "done"}),
+)
+
+
+def show(*records: Record, is_terminal: bool) -> str:
+    """Show records and return what was written."""
+    written = StringIO()
+    console = Console(file=written, force_terminal=is_terminal, width=100, color_system=None)
+    with Progress(console) as progress:
+        for record in records:
+            progress(record)
+    return written.getvalue()
+
+
+def test_a_pipe_gets_a_line_for_each_thing_that_ended() -> None:
+    """Failures and their retries too, without control characters."""
+    text = show(*RECORDS, is_terminal=False)
+    assert "\x1b" not in text
+    assert "  runner: make the authority" in text
+    assert "warning: m1: is slow" in text
+    assert "m1: install etcd: failed: HostUnreachable: gone (0.10 s)" in text
+    assert "m1: install etcd: changed (1.50 s)" in text
+    assert text.endswith("done: 1 step(s) changed something\n")
+
+
+def test_a_terminal_gets_a_table_of_steps_by_hosts() -> None:
+    """The last state of each step stays."""
+    text = show(*RECORDS, is_terminal=True)
+    last = text[text.rindex("step") :]
+    assert "install etcd" in last
+    assert "changed 1.50 s" in last
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_run_without_changes_says_so(is_terminal: bool) -> None:
+    """The no-op case."""
+    same = Record(5, Event.STEP_FINISHED, {**STEP, "seconds": 0.1, "changed": False})
+    text = show(RECORDS[0], RECORDS[2], same, RECORDS[-1], is_terminal=is_terminal)
+    assert "done: no changes" in text
+
+
+def test_a_health_table_shows_members_and_problems() -> None:
+    """As check_health tells it."""
+    seen = {"columns": ["member"], "rows": [["m1"]], "problems": ["m1: is a learner"]}
+    text = show(Record(0, Event.OBSERVED, seen), is_terminal=False)
+    assert "m1" in text
+    assert "- m1: is a learner" in text
+
+
+def test_a_run_that_failed_is_not_called_done() -> None:
+    """The error itself is the command line's to show."""
+    failed = Record(6, Event.RUN_FINISHED, {"outcome": "CommandFailed: x"})
+    assert "done" not in show(RECORDS[0], failed, is_terminal=False)
