@@ -132,7 +132,8 @@ class HostConnection:
         fence = f"( {self.fence}\n) </dev/null || exit {FENCED_OUT}\n" if self.fence else ""
         script = f"""export LC_ALL=C; umask 077; set -euo pipefail
 {fence}sum() {{ sha256sum < "$1" | cut -c-64; }}
-if [ -f {path} ] && [ "$(sum {path})" = {sha256} ]; then cat >/dev/null; echo {UNCHANGED}; exit; fi
+if [ -O {path} ] && [ "$(stat -c 0%a {path})" = {mode} ] && [ "$(sum {path})" = {sha256} ]; then
+cat >/dev/null; echo {UNCHANGED}; exit; fi
 (umask 022; mkdir -p {quote(str(target.parent))})
 new=$(mktemp {path}.XXXXXXXX); trap 'rm -f "$new"' EXIT
 cat > "$new"

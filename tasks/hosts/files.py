@@ -56,12 +56,13 @@ def write_file_command(
     """
     target = quote(str(path))
     wanted = quote(f"{mode} {owner} {group}")
-    # GNU cmp refuses standard input twice, so the payload is first written beside the target.
+    # GNU cmp refuses standard input twice, so the payload is first written beside the target. It
+    # comes as a here-document, which always ends a last line: head takes what was meant.
     script = f"""
 (umask 022; mkdir -p {quote(str(path.parent))})
 new=$(mktemp {target}.XXXXXXXX)
 trap 'rm -f "$new"' EXIT
-cat > "$new"
+head -c {len(content.encode())} > "$new"
 if cmp -s "$new" {target} && [ "$(stat -c '0%a %U %G' {target})" = {wanted} ]; then
   echo {UNCHANGED}
   exit 0

@@ -28,7 +28,8 @@ def lock_session(cluster: str, run_id: str, holder: str) -> str:
     return f"""
 install -d -m 0755 {LOCKS}
 exec 9>>{lock}
-flock --nonblock 9 || {{ tail -n 1 {owner}; exit {HELD_BY_ANOTHER}; }}
+flock --nonblock 9 || {{
+  tail -n 1 {owner} || echo "another run, which has just begun"; exit {HELD_BY_ANOTHER}; }}
 printf '%s\\n' {quote(run_id)} {quote(holder)} > {owner}.new
 mv -fT {owner}.new {owner}
 echo locked

@@ -62,7 +62,7 @@ def find_dead_runs(directory: Path) -> Iterator[Path]:
     """Find the journals whose runner died before it wrote an end."""
     for path in sorted(directory.glob("*/*.jsonl")):
         with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 4096))
+            file.seek(max(0, path.stat().st_size - (1 << 20)))
             if f'"event": "{Event.RUN_FINISHED}"'.encode() in file.read():
                 continue
             try:

@@ -28,15 +28,19 @@ _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 
 
 def parse_duration(text: object) -> object:
-    """Turn Go's duration ("43800h", "1h30m") into a timedelta; other types pass unchanged.
+    """Turn Go's duration ("43800h", "1h30m") into a timedelta, which passes unchanged itself.
 
-    Raises ValueError for text that is none, or that is zero.
+    Raises ValueError for what is none (a bare number has no unit), is zero or has no end.
     """
-    if not isinstance(text, str):
+    if isinstance(text, timedelta):
         return text
-    found = _DURATION.fullmatch(text)
+    found = _DURATION.fullmatch(str(text))
     hours, minutes, seconds = (int(part or 0) for part in (found.groups() if found else (0, 0, 0)))
-    length = timedelta(hours=hours, minutes=minutes, seconds=seconds)
+    try:
+        length = timedelta(hours=hours, minutes=minutes, seconds=seconds)
+    except OverflowError as error:
+        msg = f"{text!r} is longer than a certificate can last"
+        raise ValueError(msg) from error
     if not length:
         msg = f"{text!r} is not a duration in hours, minutes and seconds, such as 43800h or 1h30m"
         raise ValueError(msg)

@@ -38,12 +38,12 @@ ENGINE_SETTINGS = frozenset(
 
 
 def is_ip_address(text: str) -> bool:
-    """Whether the text is an IPv4 or IPv6 address."""
+    """Whether the text is an IPv4 or IPv6 address, without a zone: URLs and certificates have none."""
     try:
         ipaddress.ip_address(text)
     except ValueError:
         return False
-    return True
+    return "%" not in text
 
 
 def _check_address(text: str) -> str:

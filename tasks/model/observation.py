@@ -21,6 +21,8 @@ class ServiceState(StrEnum):
     FAILED = "failed"
     ACTIVATING = "activating"
     DEACTIVATING = "deactivating"
+    MAINTENANCE = "maintenance"
+    REFRESHING = "refreshing"
 
 
 class DataDirectory(StrEnum):

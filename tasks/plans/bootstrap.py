@@ -104,7 +104,7 @@ def plan_bootstrap(
 def _reasons_against(
     inventory: Inventory, host: HostObservation, target: HostTarget, health: ClusterHealth | None
 ) -> list[str]:
-    if host.data not in (DataDirectory.LEFTOVERS, DataDirectory.INITIALISED):
+    if host.data is not DataDirectory.INITIALISED:
         joined = {
             m.name for e in (health.endpoints if health else ()) for m in e.members if m.client_urls
         }
@@ -113,6 +113,7 @@ def _reasons_against(
                 f"{host.host}: has been a member and has no data any more; "
                 "bootstrap_cluster does not replace members"
             ]
+    if host.data not in (DataDirectory.LEFTOVERS, DataDirectory.INITIALISED):
         return []
     holds = f"{host.host}: {inventory.paths.data} holds data"
     if host.configuration is None:

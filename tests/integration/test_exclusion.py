@@ -25,6 +25,7 @@ from tests.integration.runbooks import (
 
 if TYPE_CHECKING:
     from tests.lab.fixtures import StartLab
+    from tests.lab.lab import Lab
 
 pytest_plugins = ["tests.lab.fixtures"]
 pytestmark = pytest.mark.lab
@@ -72,6 +73,25 @@ def embedded_apis(home: Path) -> list[int]:
         except OSError:
             continue
     return found
+
+
+def fingerprint(lab: Lab) -> dict[str, str]:
+    """List every file that a runbook could change, with size, mode, owner and time of change."""
+    find = "find /etc /usr/local /var/backups -xdev -type f -printf '%p %s %m %u %C@\\n' | sort"
+    return {name: host.run(["sh", "-c", find]).check().stdout for name, host in lab.hosts.items()}
+
+
+def check_record(home: Path, journal: Path, states: set[str]) -> None:
+    """See that Prefect has the run's end, and an end of each step that its journal has begun."""
+    records = read_journal(journal)
+    run = next(r.details["run"] for r in records if r.event is Event.RUN_STARTED)
+    begun = {r.details["task_run"] for r in records if r.event is Event.STEP_STARTED}
+    with prefect_server(home) as server:
+        (flow_run,) = server.ask("/flow_runs/filter", {"flow_runs": {"id": {"any_": [run]}}})
+        found = server.list_task_runs(run)
+    assert flow_run["state_type"] in states
+    assert begun == {row["id"] for row in found}
+    assert {row["state_type"] for row in found} <= {"COMPLETED", "FAILED", "CRASHED"}
 
 
 def test_a_second_runner_is_refused_and_told_of_the_first(
@@ -126,23 +146,31 @@ def test_a_runner_that_is_frozen_loses_the_lock_and_changes_nothing_more(
         while (other := run_runbook(prefect, "bootstrap_cluster", lab)).status == 2:
             assert time.monotonic() < deadline, other.output
         assert other.status == 0, other.output
+        before = fingerprint(lab)
     finally:
         frozen.send_signal(signal.SIGCONT)
     ended = finish(frozen)
     assert ended.status == 1, ended.output
     assert "lock" in ended.stderr
+    assert fingerprint(lab) == before
     again = run_runbook(prefect, "bootstrap_cluster", lab)
     assert "nothing to do" in again.stdout, again.output
 
 
 def test_a_cable_that_is_cut_in_mid_run_is_told_and_the_next_run_finishes(
-    start_lab: StartLab, prefect: Prefect
+    start_lab: StartLab, prefect: Prefect, tmp_path: Path
 ) -> None:
     """The run fails on that host; plugged in again, the next run ends healthy."""
     lab = start_lab(hosts=3)
     victim = lab["master02"]
     known = prefect.journals
-    process = start_runbook(prefect, "bootstrap_cluster", lab)
+    # Short limits: each retry waits for a connection, and then the host's half of the lock is old.
+    hasty = tmp_path / "hasty.yaml"
+    text = lab.inventory.read_text()
+    hasty.write_text(text.replace("ssh:\n", "ssh:\n  connect_timeout_seconds: 2\n", 1))
+    process = start_runbook(
+        prefect, "bootstrap_cluster", hasty, launcher=("-m", "tests.integration.impatient_run")
+    )
     wait_until(has_begun(prefect, known, "install etcd"), "the run did not begin")
     victim.cut_cable()
     ended = finish(process)
@@ -161,7 +189,10 @@ def test_a_cable_that_is_cut_in_mid_run_is_told_and_the_next_run_finishes(
 def test_a_runner_that_ends_in_mid_run_leaves_no_lock_and_no_process(
     start_lab: StartLab, tmp_path: Path, death: signal.Signals
 ) -> None:
-    """Ctrl-C and kill -9, with the embedded API: the next run goes ahead at once."""
+    """Ctrl-C and kill -9, with the embedded API: the next run goes ahead at once.
+
+    The record of the one that ended is whole.
+    """
     lab, home = start_lab(hosts=1), Prefect(tmp_path)
     process = start_runbook(home, "bootstrap_cluster", lab)
     wait_until(has_begun(home, [], "install etcd"), "the run did not begin")
@@ -178,6 +209,8 @@ def test_a_runner_that_ends_in_mid_run_leaves_no_lock_and_no_process(
     host = lab["master01"]
     lock = f"/run/etcd-runbooks/{lab.name}.lock"
     assert host.run(["flock", "--nonblock", lock, "true"]).status == 0
+    ends = {"FAILED", "CANCELLED", "CRASHED"} if death is signal.SIGINT else {"CRASHED"}
+    check_record(tmp_path, home.journals[0], ends)
 
 
 def test_nothing_is_left_of_a_run_that_only_looked(start_lab: StartLab, prefect: Prefect) -> None:
