@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from tasks.authority import opened_authority, read_authority_certificate
 from tasks.engine import Run, step
 from tasks.hosts import files, leaves, system
+from tasks.hosts.batch import Command
 from tasks.hosts.connection import HostConnection
 from tasks.model.certificates import Role
 from tasks.model.cluster import DesiredMember
@@ -70,49 +71,47 @@ async def issue_certificates(
     not what the plan says. A pair that was replaced is kept aside on the host; on failure a pair
     is the old one or the new one.
     """
-    inventory, directory = run.inventory, run.inventory.paths.certificates
+    inventory = run.inventory
+    pairs = [pair for pair in inventory.pairs(host.name) if set(pair.roles) & set(planned.roles)]
     wanted = wanted_leaves(inventory, host.host, members[host.name])
     requests = [
         leaves.request_leaf_command(
-            directory / role.key_file,
-            openssl_key_command(wanted[role].key),
-            openssl_request_config(wanted[role]),
+            pair.key,
+            openssl_key_command(wanted[pair.roles[0]].key),
+            openssl_request_config(wanted[pair.roles[0]]),
         )
-        for role in planned.roles
+        for pair in pairs
     ]
     account = inventory.etcd.run_as
     found, *answers = await host.run(system.account_command(account), *requests, changes=True)
     group = system.parse_account(found)[1] or account
-    certificates = {}
-    if planned.roles:
+    staging: list[Command] = []
+    if pairs:
         authority = await opened_authority(inventory)
-        for role, answer in zip(planned.roles, answers, strict=True):
-            request = leaves.parse_request(answer)
-            signed = authority.sign(request, wanted[role], datetime.now(UTC))
-            certificates[role] = signed.decode()
+        for pair, answer in zip(pairs, answers, strict=True):
+            request, want = leaves.parse_request(answer), wanted[pair.roles[0]]
+            signed = authority.sign(request, want, datetime.now(UTC)).decode()
+            # The client's pair is for operators and their tools, through sudo.
+            is_etcds = any(role.is_for_members for role in pair.roles)
+            owner, owning_group = (account, group) if is_etcds else ("root", "root")
+            staging.append(
+                leaves.stage_leaf_command(
+                    pair.certificate, pair.key, signed, owner=owner, group=owning_group
+                )
+            )
     backup = inventory.paths.backups / run.backup
     trusted = read_authority_certificate(inventory) or b""
     await host.run(
         files.write_file_command(
-            inventory.paths.authority,
+            inventory.trusted,
             trusted.decode(),
             mode="0644",
             owner="root",
             group=group,
             backup=backup,
         ),
-        *(
-            leaves.install_leaf_command(
-                directory / role.certificate_file,
-                directory / role.key_file,
-                certificate,
-                # The client's pair is for operators and their tools, through sudo.
-                owner=account if role.is_for_members else "root",
-                group=group if role.is_for_members else "root",
-                backup=backup,
-            )
-            for role, certificate in certificates.items()
-        ),
+        *staging,
+        *(leaves.swap_leaf_command(pair.certificate, pair.key, backup=backup) for pair in pairs),
         changes=True,
     )
     return True

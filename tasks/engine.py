@@ -29,7 +29,7 @@ from tasks.hosts.batch import Command, Result
 from tasks.hosts.connection import HostConnection
 from tasks.journal.journal import Journal
 from tasks.model.errors import LockLost, RunbookError, Transient
-from tasks.model.inventory import Inventory
+from tasks.model.inventory import Host, Inventory
 from tasks.model.inventory_file import load_inventory
 from tasks.model.plan import Plan, Step
 from tasks.model.record import Event, Record
@@ -57,6 +57,17 @@ class Run:
         self.hosts = {
             host.name: HostConnection(host, inventory.ssh, self.transcribe)
             for host in inventory.hosts
+        }
+        self.clients = {
+            client.name: self.hosts[client.host]
+            if client.host
+            else HostConnection(
+                Host(name=client.name, address=client.address, ssh=client.ssh),
+                inventory.ssh,
+                self.transcribe,
+            )
+            for client in inventory.clients
+            if client.certificate is not None
         }
         self.lock_lost: str | None = None
         self.on_exit = AsyncExitStack()
@@ -188,23 +199,45 @@ async def unless(guard: Coroutine[Any, Any, None], work: Coroutine[Any, Any, T])
 Action = Callable[[Run, HostConnection | None, Step], Awaitable[Any]]
 
 
-async def perform(run: Run, plan: Plan, actions: dict[type[Step], Callable[..., Any]]) -> None:
+async def perform(
+    run: Run,
+    plan: Plan,
+    actions: dict[type[Step], Callable[..., Any]],
+    *,
+    gate: Callable[[Step], Awaitable[Any]] | None = None,
+    mark: Callable[[str], None] = lambda _: None,
+) -> None:
     """Do a plan's steps: stage after stage; in a stage, all hosts at once, each in its order.
 
-    A host's failure ends its own track; the others end theirs; the next stage does not start.
+    A host's failure ends its own track; the others end theirs; the next stage does not start. In
+    a serial stage one step is done at a time, the first failure ends it, and before each step
+    that touches a host the `gate` must pass. `mark` is told what begins, for the probe.
     """
 
-    async def follow(host: str | None, steps: tuple[Step, ...]) -> None:
+    async def do(one: Step) -> None:
+        run.check_lock()
+        action = actions[type(one)]
+        if one.host is None:
+            await action(run, one)
+        else:
+            await action(run, (run.hosts | run.clients)[one.host], one)
+
+    async def follow(steps: tuple[Step, ...]) -> None:
         for one in steps:
-            run.check_lock()
-            if host is None:
-                await actions[type(one)](run, one)
-            else:
-                await actions[type(one)](run, run.hosts[host], one)
+            await do(one)
 
     for stage in plan.stages():
-        tracks = plan.tracks(stage)
-        await together(follow(host, steps) for host, steps in tracks.items())
+        tracks = plan.tracks(stage).values()
+        if not stage.is_serial:
+            mark(stage.title)
+            await together(map(follow, tracks))
+            continue
+        for one in (one for track in tracks for one in track):
+            mark(one.sentence)
+            if gate is not None and one.host is not None:
+                run.check_lock()
+                await gate(one)
+            await do(one)
 
 
 def _tell(record: Record) -> None:
@@ -213,9 +246,11 @@ def _tell(record: Record) -> None:
 
 
 @asynccontextmanager
-async def open_run(cluster: str, runbook: str, *, reason: str | None = None) -> AsyncIterator[Run]:
+async def open_run(
+    cluster: str | Inventory, runbook: str, *, reason: str | None = None
+) -> AsyncIterator[Run]:
     """Read the inventory and open the run's journal and connections; all closed at the end."""
-    inventory = load_inventory(cluster)
+    inventory = cluster if isinstance(cluster, Inventory) else load_inventory(cluster)
     context = FlowRunContext.get()
     flow_run_id = str(context.flow_run.id) if context and context.flow_run else str(uuid.uuid4())
     now = datetime.now(UTC)
@@ -239,7 +274,7 @@ async def open_run(cluster: str, runbook: str, *, reason: str | None = None) -> 
             outcome = f"{type(error).__name__}: {error}"
             raise
         finally:
-            await asyncio.gather(*(host.close() for host in run.hosts.values()))
+            await asyncio.gather(*(host.close() for host in (run.hosts | run.clients).values()))
             if context is not None:
                 await settle(path)
             journal.append(Event.RUN_FINISHED, outcome=outcome)

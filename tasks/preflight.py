@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from tasks.engine import Run, step, together
 from tasks.hosts import files, leaves, services, sessions, system
@@ -46,10 +47,9 @@ async def observe_host(run: Run, host: HostConnection) -> HostObservation:
         "authority": files.read_file_command(paths.authority),
     }
     for role in Role:
-        key = paths.certificates / role.key_file
-        commands[f"{role} certificate"] = files.read_file_command(
-            paths.certificates / role.certificate_file
-        )
+        pair = inventory.pair(role, host.name)
+        key = PurePosixPath(pair.key)
+        commands[f"{role} certificate"] = files.read_file_command(PurePosixPath(pair.certificate))
         commands[f"{role} key"] = files.read_file_command(key, with_text=False)
         commands[f"{role} public"] = leaves.key_public_command(key)
     sent = now()

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import jinja2
 
 from tasks.config.compatibility import check_settings
+from tasks.model.certificates import Role
 from tasks.model.cluster import DesiredMember
 from tasks.model.inventory import CLIENT_PORT, PEER_PORT, Inventory
 
@@ -130,7 +131,8 @@ def render_configuration(
             initial_cluster=",".join(f"{each.name}={each.peer_url}" for each in members),
             initial_state=state.value,
             token=inventory.etcd.cluster_token,
-            certificates=paths.certificates,
+            server=inventory.pair(Role.SERVER, member.name),
+            peer=inventory.pair(Role.PEER, member.name),
             authority=paths.authority,
             settings=inventory.etcd.settings,
             needs_logger=inventory.etcd.version_tuple < (3, 5),

@@ -47,19 +47,13 @@ def parse_request(result: Result) -> bytes:
     return result.stdout.strip().encode() + b"\n"
 
 
-def install_leaf_command(
-    certificate: PurePosixPath,
-    key: PurePosixPath,
-    certificate_pem: str,
-    *,
-    owner: str,
-    group: str,
-    backup: PurePosixPath,
+def stage_leaf_command(
+    certificate: PurePosixPath, key: PurePosixPath, certificate_pem: str, *, owner: str, group: str
 ) -> Command:
-    """Put a signed certificate and its staged key in place of the live pair.
+    """Put a signed certificate beside the live one, as its staged key already is.
 
-    The two renames follow each other at once: etcd reads both at each handshake, and a handshake
-    between them fails. On failure before them the live pair is as it was.
+    Both have their mode and owner and are on the disk when it ends; it fails when they do not
+    match. The live pair is not touched.
     """
     new_certificate, new_key = quote(f"{certificate}.new"), quote(f"{key}.new")
     script = f"""
@@ -72,11 +66,29 @@ chown {quote(owner)}:{quote(group)} {new_certificate} {new_key}
 chmod 0644 {new_certificate}
 chmod 0600 {new_key}
 sync {new_certificate} {new_key}
-{keep_aside(certificate, backup)}
-{keep_aside(key, backup)}
-mv -fT {new_key} {quote(str(key))}
-mv -fT {new_certificate} {quote(str(certificate))}
-sync {quote(str(certificate.parent))}
 echo {CHANGED}
 """
-    return Command(f"install {certificate} and its key", script.strip(), certificate_pem)
+    return Command(f"stage {certificate} and its key", script.strip(), certificate_pem)
+
+
+def swap_leaf_command(
+    certificate: PurePosixPath, key: PurePosixPath, *, backup: PurePosixPath
+) -> Command:
+    """Put the staged pair in place of the live one, whose copies are kept aside.
+
+    The two renames follow each other at once: etcd reads both at each handshake, and a handshake
+    between them fails. On failure before them the live pair is as it was. The staged pair is
+    looked at again first: what lies there may be another run's.
+    """
+    new_certificate, new_key = quote(f"{certificate}.new"), quote(f"{key}.new")
+    script = f"""
+certified=$(openssl x509 -in {new_certificate} -noout -pubkey)
+[ "$certified" = "$(openssl pkey -in {new_key} -pubout)" ] || {{
+  echo "the staged key and the signed certificate do not match" >&2; exit 1; }}
+{keep_aside(certificate, backup)}
+{keep_aside(key, backup)}
+mv -fT {new_key} {quote(str(key))}; mv -fT {new_certificate} {quote(str(certificate))}
+sync {quote(str(certificate.parent))} {quote(str(key.parent))}
+echo {CHANGED}
+"""
+    return Command(f"swap {certificate} and its key", script.strip())

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from tasks.model.certificates import CertificatePolicy, Strict
+from tasks.model.certificates import CertificatePolicy, Role, Strict
 
 CLIENT_PORT = 2379
 PEER_PORT = 2380
+HOST_PLACE = "{host}"
+KUBEADM = PurePosixPath("/etc/kubernetes/pki")
+"""kubeadm's cmd/kubeadm/app/constants: CertificatesDir."""
 
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
@@ -38,7 +43,7 @@ ENGINE_SETTINGS = frozenset(
 
 
 def is_ip_address(text: str) -> bool:
-    """Whether the text is an IPv4 or IPv6 address, without a zone: URLs and certificates have none."""
+    """Whether the text is an IPv4 or IPv6 address, without a zone, which URLs cannot have."""
     try:
         ipaddress.ip_address(text)
     except ValueError:
@@ -77,6 +82,11 @@ def _check_account(text: str) -> str:
     return text
 
 
+def _check_file_template(text: str) -> str:
+    _check_absolute(PurePosixPath(text.replace(HOST_PLACE, "host")))
+    return text
+
+
 def _check_absolute(path: PurePosixPath) -> PurePosixPath:
     if not path.is_absolute() or ".." in path.parts or re.search(r"[^\w./@+-]", str(path)):
         msg = f"'{path}' is not an absolute path of letters, digits and . _ - + @"
@@ -89,6 +99,7 @@ IpAddress = Annotated[str, AfterValidator(_check_ip_address)]
 Name = Annotated[str, AfterValidator(_check_name)]
 Account = Annotated[str, AfterValidator(_check_account)]
 HostPath = Annotated[PurePosixPath, AfterValidator(_check_absolute)]
+FileTemplate = Annotated[str, AfterValidator(_check_file_template)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -265,6 +276,23 @@ class Etcd(Strict):
         return version
 
 
+class PairFiles(Strict):
+    """A certificate and its key; "{host}" stands for the host's name."""
+
+    certificate: FileTemplate = Field(examples=["/etc/ssl/etcd/ssl/member-{host}.pem"])
+    key: FileTemplate = Field(examples=["/etc/ssl/etcd/ssl/member-{host}-key.pem"])
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Where one certificate and its key lie on one host, and which roles of etcd's it plays."""
+
+    label: str
+    roles: tuple[Role, ...]
+    certificate: PurePosixPath
+    key: PurePosixPath
+
+
 class Paths(Strict):
     """Where things lie on the hosts."""
 
@@ -272,6 +300,15 @@ class Paths(Strict):
     configuration: HostPath = PurePosixPath("/etc/etcd/etcd.conf")
     state: HostPath = Field(
         PurePosixPath("/var/lib/etcd"), description="Working directory; holds default.etcd."
+    )
+    data_directory: HostPath | None = Field(
+        None, description="Etcd's data; without it, default.etcd in `state`."
+    )
+    trusted: HostPath | None = Field(
+        None, description="The authorities that members trust; without it, ca.pem in certificates."
+    )
+    pairs: dict[Role, PairFiles] = Field(
+        default_factory=dict, description="Pairs that lie elsewhere or have other names."
     )
     unit: HostPath = PurePosixPath("/etc/systemd/system/etcd.service")
     binaries: HostPath = PurePosixPath("/usr/local/bin")
@@ -282,12 +319,12 @@ class Paths(Strict):
     @property
     def data(self) -> PurePosixPath:
         """Etcd's data directory."""
-        return self.state / "default.etcd"
+        return self.data_directory or self.state / "default.etcd"
 
     @property
     def authority(self) -> PurePosixPath:
         """The certificates that the members trust."""
-        return self.certificates / "ca.pem"
+        return self.trusted or self.certificates / "ca.pem"
 
     @property
     def service(self) -> str:
@@ -308,6 +345,73 @@ class Passphrase(Strict):
             msg = "exactly one of block, env and file is needed"
             raise ValueError(msg)
         return self
+
+
+class Client(Strict):
+    """A certificate of the cluster's outside etcd: a kube-apiserver's, a CNI's, a worker's.
+
+    With `managed: false` the operator renews it and installs what it trusts; runbooks only say
+    when, and look at it where `certificate` is given.
+    """
+
+    name: Name = Field(examples=["worker01-calico"])
+    host: Name | None = Field(None, description="The member's host that it is on.")
+    address: Address | None = Field(None, description="Where SSH goes, on another machine.")
+    ssh: SshOverride = SshOverride()
+    certificate: HostPath | None = Field(None, examples=["/etc/calico/certs/cert.crt"])
+    key: HostPath | None = Field(None, examples=["/etc/calico/certs/key.pem"])
+    trusted: HostPath | None = Field(
+        None, description="The authorities that it trusts.", examples=["/etc/calico/certs/ca.pem"]
+    )
+    common_name: str | None = Field(None, min_length=1, examples=["kube-apiserver-etcd-client"])
+    owner: Account = "root"
+    group: Account = "root"
+    after_change: str | None = Field(
+        None,
+        description="Shell, as root, that makes it read its files again.",
+        examples=["systemctl restart kube-apiserver"],
+    )
+    managed: bool = True
+
+    @model_validator(mode="after")
+    def _can_be_reached(self) -> Self:
+        if self.certificate is None and self.managed:
+            msg = f"client {self.name} has no certificate; name its file, or set managed: false"
+            raise ValueError(msg)
+        if self.managed and (self.key is None or self.trusted is None):
+            msg = f"client {self.name} lacks key or trusted; name the files, or set managed: false"
+            raise ValueError(msg)
+        if self.certificate is not None and (self.host is None) == (self.address is None):
+            msg = f"client {self.name} needs either host (a member's) or address"
+            raise ValueError(msg)
+        return self
+
+
+class Expiry(Strict):
+    """When an end is near: so many days before it, yet never more than a share of the life.
+
+    The share keeps a certificate that lives for a week from being told on its first day.
+    """
+
+    warning_days: int = Field(90, ge=1, examples=[90])
+    critical_days: int = Field(30, ge=1, examples=[30])
+    warning_share: float = Field(1 / 3, gt=0, le=1, examples=[0.33])
+    critical_share: float = Field(1 / 6, gt=0, le=1, examples=[0.16])
+
+    @model_validator(mode="after")
+    def _critical_is_later(self) -> Self:
+        if self.critical_days > self.warning_days or self.critical_share > self.warning_share:
+            msg = "critical_days and critical_share must not be more than the warning's"
+            raise ValueError(msg)
+        return self
+
+    def warn_before(self, life: timedelta) -> timedelta:
+        """How long before the end of a certificate with this life it is due for renewal."""
+        return min(timedelta(days=self.warning_days), life * self.warning_share)
+
+    def alarm_before(self, life: timedelta) -> timedelta:
+        """How long before the end it is critical."""
+        return min(timedelta(days=self.critical_days), life * self.critical_share)
 
 
 class Authority(Strict):
@@ -338,6 +442,21 @@ class Inventory(Strict):
     )
     authority: Authority
     extra_sans: tuple[Address, ...] = Field((), examples=[["etcd.example.org"]])
+    clients: tuple[Client, ...] = Field((), description="Certificates outside etcd.")
+    expiry: Expiry = Expiry()
+
+    @model_validator(mode="after")
+    def _clients_fit(self) -> Self:
+        names = [host.name for host in self.hosts]
+        for client in self.clients:
+            if client.name in names:
+                msg = f"clients: {client.name} is the name of another client or host"
+                raise ValueError(msg)
+            names.append(client.name)
+            if client.host is not None and client.host not in {host.name for host in self.hosts}:
+                msg = f"clients: {client.name} is on the host {client.host}, which is not in hosts"
+                raise ValueError(msg)
+        return self
 
     @model_validator(mode="after")
     def _hosts_differ(self) -> Self:
@@ -360,3 +479,42 @@ class Inventory(Strict):
     def host(self, name: str) -> Host:
         """Get one host by its name; raises KeyError."""
         return {host.name: host for host in self.hosts}[name]
+
+    def pair(self, role: Role, host: str) -> PairFiles:
+        """Get the files of one role on a host, its name filled in."""
+        files = self.paths.pairs.get(role) or self._default_pair(role)
+        return PairFiles(
+            certificate=files.certificate.replace(HOST_PLACE, host),
+            key=files.key.replace(HOST_PLACE, host),
+        )
+
+    def pairs(self, host: str) -> tuple[Pair, ...]:
+        """List a host's certificates, each file once: one may play several roles."""
+        found: dict[PurePosixPath, Pair] = {}
+        for role in Role:
+            files = self.pair(role, host)
+            path = PurePosixPath(files.certificate)
+            roles = (*found[path].roles, role) if path in found else (role,)
+            label = "+".join(roles)
+            found[path] = Pair(label, roles, path, PurePosixPath(files.key))
+        return tuple(found.values())
+
+    def _default_pair(self, role: Role) -> PairFiles:
+        if self.topology is Topology.STACKED:
+            stem = {
+                Role.SERVER: KUBEADM / "etcd/server",
+                Role.PEER: KUBEADM / "etcd/peer",
+                Role.CLIENT: KUBEADM / "etcd/healthcheck-client",
+            }[role]
+            return PairFiles(certificate=f"{stem}.crt", key=f"{stem}.key")
+        directory = self.paths.certificates
+        return PairFiles(
+            certificate=f"{directory / role.certificate_file}", key=f"{directory / role.key_file}"
+        )
+
+    @property
+    def trusted(self) -> PurePosixPath:
+        """The file of the authorities that the members trust."""
+        if self.topology is Topology.STACKED and self.paths.trusted is None:
+            return KUBEADM / "etcd/ca.crt"
+        return self.paths.authority

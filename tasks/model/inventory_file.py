@@ -81,6 +81,14 @@ def _completed(inventory: Inventory, file: Path) -> Inventory:
             else host
             for host in inventory.hosts
         ),
+        "clients": tuple(
+            client.model_copy(
+                update={"ssh": client.ssh.model_copy(update={"key": absolute(client.ssh.key)})}
+            )
+            if client.ssh.key
+            else client
+            for client in inventory.clients
+        ),
         "authority": authority.model_copy(
             update={
                 "certificate": absolute(authority.certificate),
@@ -139,6 +147,8 @@ def _models_at(location: tuple[int | str, ...]) -> list[type[BaseModel]]:
         if isinstance(part, int) or part in {"installed", "archive", "directory"}:
             continue
         fields = [m.model_fields[part].annotation for m in found if part in m.model_fields]
+        if not fields:  # a key of a mapping, such as a role
+            continue
         found = [m for annotation in fields for m in _models_in(annotation)]
     return found
 

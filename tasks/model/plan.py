@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum, StrEnum
+from enum import StrEnum
 
 
-class Stage(IntEnum):
-    """When a step runs: a stage starts when the one before is done on every host."""
+@dataclass(frozen=True, slots=True, order=True)
+class Stage:
+    """When a step runs: a stage starts when the one before, by number, is done on every host.
 
-    AUTHORITY = 1
-    PREPARE = 2
-    START = 3
+    In a serial stage the hosts' tracks run one after the other, in the plan's order, with a gate
+    before each; in any other all at once.
+    """
 
-    @property
-    def title(self) -> str:
-        """What the stage is called in a plan."""
-        return {1: "on the runner", 2: "prepare, all hosts at once", 3: "start, all at once"}[self]
+    number: int
+    title: str
+    is_serial: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,10 @@ from tasks.model.inventory import InstalledBinaries, Inventory
 from tasks.model.observation import DataDirectory, HostObservation, HostTarget, ServiceState
 from tasks.model.plan import Plan, Stage, Step
 
+AUTHORITY = Stage(1, "on the runner")
+PREPARE = Stage(2, "prepare, all hosts at once")
+START = Stage(3, "start, all at once")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MakeAuthority(Step):
@@ -87,7 +91,7 @@ def plan_bootstrap(
     if not authority_exists:
         steps.append(
             MakeAuthority(
-                stage=Stage.AUTHORITY,
+                stage=AUTHORITY,
                 host=None,
                 sentence=f"make the authority '{inventory.certificates.authority.common_name}' "
                 f"({inventory.certificates.authority.key}) at {inventory.authority.certificate}, "
@@ -150,7 +154,7 @@ def _reasons_against(
 def _host_steps(inventory: Inventory, host: HostObservation, target: HostTarget) -> list[Step]:
     steps: list[Step] = []
     etcd, paths, name = inventory.etcd, inventory.paths, host.host
-    prepare = {"stage": Stage.PREPARE, "host": name}
+    prepare = {"stage": PREPARE, "host": name}
 
     def add(kind: type[Step], sentence: str, **more: object) -> None:
         steps.append(kind(**prepare, sentence=sentence, **more))  # type: ignore[arg-type]
@@ -192,7 +196,7 @@ def _host_steps(inventory: Inventory, host: HostObservation, target: HostTarget)
     )
     if service is None or not running or not service.is_enabled:
         steps.append(
-            StartMember(stage=Stage.START, host=name, sentence=f"enable and start {paths.service}")
+            StartMember(stage=START, host=name, sentence=f"enable and start {paths.service}")
         )
     return steps
 

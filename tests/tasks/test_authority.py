@@ -20,11 +20,10 @@ from tasks.journal.journal import Journal
 from tasks.model.certificates import AuthorityPolicy
 from tasks.model.errors import AuthorityRefused
 from tasks.model.inventory import Inventory, Passphrase
-from tasks.model.plan import Stage
 from tasks.pki.authority import create_authority, is_encrypted
-from tasks.plans.bootstrap import MakeAuthority
+from tasks.plans.bootstrap import AUTHORITY, MakeAuthority
 
-STEP = MakeAuthority(stage=Stage.AUTHORITY, host=None, sentence="make it")
+STEP = MakeAuthority(stage=AUTHORITY, host=None, sentence="make it")
 
 
 @pytest.fixture

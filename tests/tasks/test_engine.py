@@ -24,6 +24,7 @@ from tasks.model.errors import (
 )
 from tasks.model.plan import Plan, Stage, Step
 from tasks.model.record import Event
+from tasks.plans.bootstrap import AUTHORITY, PREPARE, START
 
 
 class OneThing(Step):
@@ -43,7 +44,7 @@ def fake_run(journal: Journal | None = None, lost: str | None = None) -> Any:  #
             raise LockLost(lost)
 
     return SimpleNamespace(
-        journal=journal, check_lock=check_lock, hosts={"m1": "host m1", "m2": "host m2"}
+        clients={}, journal=journal, check_lock=check_lock, hosts={"m1": "host m1", "m2": "host m2"}
     )
 
 
@@ -150,11 +151,11 @@ async def test_a_stage_begins_when_the_one_before_has_ended_on_all_hosts() -> No
         "c",
         "goal",
         (
-            planned("m1", Stage.PREPARE, "1"),
-            planned("m1", Stage.PREPARE, "2"),
-            planned("m2", Stage.PREPARE, "1"),
-            planned("m2", Stage.START, "3"),
-            planned(None, Stage.AUTHORITY),
+            planned("m1", PREPARE, "1"),
+            planned("m1", PREPARE, "2"),
+            planned("m2", PREPARE, "1"),
+            planned("m2", START, "3"),
+            planned(None, AUTHORITY),
         ),
     )
     await perform(fake_run(), plan, {OneThing: act})
@@ -173,7 +174,7 @@ async def test_no_step_begins_once_the_lock_is_lost() -> None:
     async def act(*_: object) -> None:
         pytest.fail("a step began")
 
-    plan = Plan("r", "c", "goal", (planned("m1", Stage.PREPARE),))
+    plan = Plan("r", "c", "goal", (planned("m1", PREPARE),))
     with pytest.raises(LockLost):
         await perform(fake_run(lost="m1: gone"), plan, {OneThing: act})
 
@@ -192,9 +193,9 @@ async def test_a_failed_host_keeps_the_next_stage_from_starting() -> None:
         "c",
         "goal",
         (
-            planned("m1", Stage.PREPARE, "1"),
-            planned("m2", Stage.PREPARE, "2"),
-            planned("m2", Stage.START, "3"),
+            planned("m1", PREPARE, "1"),
+            planned("m2", PREPARE, "2"),
+            planned("m2", START, "3"),
         ),
     )
     with pytest.raises(CommandFailed):

@@ -22,7 +22,7 @@ from tasks.model.observation import (
     ServiceState,
     ServiceStatus,
 )
-from tasks.model.plan import Plan, Stage, Step
+from tasks.model.plan import Plan, Step
 from tasks.plans import bootstrap
 from tests.unit.plan_cases import (
     AUTHORITY,
@@ -87,7 +87,7 @@ def test_a_bare_host_needs_everything_in_order() -> None:
         bootstrap.StartMember,
     ]
     assert {type(step) for step in made.steps} == STEPS
-    assert made.stages() == (Stage.AUTHORITY, Stage.PREPARE, Stage.START)
+    assert made.stages() == (bootstrap.AUTHORITY, bootstrap.PREPARE, bootstrap.START)
 
 
 STOPPED = ServiceStatus(ServiceState.INACTIVE, is_enabled=True)

@@ -9,7 +9,8 @@ from tasks.model.cluster import (
     EndpointHealth,
     EndpointStatus,
 )
-from tasks.model.plan import Finding, Plan, Severity, Stage, Step
+from tasks.model.plan import Finding, Plan, Severity, Step
+from tasks.plans.bootstrap import AUTHORITY, START
 from tasks.report.health import health_markdown, health_table
 from tasks.report.plans import findings_markdown, plan_markdown
 from tasks.report.runs import report_markdown
@@ -31,8 +32,8 @@ PLAN = Plan(
     "c1",
     "three members",
     (
-        Step(stage=Stage.AUTHORITY, host=None, sentence="make the authority"),
-        Step(stage=Stage.START, host="m1", sentence="start etcd"),
+        Step(stage=AUTHORITY, host=None, sentence="make the authority"),
+        Step(stage=START, host="m1", sentence="start etcd"),
     ),
 )
 
