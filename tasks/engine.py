@@ -227,12 +227,11 @@ async def perform(
             await do(one)
 
     for stage in plan.stages():
-        tracks = plan.tracks(stage).values()
         if not stage.is_serial:
             mark(stage.title)
-            await together(map(follow, tracks))
+            await together(map(follow, plan.tracks(stage).values()))
             continue
-        for one in (one for track in tracks for one in track):
+        for one in (one for one in plan.steps if one.stage == stage):
             mark(one.sentence)
             if gate is not None and one.host is not None:
                 run.check_lock()

@@ -20,7 +20,8 @@ from tasks.hosts.sessions import (
     lock_fence,
     lock_session,
 )
-from tasks.model.errors import LockHeld, LockLost, RunbookError
+from tasks.model.cluster import quorum
+from tasks.model.errors import LockHeld, LockLost, Refused, RunbookError
 
 HEARTBEAT_SECONDS = SILENCE_LIMIT_SECONDS / 3
 ANSWER_SECONDS = 10.0
@@ -50,14 +51,15 @@ async def lock_host(run: Run, host: HostConnection) -> Session:
     return session
 
 
-async def lock_cluster(run: Run) -> tuple[RunbookError, ...]:
+async def lock_cluster(run: Run, *, majority: bool = False) -> dict[str, str]:
     """Take the lock on every host that can be reached, and watch it until the run ends.
 
-    Returns why the other hosts could not be locked; preflight has the same reasons. Raises
-    LockHeld; what was taken by then is given back when the run ends.
+    Returns why the other hosts could not be locked. Raises LockHeld, and with `majority` Refused
+    when half of the hosts or more cannot be locked, since another runner may reach those; what
+    was taken by then is given back when the run ends.
     """
     sessions: dict[HostConnection, Session] = {}
-    failures: list[RunbookError] = []
+    failures: dict[str, str] = {}
 
     async def take(host: HostConnection) -> None:
         try:
@@ -65,14 +67,20 @@ async def lock_cluster(run: Run) -> tuple[RunbookError, ...]:
         except LockHeld:
             raise
         except RunbookError as error:
-            failures.append(error)
+            failures[host.name] = error.message
 
     waiting = list(run.hosts.values())
     while waiting and not sessions:
         await take(waiting.pop(0))
     await together(map(take, waiting))
     await run.on_exit.enter_async_context(_watched(run, sessions))
-    return tuple(failures)
+    if majority and len(sessions) < quorum(len(run.hosts)):
+        raise Refused(
+            f"only {len(sessions)} of {len(run.hosts)} hosts can be locked, and "
+            f"{quorum(len(run.hosts))} are needed to keep other runs away:\n  - "
+            + "\n  - ".join(f"{name}: {why}" for name, why in failures.items())
+        )
+    return failures
 
 
 @contextlib.asynccontextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 from prefect.artifacts import acreate_markdown_artifact
@@ -11,11 +12,14 @@ from tasks.engine import Run
 from tasks.journal.journal import read_journal
 from tasks.model.cluster import ClusterHealth
 from tasks.model.errors import PreflightFailed
+from tasks.model.gap import Gap
 from tasks.model.plan import Finding, Plan, Severity
 from tasks.model.record import Event
+from tasks.report.gaps import gap_summary
 from tasks.report.health import health_markdown, health_table
 from tasks.report.plans import findings_markdown, plan_markdown
 from tasks.report.runs import report_markdown
+from tasks.report.tables import Table
 
 
 def artifact_key(*words: str) -> str:
@@ -29,7 +33,10 @@ async def publish_plan(run: Run, plan: Plan, findings: tuple[Finding, ...]) -> N
         Event.PLANNED,
         goal=plan.goal,
         steps=[{"host": step.host, "sentence": step.sentence} for step in plan.steps],
-        findings=[{"severity": f.severity, "finding": str(f)} for f in findings],
+        findings=[
+            *({"severity": f.severity, "finding": str(f)} for f in findings),
+            *({"severity": "for the operator", "finding": text} for text in plan.warnings),
+        ],
     )
     await acreate_markdown_artifact(
         markdown=plan_markdown(plan, findings),
@@ -68,8 +75,18 @@ async def publish_report(
     findings: tuple[Finding, ...],
     health: ClusterHealth | None,
     reason: str | None,
+    *,
+    gaps: tuple[Gap, ...] = (),
+    pairs: Table | None = None,
 ) -> None:
-    """Publish the report, made from the journal."""
+    """Publish the report, made from the journal; `pairs` are the certificates before and after.
+
+    The gap in service goes to the journal too, and so to the terminal.
+    """
+    if gaps:
+        run.journal.append(
+            Event.MEASURED, summary=gap_summary(gaps), gaps=[asdict(g) for g in gaps]
+        )
     ended = (Event.STEP_FINISHED, Event.STEP_FAILED)
     steps = [record.details for record in read_journal(run.journal.path) if record.event in ended]
     facts = {
@@ -81,7 +98,7 @@ async def publish_report(
         "journal": str(run.journal.path),
     }
     await acreate_markdown_artifact(
-        markdown=report_markdown(plan, facts, steps, findings, health),
+        markdown=report_markdown(plan, facts, steps, findings, health, gaps=gaps, pairs=pairs),
         key=artifact_key(plan.runbook, plan.cluster, "report"),
         description=f"{plan.runbook} {plan.cluster}",
     )

@@ -12,6 +12,7 @@ from tasks.model.observation import ServiceState
 from tasks.plans.bootstrap import StartMember
 
 WATCH_SECONDS = 2.0
+RESTART_SECONDS = 90.0
 
 
 @step("start etcd on {host}")
@@ -21,6 +22,37 @@ async def start_member(run: Run, host: HostConnection, _step: StartMember) -> bo
         services.start_service_command(run.inventory.paths.service), changes=True
     )
     return files.parse_change(result)
+
+
+@step("restart etcd on {host}")
+async def restart_member(run: Run, host: HostConnection) -> bool:
+    """Restart etcd and wait until systemd hears that it has a quorum.
+
+    The unit's own failure is told with its journal by the one who verifies health. A restart that
+    was done twice does no harm.
+    """
+    await host.run(
+        services.restart_service_command(run.inventory.paths.service),
+        changes=True,
+        timeout_seconds=RESTART_SECONDS,
+    )
+    return True
+
+
+@step("start etcd anew on {host}")
+async def revive_member(run: Run, host: HostConnection, *, accepts: bool) -> bool:
+    """Start or restart etcd without waiting, unless it runs and `accepts` the authority's clients.
+
+    One that waits for a quorum may wait with authorities that it loaded long ago, so it too is
+    restarted.
+    """
+    unit = run.inventory.paths.service
+    (result,) = await host.run(services.service_status_command(unit))
+    status = services.parse_service_status(result)
+    if accepts and status is not None and status.state is ServiceState.ACTIVE:
+        return False
+    await host.run(services.restart_service_command(unit, wait=False), changes=True)
+    return True
 
 
 async def watch_start(run: Run) -> None:

@@ -1,14 +1,15 @@
 """The one client of etcd's JSON gateway, for all endpoints of a cluster; the only httpx import.
 
 Owns connections, time limits and the translation of failures. Judges nothing: whether an
-observation is good is for the model. Reads only, so that every call may be repeated.
+observation is good is for the model. It reads, and moves leadership, so that every call may be
+repeated.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -72,10 +73,13 @@ class EtcdClient:
         tls: ssl.SSLContext,
         timeout_seconds: float = 5.0,
         transport: httpx.AsyncBaseTransport | None = None,
+        *,
+        explains: bool = True,
     ) -> None:
         self.endpoints = endpoints
         self._tls = tls
-        self._is_faked = transport is not None
+        # Why a connection was dropped is asked over another one, which takes up to a second.
+        self._explains = explains and transport is None
         self._timeout_seconds = timeout_seconds
         self._http = httpx.AsyncClient(
             verify=tls,
@@ -126,6 +130,40 @@ class EtcdClient:
     async def get_version(self, endpoint: Endpoint) -> wire.Version:
         """Get the server's version and the cluster's."""
         return await self._ask(endpoint, "GET", "/version", wire.parse_version)
+
+    async def move_leader(self, leader: Endpoint, member_id: int) -> None:
+        """Hand leadership from `leader` to a voter; only the leader itself can be asked.
+
+        Raises EtcdUnavailable, also when the endpoint does not lead any more: look again.
+        """
+        await self._call(leader, wire.transfer_leadership(member_id), lambda _: None)
+
+    async def stream_snapshot(self, endpoint: Endpoint) -> AsyncIterator[bytes]:
+        """Stream the member's database and its checksum, part by part.
+
+        Each part must come within `timeout_seconds`. Raises as every call does.
+        """
+        origin = httpx.URL(endpoint.url)
+        host, port = endpoint.connect_to or (origin.host, origin.port or 443)
+        try:
+            async with self._http.stream(
+                "POST",
+                origin.copy_with(host=host, port=port, path=wire.SNAPSHOT.path),
+                json=wire.SNAPSHOT.body,
+                headers={"Host": origin.netloc.decode("ascii")},
+                extensions={"sni_hostname": origin.host},
+                timeout=self._timeout_seconds,
+            ) as response:
+                async for line in response.aiter_lines():
+                    if line.strip():
+                        yield wire.parse_snapshot_line(line.encode())
+        except wire.GatewayError as error:
+            raise translate_gateway_error(error, endpoint.name, endpoint.url) from error
+        except wire.NotEtcd as error:
+            raise EtcdRefused(endpoint.url, str(error), wire.GrpcCode.UNKNOWN) from error
+        except (httpx.TransportError, OSError) as error:
+            reason = explain_connection_failure(error, f"{host}:{port}")
+            raise EtcdUnavailable(f"{endpoint.url}: {reason}", host=endpoint.name) from error
 
     async def observe_endpoint(self, endpoint: Endpoint) -> EndpointHealth:
         """Ask one endpoint, at once, for all that a health gate needs; never raises.
@@ -180,9 +218,11 @@ class EtcdClient:
         expected: tuple[DesiredMember, ...],
         timeout_seconds: float,
         on_progress: Callable[[tuple[str, ...]], None] | None = None,
+        without: frozenset[str] = frozenset(),
     ) -> ClusterHealth:
         """Poll until the cluster is exactly the expected one in full health, and return it so.
 
+        Problems of the members in `without`, which nobody could reach, do not count.
         `on_progress` gets the problems that are left, each time that they change. Raises
         MemberFailed with the last problems when the time is over; the observation under way then
         is still awaited, for at most one call's limit.
@@ -192,7 +232,11 @@ class EtcdClient:
         told: tuple[str, ...] = ()
         while True:
             health = await self.observe_cluster()
-            problems = health.find_problems(expected)
+            problems = tuple(
+                problem
+                for problem in health.find_problems(expected)
+                if problem.partition(":")[0] not in without
+            )
             if not problems:
                 return health
             if problems != told and on_progress is not None:
@@ -258,7 +302,7 @@ class EtcdClient:
         # it, which is how etcd rejects a client certificate.
         except (httpx.TransportError, OSError) as error:
             cause: Exception = error
-            if isinstance(error, _DROPPED) and not self._is_faked:
+            if isinstance(error, _DROPPED) and self._explains:
                 cause = await find_alert(host, port, origin.host, self._tls) or error
             reason = explain_connection_failure(cause, f"{host}:{port}")
             raise EtcdUnavailable(f"{endpoint.url}: {reason}", host=endpoint.name) from error

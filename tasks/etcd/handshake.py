@@ -33,3 +33,26 @@ async def find_alert(host: str, port: int, server_name: str, tls: ssl.SSLContext
     except OSError as error:  # ssl.SSLError is one
         return error
     return None
+
+
+async def is_accepted(
+    host: str, port: int, server_name: str, tls: ssl.SSLContext, timeout_seconds: float = 5.0
+) -> bool:
+    """Whether an etcd lets a client with this certificate in; /version is asked, which all serve.
+
+    A certificate of an authority that the running etcd has not loaded is rejected after the
+    handshake, so only an answer counts. Raises ssl.SSLCertVerificationError when it is we who
+    reject the server, and OSError (TimeoutError too) when nothing can be connected.
+    """
+    async with asyncio.timeout(timeout_seconds):
+        reader, writer = await asyncio.open_connection(host, port, limit=1 << 16)
+        try:
+            await writer.start_tls(tls, server_hostname=server_name)
+            writer.write(f"GET /version HTTP/1.0\r\nHost: {server_name}\r\n\r\n".encode())
+            return (await reader.read(8)).startswith(b"HTTP/1")
+        except ssl.SSLCertVerificationError:
+            raise
+        except (ssl.SSLError, ConnectionError):
+            return False
+        finally:
+            writer.transport.abort()

@@ -8,6 +8,7 @@ Source: etcd's api/etcdserverpb/rpc.proto, and the answers of 3.4.23, 3.5.1, 3.5
 from __future__ import annotations
 
 import base64
+import binascii
 import json
 import re
 from dataclasses import dataclass, field
@@ -76,6 +77,7 @@ class Version:
 
 
 STATUS = Call("/v3/maintenance/status")
+SNAPSHOT = Call("/v3/maintenance/snapshot")
 LIST_ALARMS = Call("/v3/maintenance/alarm", {"action": "GET"})
 
 
@@ -87,6 +89,26 @@ def list_members(*, linearizable: bool) -> Call:
 def read_key(key: bytes) -> Call:
     """Ask for one key, linearizably: only a member that reaches a quorum can answer."""
     return Call("/v3/kv/range", {"key": encode_bytes(key)})
+
+
+def transfer_leadership(member_id: int) -> Call:
+    """Ask the leader, and nobody else, to hand its leadership to another voter."""
+    return Call("/v3/maintenance/transfer-leadership", {"targetID": str(member_id)})
+
+
+def parse_snapshot_line(line: bytes) -> bytes:
+    """Read one line of the snapshot stream: the next part of the file.
+
+    Raises GatewayError when the stream ends in an error, and NotEtcd.
+    """
+    answer = parse_answer(line)
+    result = answer.get("result")
+    if not isinstance(result, dict):
+        raise NotEtcd(f"the snapshot stream has a line without a result: {_excerpt(line)}")
+    try:
+        return base64.b64decode(_text(result, "blob"), validate=True)
+    except binascii.Error as error:
+        raise NotEtcd("the snapshot stream has a part that is not base64") from error
 
 
 def encode_bytes(content: bytes) -> str:

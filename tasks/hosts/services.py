@@ -71,3 +71,11 @@ def journal_tail_command(unit: str, lines: int = 20) -> Command:
         f"journalctl --no-pager --output=cat --lines={lines} --unit={quote(unit)}"
     )
     return Command(f"last journal lines of {unit}", script)
+
+
+def restart_service_command(unit: str, *, wait: bool = True) -> Command:
+    """Restart a unit; `wait` until it says that it is ready, which etcd does with a quorum."""
+    name, option = quote(unit), "" if wait else "--no-block "
+    return Command(
+        f"restart {unit}", f"systemctl reset-failed {name} || :\nsystemctl restart {option}{name}"
+    )

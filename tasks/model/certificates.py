@@ -90,6 +90,14 @@ class Role(StrEnum):
         return self is not Role.CLIENT
 
 
+class Generation(StrEnum):
+    """Which authority: the one that signs, one that shall, or one that did until now."""
+
+    CURRENT = "current"
+    NEXT = "next"
+    PREVIOUS = "previous"
+
+
 class Usage(StrEnum):
     """A key usage, by cfssl's names."""
 

@@ -129,6 +129,27 @@ class HostObservation:
 
 
 @dataclass(frozen=True, slots=True)
+class PairsObservation:
+    """The pairs of one host or client, what it trusts, and what its etcd serves.
+
+    `pairs` goes by the pairs' labels, `served` by port: the leaf that is presented, PEM, None
+    where there is no answer; empty for a client. `clock_offset` is in seconds, known to within
+    `clock_uncertainty`. `has_pending_change`: a client whose files were changed and which was
+    not told yet.
+    """
+
+    host: str
+    clock_offset: float
+    clock_uncertainty: float
+    service: ServiceStatus | None
+    trusted: FileState | None
+    group: str | None
+    pairs: dict[str, LeafFiles]
+    served: dict[int, str | None]
+    has_pending_change: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Path:
     """One host's way to another's port."""
 

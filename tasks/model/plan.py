@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 
@@ -10,8 +10,8 @@ from enum import StrEnum
 class Stage:
     """When a step runs: a stage starts when the one before, by number, is done on every host.
 
-    In a serial stage the hosts' tracks run one after the other, in the plan's order, with a gate
-    before each; in any other all at once.
+    In a serial stage one step is done at a time, in the plan's order, with a gate before each that
+    touches a host; in any other the hosts' tracks run all at once.
     """
 
     number: int
@@ -41,6 +41,12 @@ class Plan:
     def stages(self) -> tuple[Stage, ...]:
         """List the stages that have steps, in order."""
         return tuple(sorted({step.stage for step in self.steps}))
+
+    def cut_before(self, stage: Stage) -> tuple[Plan, Plan]:
+        """Cut the plan in two: what comes before a stage, and what is left."""
+        before = tuple(step for step in self.steps if step.stage < stage)
+        rest = tuple(step for step in self.steps if step.stage >= stage)
+        return replace(self, steps=before), replace(self, steps=rest)
 
     def tracks(self, stage: Stage) -> dict[str | None, tuple[Step, ...]]:
         """Get a stage's steps by host: tracks run side by side, steps of one in turn."""

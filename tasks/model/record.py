@@ -13,6 +13,7 @@ class Event(StrEnum):
     RUN_STARTED = "run-started"
     PLANNED = "planned"
     OBSERVED = "observed"
+    MEASURED = "measured"
     STEP_STARTED = "step-started"
     COMMAND = "command"
     STEP_FINISHED = "step-finished"

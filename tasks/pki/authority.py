@@ -97,6 +97,25 @@ class Authority:
         want = WantedLeaf(Role.CLIENT, common_name, (), (), KeySpec(), usages, validity)
         return self._issue(key.public_key(), want, now), private_pem(key)
 
+    def renewed(self, validity: timedelta, now: datetime) -> Authority:
+        """Give the authority a new life: the same name and key, so what it signed stays signed.
+
+        Members that run must load the new certificate, since they check the old one's end too.
+        """
+        old, begin = self._certificate, _begin(now)
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(old.subject)
+            .issuer_name(old.subject)
+            .public_key(old.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(begin)
+            .not_valid_after(begin + validity)
+        )
+        for extension in old.extensions:
+            builder = builder.add_extension(extension.value, extension.critical)
+        return Authority(builder.sign(self._key, signature_hash(self._key)), self._key)
+
     def _issue(
         self, public_key: CertificatePublicKeyTypes, want: WantedLeaf, now: datetime
     ) -> bytes:
@@ -175,9 +194,14 @@ def is_encrypted(key_pem: bytes) -> bool:
 
 
 def open_authority(
-    certificate_pem: bytes, key_pem: bytes, passphrase: bytes | None, now: datetime
+    certificate_pem: bytes,
+    key_pem: bytes,
+    passphrase: bytes | None,
+    now: datetime,
+    *,
+    to_renew: bool = False,
 ) -> Authority:
-    """Open an authority to sign with it.
+    """Open an authority to sign with it, or `to_renew` it, for which it may have expired.
 
     A key that is not encrypted is opened too, whatever the passphrase: whether that may be is the
     caller's to say (`is_encrypted`). Raises AuthorityRefused with the way out.
@@ -203,7 +227,8 @@ def open_authority(
             "P-384 and P-521 can be used"
         )
     _check_may_sign(certificates[0])
-    _check_time(certificates[0], now)
+    if not to_renew:
+        _check_time(certificates[0], now)
     return Authority(certificates[0], key)
 
 
@@ -262,8 +287,8 @@ def _check_may_sign(certificate: x509.Certificate) -> None:
 def _check_time(certificate: x509.Certificate, now: datetime) -> None:
     if certificate.not_valid_after_utc <= now:
         raise AuthorityRefused(
-            f"authority.certificate expired on {certificate.not_valid_after_utc:%Y-%m-%d}; give "
-            "one that is valid, or move it and its key away to have a new one made"
+            f"authority.certificate expired on {certificate.not_valid_after_utc:%Y-%m-%d}; "
+            "recover_certificates renews it, and rotate_authority replaces one in time"
         )
     if certificate.not_valid_before_utc > now:
         raise AuthorityRefused(

@@ -118,6 +118,22 @@ def is_signed_by(certificate: x509.Certificate, authority: x509.Certificate) -> 
     return True
 
 
+def find_issuer(pem: bytes | str, authorities: dict[str, bytes]) -> str | None:
+    """Get the key of the authority, PEM, that signed the first certificate; None for another's.
+
+    Raises AuthorityRefused when an authority cannot be read.
+    """
+    try:
+        certificate = x509.load_pem_x509_certificates(_bytes(pem))[0]
+    except UNREADABLE:
+        return None
+    for name, authority_pem in authorities.items():
+        authority = _authority(authority_pem)
+        if authority is not None and is_signed_by(certificate, authority):
+            return name
+    return None
+
+
 def find_differences(
     certificate_pem: bytes | str | None,
     want: WantedLeaf,

@@ -6,7 +6,7 @@ their source.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from tasks.model.inventory import (
     CLIENT_PORT,
@@ -16,7 +16,13 @@ from tasks.model.inventory import (
     Topology,
     is_ip_address,
 )
-from tasks.model.observation import DataDirectory, HostObservation, Path, Reachability
+from tasks.model.observation import (
+    DataDirectory,
+    HostObservation,
+    PairsObservation,
+    Path,
+    Reachability,
+)
 from tasks.model.plan import Finding, Severity
 
 ARCHITECTURES = ("x86_64", "aarch64")
@@ -34,7 +40,7 @@ def find_reasons(
     inventory: Inventory, hosts: tuple[HostObservation, ...], paths: tuple[Path, ...]
 ) -> tuple[Finding, ...]:
     """List every finding, refusals first, in the inventory's order."""
-    found = [*_members(inventory), *_clocks(hosts)]
+    found = [*_members(inventory), *clock_findings(hosts)]
     for host in hosts:
         found += _machine(host)
         found += _disk(host, inventory)
@@ -74,7 +80,10 @@ def _members(inventory: Inventory) -> Iterator[Finding]:
         yield _warning(None, "one member tolerates no failure; use three or more")
 
 
-def _clocks(hosts: tuple[HostObservation, ...]) -> Iterator[Finding]:
+def clock_findings(
+    hosts: Sequence[HostObservation | PairsObservation],
+) -> Iterator[Finding]:
+    """Tell clocks that are apart from each other or from the runner's, which dates certificates."""
     if not hosts:
         return
     first = min(hosts, key=lambda h: h.clock_offset)

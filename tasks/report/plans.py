@@ -16,6 +16,8 @@ def plan_markdown(plan: Plan, findings: tuple[Finding, ...] = ()) -> str:
             lines.append(f"**{host or 'runner'}**")
             lines += [f"{number}. {step.sentence}" for number, step in enumerate(steps, 1)]
             lines.append("")
+    if plan.warnings:
+        lines += ["## For the operator", "", *(f"- {text}" for text in plan.warnings)]
     lines += findings_sections(findings)
     return "\n".join(lines)
 

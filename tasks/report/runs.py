@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from tasks.model.cluster import ClusterHealth
+from tasks.model.gap import Gap
 from tasks.model.plan import Finding, Plan
+from tasks.report.gaps import gap_section
 from tasks.report.health import health_table
 from tasks.report.plans import findings_sections
 from tasks.report.tables import Table
@@ -18,6 +20,9 @@ def report_markdown(
     steps: Iterable[dict[str, Any]],
     findings: tuple[Finding, ...],
     health: ClusterHealth | None,
+    *,
+    gaps: tuple[Gap, ...] = (),
+    pairs: Table | None = None,
 ) -> str:
     """Write the report artifact; `steps` are the journal's lines of finished and failed steps."""
     table = Table(
@@ -28,6 +33,10 @@ def report_markdown(
     lines += [f"- **{name}:** {value}" for name, value in facts.items()]
     if health is not None:
         lines += ["", "## Members", "", health_table(health).to_markdown()]
+    if pairs is not None:
+        lines += ["", "## Certificates", "", pairs.to_markdown()]
+    if gaps:
+        lines += ["", *gap_section(gaps)]
     lines += ["", "## What was done", "", table.to_markdown(), *findings_sections(findings)]
     return "\n".join(lines)
 

@@ -1,0 +1,87 @@
+"""Recover a cluster whose certificates keep it from working, over SSH."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from prefect import flow
+
+from tasks import health, reports, rotation, succession, trust
+from tasks.engine import Run, open_run, perform
+from tasks.plans import leaves
+from tasks.plans import recovery as plans
+from tasks.plans.succession import WriteTrust
+from tasks.rotation import Sight
+
+
+@flow(name="recover_certificates", flow_run_name="recover {cluster}", persist_result=False)
+async def recover_certificates(
+    cluster: str,
+    consent: bool = False,
+    dry_run: bool = False,
+    reason: str | None = None,
+) -> None:
+    """Bring back a cluster whose certificates have expired or do not fit, when HTTPS is dead.
+
+    Expired pairs, an expired authority, pairs that do not match, pairs copied from another member,
+    and a rotation that was left half-done by hand. All hosts end with sound pairs of the runner's
+    authority. Data is never touched.
+
+    Stages, and what is true when the runner dies in one:
+
+    1. Lock (every host that can be reached), observe, plan: nothing has been changed.
+    2. Renew the authority (on the runner), only when it has expired: the old or the new one.
+    3. Trusted files, then new pairs beside the live ones, then swapped: each file is whole, the
+       old one is kept aside on its host, and the next run does what is left.
+    4. Start what is down, restart what has loaded other authorities; the next run does the others.
+    5. Verify: the cluster serves; the next run finds nothing to recover.
+
+    :param cluster: name under deployments/clusters, or the path of an inventory file
+    :param consent: take an interruption of a cluster that still serves, or go on without a
+        majority of the hosts
+    :param dry_run: stop after the plan; nothing is changed
+    :param reason: why, for the record
+    """
+    async with open_run(cluster, "recover_certificates", reason=reason) as run:
+        unlocked = await rotation.lock(run, dry_run=dry_run, majority=False)
+        sight = await rotation.look(run, unlocked)
+        await reports.refuse_on_findings(run, sight.findings)
+        damage, found = await rotation.assess(run, sight), None
+        if not damage.has_expired_authority:
+            async with health.etcd_client(run, sight.members) as client:
+                found = await health.read_health(run, client)
+        plan = plans.plan_recovery(run.inventory, damage, found, sight.absent, consent=consent)
+        await reports.publish_plan(run, plan, sight.findings)
+        if dry_run or not plan.steps:
+            return
+        renewal, rest = plan.cut_before(plans.TRUST)
+        await perform(run, renewal, {plans.RenewAuthority: succession.renew_authority})
+        async with health.measured_service(run, sight.members) as probe:
+            await perform(
+                run,
+                rest,
+                {
+                    WriteTrust: trust.write_trust,
+                    leaves.StageLeaves: partial(rotation.stage, sight=sight),
+                    leaves.SwapLeaves: partial(rotation.swap, sight=sight),
+                    plans.ReviveMember: partial(rotation.revive, sight=sight),
+                    plans.VerifyRecovery: partial(_verify, sight=sight),
+                },
+                mark=probe.mark,
+            )
+            after = await rotation.look(run, sight.absent)
+            found = await rotation.wait_until_healthy(run, sight.members, frozenset(sight.absent))
+        await reports.publish_report(
+            run,
+            plan,
+            sight.findings,
+            found,
+            reason,
+            gaps=probe.results(),
+            pairs=rotation.pair_changes(sight, after),
+        )
+
+
+async def _verify(run: Run, _step: plans.VerifyRecovery, *, sight: Sight) -> None:
+    await rotation.wait_until_healthy(run, sight.members, frozenset(sight.absent))
+    await rotation.verify_ways(run, await rotation.look(run, sight.absent))

@@ -1,0 +1,50 @@
+"""A snapshot of the cluster's data on the runner, verified while it is written.
+
+`etcdctl snapshot status` does not notice a changed byte, so the checksum that ends the stream is
+compared here: the database, a multiple of 512 bytes, and the SHA-256 of it.
+Source: etcd's server/storage/mvcc, api/v3rpc/maintenance.go.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from tasks.etcd.client import Endpoint, EtcdClient
+from tasks.model.errors import EtcdUnavailable
+
+CHECKSUM_BYTES = 32
+PAGE_BYTES = 512
+
+
+async def save_snapshot(client: EtcdClient, endpoint: Endpoint, path: Path) -> int:
+    """Save a member's database to a file of mode 0600; returns its size in bytes.
+
+    The file is whole and verified, or not there. Raises EtcdUnavailable when what came does not
+    match its checksum, and as the client's calls do.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    partial = path.with_name(path.name + ".partial")
+    digest, tail, size = hashlib.sha256(), b"", 0
+    try:
+        with os.fdopen(
+            os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb"
+        ) as file:
+            async for part in client.stream_snapshot(endpoint):
+                file.write(part)
+                size += len(part)
+                tail += part
+                digest.update(tail[:-CHECKSUM_BYTES])
+                tail = tail[-CHECKSUM_BYTES:]
+            file.flush()
+            os.fsync(file.fileno())
+        if size % PAGE_BYTES != CHECKSUM_BYTES or digest.digest() != tail:
+            raise EtcdUnavailable(
+                f"the snapshot from {endpoint.url} ({size} bytes) does not match its checksum",
+                host=endpoint.name,
+            )
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return size

@@ -1,0 +1,73 @@
+"""What an etcd serves, and whether members let each other in, asked from the hosts themselves.
+
+Verification is off where a certificate is only read; nothing is ever sent on such a connection.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+from shlex import quote
+
+from tasks.hosts.batch import Command, Result
+from tasks.model.inventory import is_ip_address
+
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n?", re.DOTALL)
+SECONDS = 3
+# s_client does not end when the other side does, so it is ended once it has shown the answer.
+ASK = f"""
+ask() {{
+  coproc answer {{ exec timeout {SECONDS} openssl s_client -quiet -connect "$@" 2>&1; }}
+  pid=$answer_PID; exec 3<&"${{answer[0]}}"
+  printf 'GET /version HTTP/1.0\\r\\nHost: etcd\\r\\n\\r\\n' >&"${{answer[1]}}" || :
+  said=""
+  while read -r -t {SECONDS} line <&3; do
+    said="$said ${{line%$'\\r'}}"
+    case $line in HTTP/*) break ;; esac
+  done
+  said=${{said:-no answer in {SECONDS} s}}
+  kill "$pid" 2>/dev/null || :
+}}""".strip()
+
+
+def served_command(address: str, port: int) -> Command:
+    """Tell the certificates that a port presents; also when it then refuses us, having none."""
+    where = quote(f"[{address}]:{port}" if ":" in address else f"{address}:{port}")
+    script = f"timeout {SECONDS} openssl s_client -connect {where} -showcerts </dev/null 2>&1 || :"
+    return Command(f"read what {address} port {port} serves", script)
+
+
+def parse_served(result: Result) -> str | None:
+    """Read the chain that was presented, PEM, the leaf first; None when nothing was."""
+    return "".join(_CERTIFICATE.findall(result.stdout)) or None
+
+
+def peers_command(
+    certificate: PurePosixPath,
+    key: PurePosixPath,
+    trusted: PurePosixPath,
+    peers: tuple[tuple[str, str, int], ...],
+) -> Command:
+    """Ask each (name, address, port) for /version with this host's own peer pair, all at once.
+
+    Both sides verify: the other's certificate must name its address and come from an authority
+    that this host's file trusts, and the other must let this host in.
+    """
+    pair = f"-cert {quote(str(certificate))} -key {quote(str(key))} -CAfile {quote(str(trusted))}"
+    asks = []
+    for name, address, port in peers:
+        kind = "-verify_ip" if is_ip_address(address) else "-verify_hostname"
+        where = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+        verify = f"-verify_return_error {kind} {quote(address)}"
+        asks.append(f'( ask {quote(where)} {pair} {verify}; echo "{name} $said" ) &')
+    return Command("reach the others with the own peer pair", "\n".join([ASK, *asks, "wait"]))
+
+
+def parse_peers(result: Result) -> dict[str, str | None]:
+    """Read who was reached: name -> None when it let this host in, else what was said."""
+    found: dict[str, str | None] = {}
+    for line in result.stdout.splitlines():
+        name, _, said = line.partition(" ")
+        if name:
+            found[name] = None if " 200 OK" in said else said.strip()
+    return found

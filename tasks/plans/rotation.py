@@ -1,0 +1,61 @@
+"""Rotation of leaf certificates: which are replaced, and whether the cluster can be touched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tasks.model.cluster import ClusterHealth, DesiredMember
+from tasks.model.errors import Refused
+from tasks.model.inventory import Inventory, Topology
+from tasks.model.plan import Plan, Stage, Step
+from tasks.plans.gate import find_obstacles
+from tasks.plans.leaves import Work, leaf_steps
+
+ISSUE = Stage(1, "make and sign, all hosts at once")
+SWAP = Stage(2, "swap, one host at a time", is_serial=True)
+VERIFY = Stage(3, "verify")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyLeaves(Step):
+    """See that every member serves what is on its disk and reaches every other."""
+
+
+def plan_rotation(
+    inventory: Inventory,
+    members: tuple[DesiredMember, ...],
+    health: ClusterHealth,
+    work: Work,
+    absent: dict[str, str],
+) -> Plan:
+    """Plan the replacement of the pairs in `work`; raises Refused with the count that forbids it.
+
+    `absent` names the hosts and clients that cannot be reached, with the reason: they keep what
+    they have, and the next run does them.
+    """
+    if inventory.topology is Topology.STACKED:
+        raise Refused(
+            f"{inventory.name} is stacked: kubeadm owns those certificates; renew them with "
+            "`kubeadm certs renew` on each control-plane node"
+        )
+    leader = health.leader_name
+    order = sorted((m.name for m in members if m.name not in absent), key=lambda n: n == leader)
+    touched = [name for name in order if any(work.get(name, {}).values())]
+    shut = (find_obstacles(members, health, name, restarts=False) for name in touched)
+    if obstacles := next(filter(None, shut), ()):
+        raise Refused(
+            f"{inventory.name} is not to be touched now:\n  - " + "\n  - ".join(obstacles) + "\n"
+            "bring its members back first; recover_certificates is for a cluster whose "
+            "certificates keep it from working"
+        )
+    clients = [c for c in inventory.clients if c.managed and c.name not in absent]
+    connections = {name: name for name in order} | {c.name: c.host or c.name for c in clients}
+    steps = leaf_steps(work, [*order, *(c.name for c in clients)], connections, ISSUE, SWAP)
+    count = sum(bool(why) for pairs in work.values() for why in pairs.values())
+    goal = f"{count} new pair(s), served by every member, without a restart"
+    if not steps:
+        return Plan("rotate_certificates", inventory.name, "no pair is due", ())
+    verify = VerifyLeaves(
+        stage=VERIFY, host=None, sentence="see every member serve its pairs and reach every other"
+    )
+    return Plan("rotate_certificates", inventory.name, goal, (*steps, verify))

@@ -1,0 +1,360 @@
+"""One authority follows another without an outage: both trusted, leaves swapped, one trusted.
+
+Every stage is derived from what the hosts hold and what their running etcd accepts, so that the
+plan of an interrupted or stopped run is what is left to do. Going back is the same plan with the
+two authorities exchanged. Source: etcd re-reads pairs at each handshake but its trusted file only
+at start, so two rolling restarts are the least that does it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from tasks.model.certificates import Generation
+from tasks.model.cluster import ClusterHealth, DesiredMember
+from tasks.model.errors import Refused
+from tasks.model.inventory import Inventory
+from tasks.model.plan import Plan, Stage, Step
+from tasks.model.trust import UNMADE, TrustView
+from tasks.plans.gate import find_obstacles
+from tasks.plans.leaves import Work, leaf_steps
+
+MAKE = Stage(1, "on the runner")
+TRUST_FILES = Stage(2, "trust both authorities: files, all members at once")
+TRUST_RESTARTS = Stage(3, "trust both authorities: one at a time", is_serial=True)
+TRUST_BARRIER = Stage(4, "barrier: everyone trusts both")
+EXCHANGE = Stage(5, "on the runner: the new one signs")
+ISSUE = Stage(6, "new pairs, all hosts at once")
+SWAP = Stage(7, "swap, one host at a time", is_serial=True)
+LEAF_BARRIER = Stage(8, "barrier: every pair is the new one's")
+FINAL_FILES = Stage(9, "trust the new authority alone: files, all members at once")
+FINAL_RESTARTS = Stage(10, "trust the new authority alone: one at a time", is_serial=True)
+FINAL_BARRIER = Stage(11, "verify")
+RETIRE = Stage(12, "on the runner: the old one ends")
+
+
+SPARES_NONE = 2
+"""A cluster of so many members cannot lose one."""
+
+
+class Until(StrEnum):
+    """The barrier at which a run stops; it can be resumed days later."""
+
+    TRUST = "trust"
+    CERTIFICATES = "certificates"
+    END = "end"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MakeSuccessor(Step):
+    """Make the next authority on the runner."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteTrust(Step):
+    """Write the trusted file of a host or a client: both authorities, or the target alone."""
+
+    name: str
+    both: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestartMember(Step):
+    """Move leadership away if need be, restart etcd, and wait for full health."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyTrust(Step):
+    """See that every member accepts, and every client trusts, exactly these authorities."""
+
+    both: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExchangeAuthorities(Step):
+    """Let the incoming authority sign; the one that signed until now is kept as `outgoing`."""
+
+    incoming: Generation
+    outgoing: Generation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyIssuers(Step):
+    """See that every pair, on disk and served, is signed by the authority that signs now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetireAuthority(Step):
+    """Keep the files of the authority that nobody trusts any more under another name."""
+
+    generation: Generation
+
+
+@dataclass(frozen=True, slots=True)
+class Direction:
+    """Which authority is to be the only one, and which is to go; fingerprints.
+
+    `incoming` is the target's place on the runner while it does not sign yet, else None.
+    """
+
+    target: str
+    other: str
+    incoming: Generation | None
+    going: Generation
+
+    @property
+    def target_name(self) -> str:
+        """What sentences call the target."""
+        return "the new authority" if self.target == UNMADE else f"authority {self.target[:12]}"
+
+
+def choose_direction(fingerprints: dict[Generation, str], *, reverse: bool) -> Direction | None:
+    """Choose the target from the authorities on the runner; None when reversing has nothing to do.
+
+    With a successor, the current one is to go; with a predecessor, the exchange is done and that
+    one is to go; with neither, a successor is to be made.
+    """
+    current = fingerprints[Generation.CURRENT]
+    after, before = fingerprints.get(Generation.NEXT), fingerprints.get(Generation.PREVIOUS)
+    if reverse:
+        if before is not None:
+            return Direction(before, current, Generation.PREVIOUS, Generation.NEXT)
+        return Direction(current, after, None, Generation.NEXT) if after is not None else None
+    if after is None and before is not None:
+        return Direction(current, before, None, Generation.PREVIOUS)
+    return Direction(after or UNMADE, current, Generation.NEXT, Generation.PREVIOUS)
+
+
+def plan_succession(
+    inventory: Inventory,
+    members: tuple[TrustView, ...],
+    clients: tuple[TrustView, ...],
+    direction: Direction,
+    leader: str | None,
+    until: Until = Until.END,
+    *,
+    trusting: frozenset[str] = frozenset(),
+    renewed: frozenset[str] = frozenset(),
+) -> Plan:
+    """Plan what is left until every member and client trusts and uses the target alone.
+
+    `trusting` and `renewed` are the unmanaged clients of which the operator says that they trust
+    the target, and that they use its certificates; without their word the plan ends at the
+    barrier that needs it. Raises Refused for a pair that neither authority has signed.
+    """
+    unmanaged = [client.name for client in inventory.clients if not client.managed]
+    _check(inventory, members, direction)
+    target, both = direction.target, frozenset({direction.target, direction.other})
+    order = tuple(sorted(members, key=lambda view: view.name == leader))
+    everyone = (*order, *clients)
+    connections = {view.name: view.name for view in members}
+    connections |= {client.name: client.host or client.name for client in inventory.clients}
+    waiting = {
+        Until.TRUST: [name for name in unmanaged if name not in trusting | renewed],
+        Until.CERTIFICATES: [name for name in unmanaged if name not in renewed],
+    }
+    is_dual = any(_is_foreign(view, target) for view in everyone) or direction.incoming is not None
+    steps: list[Step] = []
+    goal, stop = f"everyone trusts and uses {direction.target_name} alone", Until.END
+    if direction.target == UNMADE:
+        steps.append(MakeSuccessor(stage=MAKE, host=None, sentence=f"make {direction.target_name}"))
+    if is_dual:
+        steps += _trust_steps(order, clients, connections, both, both=True)
+        steps.append(_verify_trust(TRUST_BARRIER, both=True))
+        if waiting[Until.TRUST] or until is Until.TRUST:
+            stop, goal = Until.TRUST, "everyone trusts both authorities"
+    if stop is Until.END:
+        if direction.incoming is not None:
+            steps.append(
+                ExchangeAuthorities(
+                    stage=EXCHANGE,
+                    host=None,
+                    incoming=direction.incoming,
+                    outgoing=direction.going,
+                    sentence=f"let {direction.target_name} sign from now on",
+                )
+            )
+        work: Work = {
+            view.name: {
+                label: (f"signed by {_name(issuer)}",) if issuer != target else ()
+                for label, issuer in view.issuers.items()
+            }
+            for view in everyone
+        }
+        steps += leaf_steps(work, work, connections, ISSUE, SWAP)
+        steps.append(
+            VerifyIssuers(
+                stage=LEAF_BARRIER,
+                host=None,
+                sentence=f"see every pair signed by {direction.target_name}, on disk and served",
+            )
+        )
+        if waiting[Until.CERTIFICATES] or until is Until.CERTIFICATES:
+            stop, goal = Until.CERTIFICATES, f"every pair is signed by {direction.target_name}"
+    if stop is Until.END:
+        alone = frozenset({target})
+        steps += _trust_steps(order, clients, connections, alone, both=False)
+        steps.append(_verify_trust(FINAL_BARRIER, both=False))
+        steps.append(
+            RetireAuthority(
+                stage=RETIRE,
+                host=None,
+                generation=direction.going,
+                sentence=f"keep authority {direction.other[:12]} aside: nobody trusts it any more",
+            )
+        )
+    warnings = _waiting_sentences(waiting, stop)
+    return Plan("rotate_authority", inventory.name, goal, tuple(steps), warnings)
+
+
+def refuse_unless_safe(
+    plan: Plan,
+    members: tuple[DesiredMember, ...],
+    health: ClusterHealth,
+    *,
+    accept_outage: bool,
+) -> None:
+    """Raise Refused when a member that the plan touches cannot be spared, or one is not healthy.
+
+    An authority is not rotated past a member that is ill: the barriers need them all.
+    """
+    reasons = dict.fromkeys(health.find_problems(members)) if plan.steps else {}
+    restarts = {step.host for step in plan.steps if isinstance(step, RestartMember)}
+    for host in restarts if not accept_outage else ():
+        reasons |= dict.fromkeys(find_obstacles(members, health, str(host), restarts=True))
+    if reasons:
+        hint = (
+            ""
+            if accept_outage or len(members) > SPARES_NONE
+            else ("\nwith one or two members every restart is an outage; --accept-outage takes it")
+        )
+        raise Refused(
+            f"{plan.cluster} is not to be touched now:\n  - " + "\n  - ".join(reasons) + hint
+        )
+
+
+def find_trust_obstacles(views: tuple[TrustView, ...], wanted: frozenset[str]) -> tuple[str, ...]:
+    """List who does not trust exactly these authorities, on disk or in the running etcd."""
+    found = [
+        f"{view.name}: its trusted file holds {_names(view.trusted)}, not {_names(wanted)}"
+        for view in views
+        if view.trusted != wanted
+    ]
+    found += [
+        f"{view.name}: its running etcd accepts {_names(view.accepted)}, not {_names(wanted)}"
+        for view in views
+        if view.trusted == wanted and view.accepted != wanted
+    ]
+    found += [
+        f"{view.name}: its files were changed, and after_change has not ended well since"
+        for view in views
+        if view.has_pending_change
+    ]
+    return tuple(found)
+
+
+def find_issuer_obstacles(views: tuple[TrustView, ...], target: str) -> tuple[str, ...]:
+    """List the pairs that the target has not signed, on disk or served."""
+    found = [
+        f"{view.name}: its {label} pair is signed by {_name(issuer)}"
+        for view in views
+        for label, issuer in view.issuers.items()
+        if issuer != target
+    ]
+    found += [
+        f"{view.name}: serves a certificate of {_name(issuer)}"
+        for view in views
+        for issuer in view.served
+        if issuer != target
+    ]
+    return tuple(found)
+
+
+def _names(authorities: frozenset[str]) -> str:
+    return " and ".join(name[:12] for name in sorted(authorities)) or "none"
+
+
+def _waiting_sentences(waiting: dict[Until, list[str]], stop: Until) -> tuple[str, ...]:
+    names = ", ".join(waiting.get(stop, ()))
+    if not names:
+        return ()
+    if stop is Until.TRUST:
+        return (
+            f"stops at the barrier until the operator has made {names} trust both authorities "
+            f"(ca.bundle.pem beside the authority on the runner); then run again with "
+            f"--clients-trusting {names}",
+        )
+    return (
+        f"stops at the barrier until the operator has given {names} certificates of the new "
+        f"authority; then run again with --clients-renewed {names}",
+    )
+
+
+def _check(inventory: Inventory, members: tuple[TrustView, ...], direction: Direction) -> None:
+    known = {direction.target, direction.other}
+    reasons = [
+        f"{view.name}: its {label} pair is signed by neither of the cluster's authorities"
+        for view in members
+        for label, issuer in view.issuers.items()
+        if issuer not in known
+    ]
+    reasons += [
+        f"{view.name}: serves a certificate that neither of the cluster's authorities has signed"
+        for view in members
+        if view.served - known
+    ]
+    if reasons:
+        raise Refused(
+            f"the authority of {inventory.name} cannot be rotated from here:\n  - "
+            + "\n  - ".join(reasons)
+            + "\nrotate_certificates or recover_certificates brings them to one authority first"
+        )
+
+
+def _is_foreign(view: TrustView, target: str) -> bool:
+    return any(issuer != target for issuer in (*view.issuers.values(), *view.served))
+
+
+def _trust_steps(
+    members: tuple[TrustView, ...],
+    clients: tuple[TrustView, ...],
+    connections: dict[str, str],
+    wanted: frozenset[str],
+    *,
+    both: bool,
+) -> list[Step]:
+    files, restarts = (TRUST_FILES, TRUST_RESTARTS) if both else (FINAL_FILES, FINAL_RESTARTS)
+    what = "both authorities" if both else "the target alone"
+    steps: list[Step] = [
+        WriteTrust(
+            stage=files if view in members else restarts,
+            host=connections[view.name],
+            name=view.name,
+            both=both,
+            sentence=f"write the trusted file of {view.name}: {what}",
+        )
+        for view in (*clients, *members)
+        if view.trusted != wanted or view.has_pending_change
+    ]
+    steps += [
+        RestartMember(
+            stage=restarts,
+            host=view.name,
+            sentence=f"restart etcd on {view.name}, not while it leads; wait for full health",
+        )
+        for view in members
+        if view.accepted != wanted
+    ]
+    return steps
+
+
+def _verify_trust(stage: Stage, *, both: bool) -> VerifyTrust:
+    what = "both authorities" if both else "the one that signs, and no other"
+    return VerifyTrust(
+        stage=stage, host=None, both=both, sentence=f"see every member and client trust {what}"
+    )
+
+
+def _name(issuer: str | None) -> str:
+    return f"authority {issuer[:12]}" if issuer else "another authority"

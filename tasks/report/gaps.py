@@ -1,0 +1,47 @@
+"""The measured gap in service, for people."""
+
+from __future__ import annotations
+
+from tasks.model.gap import Gap
+from tasks.report.tables import Table
+
+COLUMNS = ("stage", "seconds", "reads", "failed", "longest gap", "failed by endpoint")
+
+
+def gap_section(gaps: tuple[Gap, ...]) -> list[str]:
+    """Write the report's section: a row a stage, and what was measured."""
+    rows = tuple(
+        (
+            gap.stage,
+            f"{gap.seconds:.1f}",
+            str(gap.reads),
+            str(gap.failures),
+            format_gap(gap.longest),
+            ", ".join(f"{e.name} {e.failures}" for e in gap.endpoints if e.failures) or "none",
+        )
+        for gap in gaps
+    )
+    return [
+        "## Service during the run",
+        "",
+        Table(COLUMNS, rows).to_markdown(),
+        "",
+        "Measured with linearizable reads, 20 a second: a careful client, which goes to the next "
+        "endpoint at once when a read fails, and one of each endpoint, which never does. A gap is "
+        "the time between two reads that were acknowledged.",
+    ]
+
+
+def gap_summary(gaps: tuple[Gap, ...]) -> str:
+    """Say in one line how long a careful client had to wait at most, and when."""
+    worst = max(gaps, key=lambda gap: gap.longest)
+    reads, failures = sum(g.reads for g in gaps), sum(g.failures for g in gaps)
+    return (
+        f"longest gap in linearizable reads: {format_gap(worst.longest)} in '{worst.stage}'; "
+        f"{failures} of {reads + failures} reads failed and were tried on another member"
+    )
+
+
+def format_gap(seconds: float) -> str:
+    """Write a gap in milliseconds, or in seconds from one on."""
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"

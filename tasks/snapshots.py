@@ -1,0 +1,38 @@
+"""A verified snapshot before anything is changed that could not be taken back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prefect.settings import get_current_settings
+
+from tasks.engine import Run, step
+from tasks.etcd.client import EtcdClient
+from tasks.etcd.snapshots import save_snapshot
+from tasks.model.cluster import ClusterHealth
+from tasks.model.errors import Refused
+
+
+def snapshot_directory() -> Path:
+    """Where snapshots lie on the runner: in PREFECT_HOME, beside the journal."""
+    return get_current_settings().home / "etcd-runbooks" / "snapshots"
+
+
+def check_skip(snapshot: str, reason: str | None) -> None:
+    """Raise Refused when the snapshot is to be skipped without a reason."""
+    if snapshot == "skip" and not reason:
+        raise Refused("--snapshot skip needs a --reason: it is kept in the record")
+
+
+@step("save a snapshot")
+async def take_snapshot(run: Run, client: EtcdClient, health: ClusterHealth) -> str:
+    """Save and verify a snapshot on the runner, from a healthy follower where there is one.
+
+    Returns its path. Raises EtcdUnavailable; nothing of the cluster is changed.
+    """
+    healthy = [e.name for e in health.endpoints if e.is_healthy]
+    healthy.sort(key=lambda name: name == health.leader_name)
+    endpoint = next(e for e in client.endpoints if e.name in healthy)
+    path = snapshot_directory() / run.inventory.name / f"{run.backup}.db"
+    await save_snapshot(client, endpoint, path)
+    return str(path)
