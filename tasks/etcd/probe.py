@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import sys
 import threading
 from collections.abc import Awaitable, Callable
 from time import monotonic
@@ -19,6 +20,7 @@ from tasks.model.gap import Gap, Meter, read_meters
 INTERVAL_SECONDS = 0.05
 ATTEMPT_SECONDS = 1.0
 STOP_SECONDS = 5.0
+SWITCH_SECONDS = 0.0005
 FIRST_STAGE = "before the first step"
 
 
@@ -46,10 +48,14 @@ class Probe:
         self._careful = Meter(now)
         self._unforgiving = {endpoint.name: Meter(now) for endpoint in endpoints}
         self._ended: float | None = None
+        self._switch_interval = sys.getswitchinterval()
         self.mark(FIRST_STAGE)
 
     def start(self) -> None:
         """Begin to read."""
+        self._switch_interval = sys.getswitchinterval()
+        # The runner's own thread would hold the interpreter for 5 ms at each of a read's turns.
+        sys.setswitchinterval(SWITCH_SECONDS)
         self._thread.start()
 
     def stop(self) -> None:
@@ -58,6 +64,7 @@ class Probe:
             self._ended = monotonic()
             self._ending.set()
             self._thread.join(STOP_SECONDS)
+            sys.setswitchinterval(self._switch_interval)
 
     def mark(self, stage: str) -> None:
         """Begin a stage: what is read from now on counts to it."""

@@ -2,7 +2,8 @@
 
     python -m tests.integration.killed_run "event|step" RUNBOOK --cluster X …
 
-The line is the boundary: it is written, nothing after it has happened.
+The line is the boundary: it is written, nothing after it has happened. "event|step#2" is the
+second line of that kind.
 """
 
 from __future__ import annotations
@@ -19,10 +20,14 @@ from tasks.model.record import Event
 def die_at(point: str) -> None:
     """Let every journal kill its process at a kill point."""
     written = Journal.append
+    line, _, count = point.partition("#")
+    left = int(count or 1)
 
     def append(self: Journal, event: Event, **details: object) -> None:
+        nonlocal left
         written(self, event, **details)
-        if f"{event}|{details.get('step', '')}" == point:
+        left -= f"{event}|{details.get('step', '')}" == line
+        if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
     Journal.append = append  # type: ignore[method-assign]
