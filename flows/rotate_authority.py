@@ -75,6 +75,7 @@ async def rotate_authority(
         if direction is None:
             plan = Plan(run.runbook, run.inventory.name, trust.settled(run.inventory), ())
         else:
+            plans.refuse_ill(run.inventory, sight.members, found)
             members, clients = await _views(run, sight)
             plan = plans.plan_succession(
                 run.inventory,

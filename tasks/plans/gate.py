@@ -6,14 +6,20 @@ from tasks.model.cluster import ClusterHealth, DesiredMember, format_id, quorum
 
 
 def find_obstacles(
-    expected: tuple[DesiredMember, ...], health: ClusterHealth, host: str, *, restarts: bool
+    expected: tuple[DesiredMember, ...],
+    health: ClusterHealth,
+    host: str,
+    *,
+    restarts: bool,
+    healed: frozenset[str] = frozenset(),
 ) -> tuple[str, ...]:
     """List what forbids to touch a host's member now; empty when the gate is open.
 
     The cluster must keep a quorum of healthy voters without that member. Where all members are
-    healthy and the step does not restart etcd, no member is lost by it and the gate is open.
+    healthy and the step does not restart etcd, no member is lost by it and the gate is open. A
+    plan counts those as healthy that earlier steps have `healed`.
     """
-    healthy = {
+    healthy = healed | {
         e.name
         for e in health.endpoints
         if e.is_healthy and not e.error and e.status and not e.status.is_learner

@@ -39,9 +39,17 @@ def plan_rotation(
             "`kubeadm certs renew` on each control-plane node"
         )
     leader = health.leader_name
-    order = sorted((m.name for m in members if m.name not in absent), key=lambda n: n == leader)
+    # Those first that are ill, for their certificates may be why; the leader last.
+    ill = {e.name for e in health.endpoints if e.error or not e.is_healthy}
+    order = sorted(
+        (m.name for m in members if m.name not in absent),
+        key=lambda name: (name not in ill, name == leader),
+    )
     touched = [name for name in order if any(work.get(name, {}).values())]
-    shut = (find_obstacles(members, health, name, restarts=False) for name in touched)
+    shut = (
+        find_obstacles(members, health, name, restarts=False, healed=frozenset(touched[:number]))
+        for number, name in enumerate(touched)
+    )
     if obstacles := next(filter(None, shut), ()):
         raise Refused(
             f"{inventory.name} is not to be touched now:\n  - " + "\n  - ".join(obstacles) + "\n"

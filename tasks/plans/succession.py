@@ -208,6 +208,17 @@ def plan_succession(
     return Plan("rotate_authority", inventory.name, goal, tuple(steps), warnings)
 
 
+def refuse_ill(
+    inventory: Inventory, members: tuple[DesiredMember, ...], health: ClusterHealth
+) -> None:
+    """Raise Refused unless every member is healthy: the barriers need them all."""
+    if problems := health.find_problems(members):
+        raise Refused(
+            f"the authority of {inventory.name} is rotated in full health only:\n  - "
+            + "\n  - ".join(problems)
+        )
+
+
 def refuse_unless_safe(
     plan: Plan,
     members: tuple[DesiredMember, ...],
@@ -215,11 +226,8 @@ def refuse_unless_safe(
     *,
     accept_outage: bool,
 ) -> None:
-    """Raise Refused when a member that the plan touches cannot be spared, or one is not healthy.
-
-    An authority is not rotated past a member that is ill: the barriers need them all.
-    """
-    reasons = dict.fromkeys(health.find_problems(members)) if plan.steps else {}
+    """Raise Refused when a member that the plan restarts cannot be spared."""
+    reasons: dict[str, None] = {}
     restarts = {step.host for step in plan.steps if isinstance(step, RestartMember)}
     for host in restarts if not accept_outage else ():
         reasons |= dict.fromkeys(find_obstacles(members, health, str(host), restarts=True))
