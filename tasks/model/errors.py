@@ -12,6 +12,7 @@
     │   ├── HostUnreachable      no connection, or it broke
     │   ├── CommandTimedOut      a remote command did not end in time
     │   └── EtcdUnavailable      no answer, no leader, or not yet healthy
+    ├── CheckFailed          a read-only check found what must be seen to; nothing was changed
     └── Unverified           something was changed and could not be confirmed: stop here
         ├── CommandFailed        a remote command ended with a status that is not expected
         ├── EtcdRefused          etcd answered a request with an error that a retry won't change
@@ -54,6 +55,10 @@ class Transient(RunbookError):
 
 class Unverified(RunbookError):
     """Something may have been changed and is not confirmed; observe before anything else."""
+
+
+class CheckFailed(RunbookError):
+    """A read-only check found what must be seen to; nothing was changed."""
 
 
 class InvalidInventory(Refused):

@@ -497,6 +497,10 @@ class Inventory(Strict):
             roles = (*found[path].roles, role) if path in found else (role,)
             label = "+".join(roles)
             found[path] = Pair(label, roles, path, PurePosixPath(files.key))
+        if self.topology is Topology.STACKED:
+            stem = KUBEADM / "apiserver-etcd-client"
+            certificate, key = stem.with_suffix(".crt"), stem.with_suffix(".key")
+            found[certificate] = Pair("apiserver", (Role.CLIENT,), certificate, key)
         return tuple(found.values())
 
     def _default_pair(self, role: Role) -> PairFiles:

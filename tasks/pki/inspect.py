@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import Enum, auto
 from typing import TypeVar
 
 from cryptography import x509
@@ -23,6 +24,7 @@ from tasks.pki.usages import normalised, read_usages
 
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
+NOT_SIGNED = "it is not signed by the cluster's authority"
 UNREADABLE = (
     ValueError,
     TypeError,
@@ -118,6 +120,16 @@ def is_signed_by(certificate: x509.Certificate, authority: x509.Certificate) -> 
     return True
 
 
+def find_signer(pem: bytes | str, bundle: bytes | str) -> CertificateFacts | None:
+    """Get the certificate of a bundle that signed the first one of a PEM text; None for none."""
+    try:
+        certificate = x509.load_pem_x509_certificates(_bytes(pem))[0]
+        authorities = x509.load_pem_x509_certificates(_bytes(bundle))
+    except UNREADABLE:
+        return None
+    return next((_facts(a) for a in authorities if is_signed_by(certificate, a)), None)
+
+
 def find_issuer(pem: bytes | str, authorities: dict[str, bytes]) -> str | None:
     """Get the key of the authority, PEM, that signed the first certificate; None for another's.
 
@@ -134,6 +146,35 @@ def find_issuer(pem: bytes | str, authorities: dict[str, bytes]) -> str | None:
     return None
 
 
+class Aspect(Enum):
+    """In which way a certificate differs from the wanted one."""
+
+    MISSING = auto()
+    UNREADABLE = auto()
+    ISSUER = auto()
+    EXPIRED = auto()
+    EXPIRING = auto()
+    NOT_YET_VALID = auto()
+    KEY_MISSING = auto()
+    KEY_MATCH = auto()
+    KEY_KIND = auto()
+    SUBJECT = auto()
+    IS_AUTHORITY = auto()
+    SAN_MISSING = auto()
+    SAN_UNWANTED = auto()
+    USAGE_MISSING = auto()
+    USAGE_UNWANTED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One difference: in which way, the phrase for it, and the name or usage that it is about."""
+
+    aspect: Aspect
+    phrase: str
+    about: str = ""
+
+
 def find_differences(
     certificate_pem: bytes | str | None,
     want: WantedLeaf,
@@ -142,7 +183,20 @@ def find_differences(
     now: datetime,
     renew_before: timedelta,
 ) -> tuple[str, ...]:
-    """Say how a certificate differs from the wanted one, in phrases; empty when it does not.
+    """Say how a certificate differs from the wanted one, in phrases, as `compare` finds it."""
+    found = compare(certificate_pem, want, authority_pem, key_public_pem, now, renew_before)
+    return tuple(difference.phrase for difference in found)
+
+
+def compare(
+    certificate_pem: bytes | str | None,
+    want: WantedLeaf,
+    authority_pem: bytes | None,
+    key_public_pem: bytes | str | None,
+    now: datetime,
+    renew_before: timedelta,
+) -> tuple[Difference, ...]:
+    """Find how a certificate differs from the wanted one; empty when it does not.
 
     `key_public_pem` is the public half of the key beside it. None says that there is none. A
     certificate that ends with its authority is not told as about to expire: a new one would end
@@ -150,17 +204,17 @@ def find_differences(
     `authority_pem` cannot be read.
     """
     if certificate_pem is None:
-        return ("there is none",)
+        return (Difference(Aspect.MISSING, "there is none"),)
     try:
         certificate = x509.load_pem_x509_certificate(_bytes(certificate_pem))
         facts = _facts(certificate)
     except UNREADABLE:
-        return ("it is not a certificate that can be read",)
+        return (Difference(Aspect.UNREADABLE, "it is not a certificate that can be read"),)
     authority = _authority(authority_pem)
     if authority is None or not is_signed_by(certificate, authority):
         authority = None
     return (
-        *(() if authority else ("it is not signed by the cluster's authority",)),
+        *(() if authority else (Difference(Aspect.ISSUER, NOT_SIGNED),)),
         *_validity_differences(facts, authority, now, renew_before),
         *_key_differences(facts, key_public_pem, want),
         *_content_differences(certificate, facts, want),
@@ -179,39 +233,49 @@ def _validity_differences(
     authority: x509.Certificate | None,
     now: datetime,
     renew_before: timedelta,
-) -> Iterator[str]:
+) -> Iterator[Difference]:
     ends_with_authority = authority is not None and facts.not_after >= authority.not_valid_after_utc
     if facts.not_after <= now:
-        yield f"it expired on {facts.not_after:%Y-%m-%d %H:%M} UTC"
+        ended = f"it expired on {facts.not_after:%Y-%m-%d %H:%M} UTC"
+        yield Difference(Aspect.EXPIRED, ended)
     elif facts.not_after - now <= renew_before and not ends_with_authority:
-        yield f"it expires on {facts.not_after:%Y-%m-%d %H:%M} UTC"
+        yield Difference(Aspect.EXPIRING, f"it expires on {facts.not_after:%Y-%m-%d %H:%M} UTC")
     if facts.not_before > now:
-        yield f"it is not valid before {facts.not_before:%Y-%m-%d %H:%M} UTC"
+        begins = f"it is not valid before {facts.not_before:%Y-%m-%d %H:%M} UTC"
+        yield Difference(Aspect.NOT_YET_VALID, begins)
 
 
 def _key_differences(
     facts: CertificateFacts, key_public_pem: bytes | str | None, want: WantedLeaf
-) -> Iterator[str]:
+) -> Iterator[Difference]:
     if key_public_pem is None:
-        yield "its key is missing or cannot be read"
+        yield Difference(Aspect.KEY_MISSING, "its key is missing or cannot be read")
     elif _bytes(key_public_pem).split() != facts.public_key_pem.split():
-        yield "it does not match its key"
+        yield Difference(Aspect.KEY_MATCH, "it does not match its key")
     if facts.key != str(want.key):
-        yield f"its key is {facts.key}, not {want.key}"
+        yield Difference(Aspect.KEY_KIND, f"its key is {facts.key}, not {want.key}")
 
 
 def _content_differences(
     certificate: x509.Certificate, facts: CertificateFacts, want: WantedLeaf
-) -> Iterator[str]:
+) -> Iterator[Difference]:
     planned = distinguished_name(want.common_name, want.names)
     if name_attributes(certificate.subject) != name_attributes(planned):
         found = certificate.subject.rfc4514_string() or "empty"
-        yield f"its subject is {found}, not {planned.rfc4514_string()}"
+        yield Difference(Aspect.SUBJECT, f"its subject is {found}, not {planned.rfc4514_string()}")
     if facts.is_authority:
-        yield "it is an authority's"
-    for what, have, wanted in (
-        ("SAN", facts.sans, frozenset(want.sans)),
-        ("usage", facts.usages, normalised(want.usages)),
+        yield Difference(Aspect.IS_AUTHORITY, "it is an authority's")
+    for what, have, wanted, lacks, has in (
+        ("SAN", facts.sans, frozenset(want.sans), Aspect.SAN_MISSING, Aspect.SAN_UNWANTED),
+        (
+            "usage",
+            facts.usages,
+            normalised(want.usages),
+            Aspect.USAGE_MISSING,
+            Aspect.USAGE_UNWANTED,
+        ),
     ):
-        yield from (f"it lacks the {what} {each}" for each in sorted(wanted - have))
-        yield from (f"it has the {what} {each}, unwanted" for each in sorted(have - wanted))
+        for each in sorted(wanted - have):
+            yield Difference(lacks, f"it lacks the {what} {each}", each)
+        for each in sorted(have - wanted):
+            yield Difference(has, f"it has the {what} {each}, unwanted", each)

@@ -127,11 +127,12 @@ def start_runbook(
     lab: Lab | Path,
     *options: str,
     launcher: tuple[str, ...] = ("-m", "flows"),
+    named: str = "--cluster",
 ) -> subprocess.Popen[str]:
     """Start a runbook; `finish` waits for it."""
     inventory = lab if isinstance(lab, Path) else lab.inventory
     return subprocess.Popen(
-        [*HEARS_CTRL_C, sys.executable, *launcher, runbook, "--cluster", str(inventory), *options],
+        [*HEARS_CTRL_C, sys.executable, *launcher, runbook, named, str(inventory), *options],
         cwd=ROOT,
         env=prefect.environment,
         stdin=subprocess.DEVNULL,
