@@ -53,6 +53,12 @@ def read_authority_certificate(inventory: Inventory) -> bytes | None:
     return certificate.read_bytes()
 
 
+def find_authority_certificate(inventory: Inventory) -> bytes | None:
+    """Read the certificate of the authority that signs, also where its key is not (yet) there."""
+    certificate, _ = authority_files(inventory, Generation.CURRENT)
+    return certificate.read_bytes() if certificate.is_file() else None
+
+
 def read_authorities(inventory: Inventory) -> dict[Generation, bytes]:
     """Read the certificates of all the authorities that there are, PEM, the current one first.
 

@@ -17,7 +17,7 @@ from prefect.artifacts import acreate_markdown_artifact
 from prefect.events import emit_event
 
 from tasks import certificates, preflight
-from tasks.authority import read_authority_certificate, write_private
+from tasks.authority import find_authority_certificate, write_private
 from tasks.certificates import LeafTarget, client_targets, member_targets
 from tasks.engine import Run, open_run, step
 from tasks.hosts.connection import HostConnection
@@ -91,7 +91,7 @@ async def _check_cluster(run: Run, slots: asyncio.Semaphore) -> ClusterCheck:
         async with slots:
             try:
                 if host.name in run.hosts:
-                    rows.extend(await _check_host(run, host))
+                    rows.extend(await check_host(run, host))
                 for client in clients:
                     rows.extend(await _check_client(run, host, client))
             except RunbookError as error:
@@ -142,7 +142,8 @@ def _differing_trust(run: Run, rows: list[CertificateRow]) -> list[CertificateFi
     ]
 
 
-async def _check_host(run: Run, host: HostConnection) -> list[CertificateRow]:
+async def check_host(run: Run, host: HostConnection) -> list[CertificateRow]:
+    """Look at a host's certificates and judge them."""
     inventory, wanted = run.inventory, run.inventory.host(host.name)
     fixed = wanted.fixed_address or (wanted.peer_address and wanted.client_address)
     member = desired_member(wanted, None if fixed else await preflight.detect_address(run, host))
@@ -199,7 +200,7 @@ def _judge(
             path=path,
             addresses=addresses,
             trusted=(seen.trusted.text or "") if seen.trusted else None,
-            authority=read_authority_certificate(inventory),
+            authority=find_authority_certificate(inventory),
             expiry=inventory.expiry,
             is_members=is_members,
             has_policy=inventory.topology is Topology.EXTERNAL,

@@ -15,15 +15,17 @@ from tasks.model.inventory import is_ip_address
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n?", re.DOTALL)
 SECONDS = 3
 # s_client does not end when the other side does, so it is ended once it has shown the answer.
+VERSION_REQUEST = r"GET /version HTTP/1.0\r\nHost: etcd\r\n\r\n"
 ASK = f"""
 ask() {{
   coproc answer {{ exec timeout {SECONDS} openssl s_client -quiet -connect "$@" 2>&1; }}
   pid=$answer_PID; exec 3<&"${{answer[0]}}"
-  printf 'GET /version HTTP/1.0\\r\\nHost: etcd\\r\\n\\r\\n' >&"${{answer[1]}}" || :
+  printf "$request" >&"${{answer[1]}}" || :
   said=""
-  while read -r -t {SECONDS} line <&3; do
+  while read -r -t {SECONDS} line <&3 || [ -n "$line" ]; do
     said="$said ${{line%$'\\r'}}"
-    case $line in HTTP/*) break ;; esac
+    case $line in $until) break ;; esac
+    line=""
   done
   said=${{said:-no answer in {SECONDS} s}}
   kill "$pid" 2>/dev/null || :
@@ -53,6 +55,23 @@ def peers_command(
     Both sides verify: the other's certificate must name its address and come from an authority
     that this host's file trusts, and the other must let this host in.
     """
+    name = "reach the others with the own peer pair"
+    return ask_command(name, certificate, key, trusted, peers, VERSION_REQUEST, "HTTP/*")
+
+
+def ask_command(
+    command_name: str,
+    certificate: PurePosixPath,
+    key: PurePosixPath,
+    trusted: PurePosixPath,
+    peers: tuple[tuple[str, str, int], ...],
+    request: str,
+    until: str,
+) -> Command:
+    """Send a request, as printf writes it, to each (name, address, port) with a pair of the host's.
+
+    Prints a line a peer: its name and what it said, up to the line that the pattern matches.
+    """
     pair = f"-cert {quote(str(certificate))} -key {quote(str(key))} -CAfile {quote(str(trusted))}"
     asks = []
     for name, address, port in peers:
@@ -60,7 +79,8 @@ def peers_command(
         where = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
         verify = f"-verify_return_error {kind} {quote(address)}"
         asks.append(f'( ask {quote(where)} {pair} {verify}; echo "{name} $said" ) &')
-    return Command("reach the others with the own peer pair", "\n".join([ASK, *asks, "wait"]))
+    words = f"request={quote(request)} until={quote(until)}"
+    return Command(command_name, "\n".join([words, ASK, *asks, "wait"]))
 
 
 def parse_peers(result: Result) -> dict[str, str | None]:

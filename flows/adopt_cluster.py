@@ -1,0 +1,50 @@
+"""Adopt an existing external cluster: read it from its hosts, and write its inventory."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from tasks import adoption
+from tasks.engine import open_run
+
+
+@flow(name="adopt_cluster", flow_run_name="adopt {cluster}", persist_result=False)
+async def adopt_cluster(
+    cluster: str,
+    hosts: list[str],
+    user: str = "root",
+    key: str | None = None,
+    known_hosts: str = "~/.ssh/known_hosts",
+    port: int = 22,
+    unit: str = "etcd.service",
+    output: str | None = None,
+    dry_run: bool = False,
+    reason: str | None = None,
+) -> None:
+    """Write the inventory of a cluster that runs already, whoever built it.
+
+    Reads how etcd runs (its own flags and variables, or its unit), its certificates and its member
+    list, and says what it cannot see and what differs from policy. Nothing on the hosts is
+    changed, and no lock is taken; dying at any point leaves the inventory written or not.
+
+    :param cluster: the new inventory's name
+    :param hosts: every member's host: an address, or NAME=ADDRESS
+    :param user: who logs in
+    :param key: private key for SSH; without it the SSH agent
+    :param known_hosts: the hosts' keys; an unknown one is refused
+    :param port: SSH port
+    :param unit: the systemd unit of etcd
+    :param output: the file to write; without it deployments/clusters/<cluster>.yaml
+    :param dry_run: show what was found and write nothing
+    :param reason: why, for the record
+    """
+    path = adoption.target_path(cluster, output)
+    ssh = adoption.ssh_content(user, port, known_hosts, key)
+    provisional = adoption.provisional(cluster, hosts, ssh, unit)
+    async with open_run(provisional, "adopt_cluster", reason=reason) as run:
+        found = await adoption.read_all(run)
+        inventory, text = adoption.compose(run, found, ssh)
+        if not dry_run:
+            inventory = await adoption.write_inventory(path, text, found)
+        differences = await adoption.judge(inventory)
+        await adoption.publish(run, path, text, found, differences)

@@ -1,0 +1,34 @@
+"""What was seen of an etcd that somebody else has set up, as its own process tells it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tasks.model.cluster import Member
+
+
+@dataclass(frozen=True, slots=True)
+class FoundEtcd:
+    """Etcd on one host: `settings` are flags and variables alike, by their ETCD_ names.
+
+    `environment_file` is the unit's first one. `keys_of_authority` are private keys that lie
+    beside the trusted file. `members` is what the member told, None where it could not be asked.
+    """
+
+    host: str
+    unit_path: str
+    environment_file: str | None
+    account: str
+    program: str
+    version: str | None
+    is_running: bool
+    settings: dict[str, str]
+    trusted_text: str | None = None
+    keys_of_authority: tuple[str, ...] = ()
+    files_beside: tuple[str, ...] = ()
+    members: tuple[Member, ...] | None = None
+    told: tuple[str, ...] = field(default=())
+
+    def setting(self, name: str, otherwise: str = "") -> str:
+        """Get one setting by etcd's name without the prefix, or what etcd takes without it."""
+        return self.settings.get(f"ETCD_{name}", otherwise)
