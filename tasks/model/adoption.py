@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from tasks.model.cluster import Member
 
@@ -27,7 +27,12 @@ class FoundEtcd:
     keys_of_authority: tuple[str, ...] = ()
     files_beside: tuple[str, ...] = ()
     members: tuple[Member, ...] | None = None
-    told: tuple[str, ...] = field(default=())
+    told: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The member's name, or the host's where it has none."""
+        return self.setting("NAME") or self.host
 
     def setting(self, name: str, otherwise: str = "") -> str:
         """Get one setting by etcd's name without the prefix, or what etcd takes without it."""

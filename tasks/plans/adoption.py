@@ -80,26 +80,26 @@ def find_remarks(found: tuple[FoundEtcd, ...]) -> tuple[str, ...]:
     remarks = []
     for one in found:
         remarks += [
-            f"{one.host}: the authority's key lies at {key}: whoever reads it can sign; put it "
+            f"{one.name}: the authority's key lies at {key}: whoever reads it can sign; put it "
             "where authority.key says, encrypted, and move it off the host"
             for key in one.keys_of_authority
         ]
         remarks += [
-            f"{one.host}: etcd listens on {url} without TLS"
+            f"{one.name}: etcd listens on {url} without TLS"
             for name in ("LISTEN_CLIENT_URLS", "LISTEN_PEER_URLS")
             for url in one.setting(name).split(",")
             if url.startswith("http://")
         ]
         if one.setting("STRICT_RECONFIG_CHECK", "true") != "true":
-            remarks.append(f"{one.host}: strict-reconfig-check is off, which can cost the quorum")
+            remarks.append(f"{one.name}: strict-reconfig-check is off, which can cost the quorum")
         for name in ("CLIENT_CERT_AUTH", "PEER_CLIENT_CERT_AUTH"):
             if one.setting(name, "false") != "true":
-                remarks.append(f"{one.host}: {_flag(name)} is off")
+                remarks.append(f"{one.name}: {_flag(name)} is off")
         if not one.is_running:
-            remarks.append(f"{one.host}: etcd does not run; its unit was read instead")
+            remarks.append(f"{one.name}: etcd does not run; its unit was read instead")
         elif one.members is None:
             said = f" ({'; '.join(one.told)})" if one.told else ""
-            remarks.append(f"{one.host}: the member list could not be read{said}")
+            remarks.append(f"{one.name}: the member list could not be read{said}")
     return tuple(remarks)
 
 
@@ -107,9 +107,9 @@ def _reasons_against(found: tuple[FoundEtcd, ...]) -> list[str]:
     reasons = []
     for one in found:
         if one.setting("NAME", "default") == "default":
-            reasons.append(f"{one.host}: its member has no name of its own (--name)")
+            reasons.append(f"{one.name}: its member has no name of its own (--name)")
         reasons += [
-            f"{one.host}: {_flag(name)} is not set; only clusters with mutual TLS are managed"
+            f"{one.name}: {_flag(name)} is not set; only clusters with mutual TLS are managed"
             for name in _FILES
             if not one.setting(name)
         ]
@@ -119,14 +119,14 @@ def _reasons_against(found: tuple[FoundEtcd, ...]) -> list[str]:
         ):
             url = urlsplit(one.setting(name).split(",")[0])
             if url.scheme != "https" or url.port != port:
-                reasons.append(f"{one.host}: {_flag(name)} is not https on port {port}")
+                reasons.append(f"{one.name}: {_flag(name)} is not https on port {port}")
         peers = one.setting("PEER_TRUSTED_CA_FILE", one.setting("TRUSTED_CA_FILE"))
         if peers != one.setting("TRUSTED_CA_FILE"):
             reasons.append(
-                f"{one.host}: clients and peers have different authorities; the runbooks know one"
+                f"{one.name}: clients and peers have different authorities; the runbooks know one"
             )
         if not one.setting("DATA_DIR"):
-            reasons.append(f"{one.host}: --data-dir is not set")
+            reasons.append(f"{one.name}: --data-dir is not set")
     same: tuple[tuple[str, Callable[[FoundEtcd], object]], ...] = (
         ("version", lambda one: one.version),
         ("data directory", lambda one: one.setting("DATA_DIR")),

@@ -124,13 +124,13 @@ def run_runbook(prefect: Prefect, runbook: str, lab: Lab | Path, *options: str) 
 def start_runbook(
     prefect: Prefect,
     runbook: str,
-    lab: Lab | Path,
+    lab: Lab | Path | str,
     *options: str,
     launcher: tuple[str, ...] = ("-m", "flows"),
     named: str = "--cluster",
 ) -> subprocess.Popen[str]:
     """Start a runbook; `finish` waits for it."""
-    inventory = lab if isinstance(lab, Path) else lab.inventory
+    inventory = lab if isinstance(lab, Path | str) else lab.inventory
     return subprocess.Popen(
         [*HEARS_CTRL_C, sys.executable, *launcher, runbook, named, str(inventory), *options],
         cwd=ROOT,
