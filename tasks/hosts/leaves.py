@@ -36,7 +36,11 @@ def request_leaf_command(
     """
     staged = quote(f"{key}.new")
     script = (
-        f"rm -f {staged}\n{join(key_command)} -out {staged} 2>/dev/null\n"
+        f"rm -f {staged}\n"
+        # openssl says on a full disk that all went well.
+        f"{{ said=$({join(key_command)} -out {staged} 2>&1) && [ -s {staged} ]; }} || {{\n"
+        '  echo "${said##*.}" >&2\n'
+        f'  echo "no key could be written in {key.parent}: is its disk full?" >&2; exit 1; }}\n'
         f"openssl req -new -key {staged} -config /dev/stdin"
     )
     return Command(f"make key and request for {key}", script, request_config)
