@@ -1,0 +1,110 @@
+"""Parsers of what hosts say of certificates and of etcd's that others have set up."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import PurePosixPath
+
+import pytest
+
+from tasks.hosts import adoption, clients, served
+from tasks.hosts.batch import Command, Result
+
+CHAIN = (
+    "CONNECTED(00000003)\n-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+    " 1 s:CN = etcd\n-----BEGIN CERTIFICATE-----\nBBBB\n-----END CERTIFICATE-----\n---\n"
+)
+
+
+def said(text: str) -> Result:
+    """Make a result of some output."""
+    return Result("x", 0, text, "", 0.1)
+
+
+def bash(command: Command, *more: str) -> subprocess.CompletedProcess[str]:
+    """Run a command's script as a batch would."""
+    script = "\n".join(["set -euo pipefail", command.script, *more])
+    return subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+
+
+def test_the_chain_is_cut_out_of_what_openssl_shows() -> None:
+    """The leaf first; nothing presented is None."""
+    chain = served.parse_served(said(CHAIN))
+    assert chain is not None
+    assert chain.index("AAAA") < chain.index("BBBB")
+    assert served.parse_served(said("connect:errno=111\n")) is None
+
+
+def test_only_an_answer_counts_as_let_in() -> None:
+    """What was said instead is kept."""
+    met = served.parse_peers(said("m2  depth=0 CN = m2 HTTP/1.0 200 OK\nm3  alert bad certificate"))
+    assert met == {"m2": None, "m3": "alert bad certificate"}
+
+
+def test_a_port_that_nobody_listens_on_is_told_at_once() -> None:
+    """The script ends well, with a line for the peer."""
+    nowhere = PurePosixPath("/dev/null")
+    command = served.peers_command(nowhere, nowhere, nowhere, (("m2", "127.0.0.1", 9),))
+    done = bash(command)
+    assert done.returncode == 0, done.stderr
+    assert served.parse_peers(said(done.stdout))["m2"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        (["--name=m1", "--data-dir", "/d"], {"ETCD_NAME": "m1", "ETCD_DATA_DIR": "/d"}),
+        (["-name=m1"], {"ETCD_NAME": "m1"}),
+        (["--client-cert-auth", "--name=x"], {"ETCD_CLIENT_CERT_AUTH": "true", "ETCD_NAME": "x"}),
+        (["--initial-cluster=a=https://h:2380"], {"ETCD_INITIAL_CLUSTER": "a=https://h:2380"}),
+        ([], {}),
+    ],
+)
+def test_flags_become_etcds_variables(arguments: list[str], found: dict[str, str]) -> None:
+    """With one dash or two, with an equals sign or a word; alone it is true."""
+    assert adoption.flag_settings(arguments) == found
+
+
+def test_a_process_knows_its_flags_and_variables() -> None:
+    """Flags come over variables, as etcd would refuse both."""
+    found = adoption.parse_etcd(
+        "m1",
+        said(
+            "LoadState=loaded\nFragmentPath=/etc/systemd/system/etcd.service\n"
+            "EnvironmentFiles=/etc/etcd.env (ignore_errors=yes)\nprogram=/usr/bin/etcd (deleted)\n"
+            "account=etcd\nversion=etcd Version: 3.5.16\nargument=etcd\nargument=--name=m1\n"
+            "variable=ETCD_DATA_DIR=/d\n"
+        ),
+    )
+    assert found is not None
+    assert (found.program, found.version, found.account) == ("/usr/bin/etcd", "3.5.16", "etcd")
+    assert found.environment_file == "/etc/etcd.env"
+    assert found.settings == {"ETCD_NAME": "m1", "ETCD_DATA_DIR": "/d"}
+
+
+def test_a_unit_that_does_not_run_is_read_instead() -> None:
+    """From ExecStart as systemd shows it; neither unit nor process is None."""
+    found = adoption.parse_etcd(
+        "m1",
+        said(
+            "LoadState=loaded\nUser=etcd\nExecStart={ path=/usr/bin/etcd ; argv[]=/usr/bin/etcd "
+            '--name=m1 ; ignore_errors=no ; start_time=[n/a] }\nvariable=ETCD_DATA_DIR="/d"\n'
+        ),
+    )
+    assert found is not None
+    assert not found.is_running
+    assert found.settings == {"ETCD_NAME": "m1", "ETCD_DATA_DIR": "/d"}
+    assert adoption.parse_etcd("m1", said("LoadState=not-found\n")) is None
+
+
+def test_a_client_is_told_and_the_note_of_it_goes_only_when_that_went_well(
+    tmp_path: PurePosixPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failed after_change leaves the note, so that the next run tells it again."""
+    monkeypatch.setattr(clients, "PENDING", PurePosixPath(tmp_path) / "pending")
+    assert bash(clients.mark_pending_command("api")).returncode == 0
+    assert clients.parse_pending(said(bash(clients.pending_command("api")).stdout))
+    assert bash(clients.tell_command("api", "false")).returncode != 0
+    assert clients.parse_pending(said(bash(clients.pending_command("api")).stdout))
+    assert bash(clients.tell_command("api", "true")).returncode == 0
+    assert not clients.parse_pending(said(bash(clients.pending_command("api")).stdout))
