@@ -66,6 +66,10 @@ schema-check: $(VENV)/.complete ## Check that the JSON Schema is up to date
 bench: setup ## Measure bootstrap_cluster against a shell script and an Ansible playbook
 	$(BIN)/python -m tests.bench
 
+.PHONY: bench-certificates
+bench-certificates: setup ## Measure check_certificates on 300 endpoints against an Ansible playbook
+	$(BIN)/python -m tests.bench.certificates
+
 .PHONY: lock
 lock: $(VENV)/.complete ## Pin the dependencies of pyproject.toml again
 	$(BIN)/pip-compile --quiet --extra dev --generate-hashes --no-emit-index-url \

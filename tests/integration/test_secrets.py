@@ -1,7 +1,7 @@
 """No secret is anywhere but where it belongs: markers, a run, and a scan of all that it left.
 
-A bootstrap runs at Prefect's most talkative while argument lists and the modes of key files are
-watched. Then the passphrase, the authority's key and every host's keys are looked for, also
+A bootstrap and a rotation of the authority run at Prefect's most talkative while argument lists
+and the modes of key files are watched. Then the passphrase, the authority's key and every host's keys are looked for, also
 encoded and packed, in PREFECT_HOME, the database, what was said, and the hosts' whole disks. A
 scanner that finds nothing proves nothing, so it is shown first to find what is planted.
 """
@@ -32,7 +32,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from tests.integration.runbooks import Ended, Prefect, run_runbook
+from tests.integration.rotations import authority_digits
+from tests.integration.runbooks import Ended, Prefect, finish, run_runbook, start_runbook
 from tests.lab.etcd_programs import INSTALLED
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from tests.lab.lab import Lab
 
 pytest_plugins = ["tests.lab.fixtures"]
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 
 ENCODED = re.compile(rb"[A-Za-z0-9+/_-]{16,}")
 DECODED_UP_TO_BYTES = 8 << 20
@@ -219,7 +220,7 @@ class Scene:
 
 @pytest.fixture(scope="module")
 def scene(start_module_lab: StartLab, tmp_path_factory: pytest.TempPathFactory) -> Scene:
-    """Bootstrap with marked secrets and the embedded API, then be refused a wrong passphrase."""
+    """Bootstrap with marked secrets and the embedded API, rotate, be refused a wrong passphrase."""
     lab = start_module_lab(hosts=3, etcd=INSTALLED, etcd_source="installed")
     home, temporary = tmp_path_factory.mktemp("prefect"), tmp_path_factory.mktemp("temporary")
     prefect = Prefect(home)
@@ -234,10 +235,15 @@ def scene(start_module_lab: StartLab, tmp_path_factory: pytest.TempPathFactory) 
         with watch.watching():
             done = run_runbook(prefect, "bootstrap_cluster", lab, "--reason", "marked")
             healthy = run_runbook(prefect, "check_health", lab)
+            replace = ("--replace", authority_digits(lab.inventory))
+            rotated = run_runbook(prefect, "rotate_authority", lab, *replace)
+            checked = check_certificates(prefect, lab)
             file.write_text(f"{wrong}\n")
             refused = run_runbook(prefect, "bootstrap_cluster", lab)
     assert done.status == 0, done.output
     assert healthy.status == 0, healthy.output
+    assert rotated.status == 0, rotated.output
+    assert checked.status == 0, checked.output
     assert refused.status == 2, refused.output
     spellings = {
         "passphrase": spell_text(passphrase),
@@ -250,8 +256,13 @@ def scene(start_module_lab: StartLab, tmp_path_factory: pytest.TempPathFactory) 
         for name in key_files(host):
             pem = host.run(["cat", f"/etc/etcd/ssl/{name}"]).check().stdout
             spellings[f"{host.name}'s {name}"] = spell_key(pem.encode())
-    said = (done, healthy, refused)
+    said = (done, healthy, rotated, checked, refused)
     return Scene(lab, prefect, temporary, watch, said, Scanner(spellings))
+
+
+def check_certificates(prefect: Prefect, lab: Lab) -> Ended:
+    """Check the lab's certificates."""
+    return finish(start_runbook(prefect, "check_certificates", lab, named="--clusters"))
 
 
 def key_files(host: Host) -> list[str]:
@@ -414,7 +425,11 @@ def test_the_authoritys_key_is_encrypted_and_the_owners_alone(scene: Scene) -> N
     assert key.read_bytes().startswith(b"-----BEGIN ENCRYPTED PRIVATE KEY-----")
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     left = sorted(path.name for path in scene.lab.authority.iterdir())
-    assert left == ["ca-key.pem", "ca.pem", "passphrase"]
+    retired = [name for name in left if ".retired-" in name]
+    assert len(retired) == 2
+    assert stat.S_IMODE((scene.lab.authority / retired[0]).stat().st_mode) == 0o600
+    names = ["ca-key.pem", "ca.bundle.pem", "ca.pem", "passphrase"]
+    assert [name for name in left if name not in retired] == names
     with pytest.raises(TypeError):
         serialization.load_pem_private_key(key.read_bytes(), None)
 
