@@ -148,7 +148,7 @@ def timed(command: list[str], environment: dict[str, str]) -> tuple[float, float
         )
         peak = 0.0
         while process.poll() is None:
-            peak = max(peak, _session_mebibytes(process.pid))
+            peak = max(peak, _tree_mebibytes(process.pid))
             if time.monotonic() - began > RUN_SECONDS:
                 process.kill()
             time.sleep(0.1)
@@ -159,14 +159,19 @@ def timed(command: list[str], environment: dict[str, str]) -> tuple[float, float
     return seconds, peak
 
 
-def _session_mebibytes(session: int) -> float:
-    """Add up the proportional memory of a session's processes."""
-    total = 0
+def _tree_mebibytes(root: int) -> float:
+    """Add up the proportional memory of a process and all that it has begun."""
+    children: dict[int, list[int]] = {}
     for status in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, ValueError, IndexError):
-            if int(status.read_text().rpartition(")")[2].split()[3]) != session:
-                continue
-            rollup = (status.parent / "smaps_rollup").read_text()
+            parent = int(status.read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(status.parent.name))
+    total, waiting = 0, [root]
+    while waiting:
+        process = waiting.pop()
+        waiting += children.get(process, [])
+        with contextlib.suppress(OSError, ValueError):
+            rollup = Path(f"/proc/{process}/smaps_rollup").read_text()
             (pss,) = (line for line in rollup.splitlines() if line.startswith("Pss:"))
             total += int(pss.split()[1])
     return total / 1024

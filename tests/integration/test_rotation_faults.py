@@ -72,6 +72,7 @@ def test_one_of_three_hosts_is_down(lab: Lab, prefect: Prefect) -> None:
     assert run_runbook(prefect, "check_health", lab).status in (0, 1)
 
 
+@pytest.mark.chaos
 def test_one_of_five_hosts_is_down(start_lab: StartLab, prefect: Prefect) -> None:
     """The plan leaves it out and says so; the next run does it, and only it."""
     lab = start_lab(hosts=5)

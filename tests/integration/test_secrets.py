@@ -1,9 +1,10 @@
 """No secret is anywhere but where it belongs: markers, a run, and a scan of all that it left.
 
 A bootstrap and a rotation of the authority run at Prefect's most talkative while argument lists
-and the modes of key files are watched. Then the passphrase, the authority's key and every host's keys are looked for, also
-encoded and packed, in PREFECT_HOME, the database, what was said, and the hosts' whole disks. A
-scanner that finds nothing proves nothing, so it is shown first to find what is planted.
+and the modes of key files are watched. Then the passphrase, the authority's key and every host's
+keys are looked for, also encoded and packed, in PREFECT_HOME, the database, what was said, and the
+hosts' whole disks. A scanner that finds nothing proves nothing, so it is shown first to find what
+is planted.
 """
 
 from __future__ import annotations
