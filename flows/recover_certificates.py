@@ -48,8 +48,7 @@ async def recover_certificates(
         await reports.refuse_on_findings(run, sight.findings)
         damage, found = await rotation.assess(run, sight), None
         if not damage.has_expired_authority:
-            async with health.etcd_client(run, sight.members) as client:
-                found = await health.read_health(run, client)
+            found = await rotation.read_health(run, sight)
         plan = plans.plan_recovery(run.inventory, damage, found, sight.absent, consent=consent)
         await reports.publish_plan(run, plan, sight.findings)
         if dry_run or not plan.steps:

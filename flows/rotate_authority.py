@@ -7,14 +7,11 @@ from typing import Literal
 
 from prefect import flow
 
-from tasks import health, reports, rotation, snapshots, succession, trust
+from tasks import barriers, health, reports, rotation, snapshots, succession, trust
 from tasks.authority import opened_authority
 from tasks.engine import Run, open_run, perform
 from tasks.hosts.connection import HostConnection
-from tasks.model.certificates import Generation
-from tasks.model.cluster import ClusterHealth
 from tasks.model.plan import Plan, Step
-from tasks.model.trust import TrustView
 from tasks.plans import leaves
 from tasks.plans import succession as plans
 from tasks.rotation import Sight
@@ -70,13 +67,13 @@ async def rotate_authority(
         sight = await rotation.look(run, unlocked)
         await reports.refuse_on_findings(run, sight.findings)
         rotation.refuse_absent(run, sight)
-        found = await _read_health(run, sight)
+        found = await rotation.read_health(run, sight)
         direction = trust.choose(run.inventory, replace, reverse=reverse)
         if direction is None:
             plan = Plan(run.runbook, run.inventory.name, trust.settled(run.inventory), ())
         else:
             plans.refuse_ill(run.inventory, sight.members, found)
-            members, clients = await _views(run, sight)
+            members, clients = await barriers.view(run, sight)
             plan = plans.plan_succession(
                 run.inventory,
                 members,
@@ -107,11 +104,11 @@ async def rotate_authority(
                     plans.MakeSuccessor: succession.make_successor,
                     plans.WriteTrust: trust.write_trust,
                     plans.RestartMember: partial(_restart, sight=sight),
-                    plans.VerifyTrust: partial(_verify_trust, sight=sight),
+                    plans.VerifyTrust: barriers.verify_trust,
                     plans.ExchangeAuthorities: exchange,
                     leaves.StageLeaves: partial(rotation.stage, sight=sight),
                     leaves.SwapLeaves: partial(rotation.swap_and_verify, sight=sight),
-                    plans.VerifyIssuers: partial(_verify_issuers, sight=sight),
+                    plans.VerifyIssuers: barriers.verify_issuers,
                     plans.RetireAuthority: succession.retire_authority,
                 },
                 gate=partial(_gate, run, sight, accept_outage),
@@ -134,42 +131,3 @@ async def _restart(
     run: Run, host: HostConnection, _step: plans.RestartMember, *, sight: Sight
 ) -> None:
     await rotation.restart_and_verify(run, host, sight=sight)
-
-
-async def _views(run: Run, sight: Sight) -> tuple[tuple[TrustView, ...], tuple[TrustView, ...]]:
-    accepted = await health.read_all_accepted(run, sight.members)
-    names = [member.name for member in sight.members]
-    views = {
-        name: trust.view_trust(run.inventory, seen, accepted.get(name))
-        for name, seen in sight.observed.items()
-    }
-    clients = tuple(view for name, view in views.items() if name not in names)
-    return tuple(views[name] for name in names), clients
-
-
-async def _verify_trust(run: Run, step: plans.VerifyTrust, *, sight: Sight) -> None:
-    again = await rotation.look(run, {})
-    rotation.refuse_absent(run, again)
-    members, clients = await _views(run, again)
-    known = trust.fingerprints(run.inventory)
-    wanted = set(known.values()) if step.both else {known[Generation.CURRENT]}
-    obstacles = plans.find_trust_obstacles((*members, *clients), frozenset(wanted))
-    if step.both:
-        await trust.write_bundle(run)
-    await trust.stand_at_barrier(run, obstacles)
-    await rotation.verify_ways(run, sight)
-
-
-async def _verify_issuers(run: Run, _step: plans.VerifyIssuers, *, sight: Sight) -> None:
-    again = await rotation.look(run, {})
-    rotation.refuse_absent(run, again)
-    members, clients = await _views(run, again)
-    current = trust.fingerprints(run.inventory)[Generation.CURRENT]
-    obstacles = plans.find_issuer_obstacles((*members, *clients), current)
-    await trust.stand_at_barrier(run, obstacles)
-    await rotation.verify_ways(run, sight)
-
-
-async def _read_health(run: Run, sight: Sight) -> ClusterHealth:
-    async with health.etcd_client(run, sight.members) as client:
-        return await health.read_health(run, client)

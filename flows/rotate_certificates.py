@@ -10,7 +10,6 @@ from prefect import flow
 from tasks import certificates, health, reports, rotation
 from tasks.authority import opened_authority
 from tasks.engine import Run, open_run, perform
-from tasks.model.cluster import ClusterHealth
 from tasks.model.plan import Plan, Step
 from tasks.plans import leaves
 from tasks.plans.rotation import VerifyLeaves, plan_rotation
@@ -70,7 +69,7 @@ async def rotate_certificates(
                 mark=probe.mark,
             )
             after = await rotation.look(run, sight.absent) if plan.steps else sight
-            found = await _read_health(run, sight)
+            found = await rotation.read_health(run, sight)
         changes = rotation.pair_changes(sight, after)
         await reports.publish_report(
             run, plan, sight.findings, found, reason, gaps=probe.results(), pairs=changes
@@ -89,7 +88,7 @@ async def _plan(run: Run, sight: Sight, which: str) -> Plan:
         }
         for name, targets in sight.targets.items()
     }
-    found = await _read_health(run, sight)
+    found = await rotation.read_health(run, sight)
     return plan_rotation(run.inventory, sight.members, found, work, sight.absent)
 
 
@@ -99,8 +98,3 @@ async def _gate(run: Run, sight: Sight, step: Step) -> None:
 
 async def _verify(run: Run, _step: VerifyLeaves, *, sight: Sight) -> None:
     await rotation.verify_ways(run, sight)
-
-
-async def _read_health(run: Run, sight: Sight) -> ClusterHealth:
-    async with health.etcd_client(run, sight.members) as client:
-        return await health.read_health(run, client)

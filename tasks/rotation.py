@@ -102,6 +102,12 @@ async def look(run: Run, unlocked: dict[str, str]) -> Sight:
     return Sight(members, dict(sorted(observed.items())), absent, targets)
 
 
+async def read_health(run: Run, sight: Sight) -> ClusterHealth:
+    """Ask every member for its health; what is wrong is in the answer."""
+    async with health.etcd_client(run, sight.members) as client:
+        return await health.read_health(run, client)
+
+
 def refuse_absent(run: Run, sight: Sight) -> None:
     """Raise Refused when a host or client that must take part cannot be reached."""
     if sight.absent:
