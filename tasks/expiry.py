@@ -192,7 +192,7 @@ def _judge(
 ) -> list[CertificateRow]:
     now = datetime.now(UTC)
 
-    def place(label: str, path: str, *, is_members: bool) -> Place:
+    def place(label: str, path: str) -> Place:
         return Place(
             cluster=inventory.name,
             host=seen.host,
@@ -202,19 +202,17 @@ def _judge(
             trusted=(seen.trusted.text or "") if seen.trusted else None,
             authority=find_authority_certificate(inventory),
             expiry=inventory.expiry,
-            is_members=is_members,
             has_policy=inventory.topology is Topology.EXTERNAL,
         )
 
     rows: list[CertificateRow] = []
     if seen.host in {host.name for host in inventory.hosts} or seen.trusted:
         path = str(inventory.trusted)
-        rows += judge_authorities(place(AUTHORITY, path, is_members=True), now)
+        rows += judge_authorities(place(AUTHORITY, path), now)
     for label, target in targets.items():
-        is_members = any(role.is_for_members for role in target.pair.roles)
         rows.append(
             judge_pair(
-                place(label, str(target.pair.certificate), is_members=is_members),
+                place(label, str(target.pair.certificate)),
                 seen.pairs[label],
                 _served(target.pair, seen),
                 target.want,

@@ -56,8 +56,8 @@ class Place:
     """Which certificate is judged, and what holds for all of its host.
 
     `addresses` are those under which others dial the host; `trusted` is the text of its trusted
-    file. `is_members` tells etcd's own pairs from a client's. Without `has_policy`, as where
-    kubeadm issues, key, subject and additional names are nobody's concern.
+    file. Without `has_policy`, as where kubeadm issues, key, subject and additional names are
+    nobody's concern.
     """
 
     cluster: str
@@ -68,7 +68,6 @@ class Place:
     trusted: str | None
     authority: bytes | None
     expiry: Expiry
-    is_members: bool
     has_policy: bool = True
 
 

@@ -31,7 +31,6 @@ PLACE = Place(
     trusted=AUTHORITY.certificate_pem.decode(),
     authority=AUTHORITY.certificate_pem,
     expiry=Expiry(),
-    is_members=True,
 )
 Found = set[tuple[Kind, Grade]]
 

@@ -1,0 +1,136 @@
+"""From what runs to an inventory: layouts, and what cannot be managed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tasks.model.adoption import FoundEtcd
+from tasks.model.certificates import Role
+from tasks.model.cluster import Member
+from tasks.model.errors import Refused
+from tasks.model.inventory import Inventory
+from tasks.plans.adoption import adopt, find_remarks
+
+SSH = {"user": "root"}
+
+
+def found(number: int, **settings: str) -> FoundEtcd:
+    """Make an etcd as kubespray sets it up; settings by etcd's names without the prefix."""
+    name, address = f"node{number}", f"10.0.0.{number}"
+    directory = "/etc/ssl/etcd/ssl"
+    facts = {
+        "NAME": name,
+        "DATA_DIR": "/var/lib/etcd",
+        "ADVERTISE_CLIENT_URLS": f"https://{address}:2379",
+        "INITIAL_ADVERTISE_PEER_URLS": f"https://{address}:2380",
+        "LISTEN_CLIENT_URLS": f"https://{address}:2379",
+        "CERT_FILE": f"{directory}/member-{name}.pem",
+        "KEY_FILE": f"{directory}/member-{name}-key.pem",
+        "PEER_CERT_FILE": f"{directory}/member-{name}.pem",
+        "PEER_KEY_FILE": f"{directory}/member-{name}-key.pem",
+        "TRUSTED_CA_FILE": f"{directory}/ca.pem",
+        "CLIENT_CERT_AUTH": "true",
+        "PEER_CLIENT_CERT_AUTH": "true",
+        **settings,
+    }
+    return FoundEtcd(
+        host=f"host{number}",
+        unit_path="/etc/systemd/system/etcd.service",
+        environment_file="/etc/etcd.env",
+        account="etcd",
+        program="/usr/local/bin/etcd",
+        version="3.5.16",
+        is_running=True,
+        settings={f"ETCD_{key}": value for key, value in facts.items() if value},
+        members=tuple(Member(n, f"node{n}", (f"https://10.0.0.{n}:2380",), ()) for n in (1, 2, 3)),
+    )
+
+
+ALL = tuple(found(number) for number in (1, 2, 3))
+ADDRESSES = {f"host{number}": f"10.0.0.{number}" for number in (1, 2, 3)}
+
+
+def adopted(*etcds: FoundEtcd) -> Inventory:
+    """Adopt and validate."""
+    return Inventory.model_validate(adopt("old", etcds, ADDRESSES, SSH))
+
+
+def test_files_named_after_hosts_become_a_template() -> None:
+    """And where it is the same file, one pair plays both roles."""
+    inventory = adopted(*ALL)
+    assert [host.name for host in inventory.hosts] == ["node1", "node2", "node3"]
+    assert inventory.paths.pairs[Role.PEER].certificate == "/etc/ssl/etcd/ssl/member-{host}.pem"
+    assert inventory.pairs("node2")[0].roles == (Role.SERVER, Role.PEER, Role.CLIENT)
+    assert str(inventory.paths.data) == "/var/lib/etcd"
+    assert find_remarks(ALL) == ()
+
+
+def test_addresses_that_differ_from_ssh_are_kept() -> None:
+    """Peers on a network of their own."""
+    apart = tuple(
+        found(n, INITIAL_ADVERTISE_PEER_URLS=f"https://192.168.7.{n}:2380") for n in (1, 2, 3)
+    )
+    assert adopted(*apart).hosts[1].peer_address == "192.168.7.2"
+    assert adopted(*apart).hosts[1].client_address is None
+
+
+def test_further_settings_are_kept() -> None:
+    """Known ones by their names, others as they are, what the runbooks set left out."""
+    one = found(1, SNAPSHOT_COUNT="5000", MAX_REQUEST_BYTES="99", INITIAL_CLUSTER_STATE="new")
+    settings = adopted(one, *ALL[1:]).etcd.settings
+    assert settings.snapshot_count == 5000
+    assert settings.environment == {"ETCD_MAX_REQUEST_BYTES": "99"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"ADVERTISE_CLIENT_URLS": "http://10.0.0.3:2379"}, "not https on port 2379"),
+        ({"INITIAL_ADVERTISE_PEER_URLS": "https://10.0.0.3:7001"}, "not https on port 2380"),
+        ({"PEER_TRUSTED_CA_FILE": "/other/ca.pem"}, "different authorities"),
+        ({"TRUSTED_CA_FILE": ""}, "--trusted-ca-file is not set"),
+        ({"NAME": ""}, "has no name of its own"),
+        ({"DATA_DIR": "/data"}, "differ in their data directory"),
+        ({"INITIAL_CLUSTER_TOKEN": "x"}, "differ in their cluster token"),
+        ({"CERT_FILE": "/elsewhere/x.pem"}, "under names that do not follow"),
+    ],
+)
+def test_what_the_runbooks_could_not_manage_is_refused(
+    changed: dict[str, str], reason: str
+) -> None:
+    """With what is wrong, and where."""
+    with pytest.raises(Refused, match=reason):
+        adopted(*ALL[:2], found(3, **changed))
+
+
+def test_mixed_versions_are_an_upgrade_that_is_not_over() -> None:
+    """Refused."""
+    with pytest.raises(Refused, match="differ in their version"):
+        adopted(*ALL[:2], replace(ALL[2], version="3.4.23"))
+
+
+def test_a_member_whose_host_was_not_named_is_refused() -> None:
+    """Its name and address are told."""
+    with pytest.raises(Refused, match=r"(?s)node3.*10\.0\.0\.3:2380.*--hosts"):
+        adopted(*ALL[:2])
+
+
+def test_what_an_operator_should_see_to_is_told() -> None:
+    """Plaintext, no client authentication, a key that lies about, a list that was not read."""
+    odd = replace(
+        found(1, LISTEN_CLIENT_URLS="https://10.0.0.1:2379,http://127.0.0.1:2379",
+              CLIENT_CERT_AUTH="", STRICT_RECONFIG_CHECK="false"),
+        keys_of_authority=("/etc/ssl/etcd/ssl/ca-key.pem",),
+        members=None,
+    )  # fmt: skip
+    remarks = "\n".join(find_remarks((odd,)))
+    for said in (
+        "node1: the authority's key lies at /etc/ssl/etcd/ssl/ca-key.pem",
+        "http://127.0.0.1:2379 without TLS",
+        "strict-reconfig-check is off",
+        "--client-cert-auth is off",
+        "the member list could not be read",
+    ):
+        assert said in remarks
