@@ -80,7 +80,8 @@ def verdict(checks: tuple[ClusterCheck, ...]) -> str:
     findings = [finding for check in checks for finding in check.all_findings]
     critical = sum(finding.grade is Grade.CRITICAL for finding in findings)
     count = sum(len(check.rows) for check in checks)
-    return f"{count} certificates: {critical} critical, {len(findings) - critical} to be warned of"
+    warnings = len(findings) - critical
+    return f"{count} certificates: {critical} critical finding(s), {warnings} warning(s)"
 
 
 def certificates_json(checks: tuple[ClusterCheck, ...], now: datetime) -> dict[str, Any]:
