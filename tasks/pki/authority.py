@@ -288,7 +288,8 @@ def _check_time(certificate: x509.Certificate, now: datetime) -> None:
     if certificate.not_valid_after_utc <= now:
         raise AuthorityRefused(
             f"authority.certificate expired on {certificate.not_valid_after_utc:%Y-%m-%d}; "
-            "recover_certificates renews it, and rotate_authority replaces one in time"
+            "recover_certificates renews that of a cluster; for a new one, give one that is valid, "
+            "or move it and its key away to have one made"
         )
     if certificate.not_valid_before_utc > now:
         raise AuthorityRefused(
