@@ -136,3 +136,19 @@ def test_a_disk_is_full(lab: Lab, prefect: Prefect, place: str) -> None:
         host.run(f"cp -a {place}/*.pem /root/copy/; umount {place}; cp -a /root/copy/. {place}/")
         host.run("rm -rf /root/copy").check()
     assert find_strangers(lab) == []
+
+
+def test_a_cluster_of_one_cannot_spare_its_member(start_lab: StartLab, prefect: Prefect) -> None:
+    """Pairs are replaced without an outage; an authority only when the outage is accepted."""
+    lab = start_lab(hosts=1)
+    assert run_runbook(prefect, "bootstrap_cluster", lab).status == 0
+    ended = run_runbook(prefect, *ALL[:1], lab, *ALL[1:])
+    assert ended.status == 0, ended.output
+    old = authority_digits(lab.inventory)
+    command = ("rotate_authority", lab, "--replace", old)
+    refused = run_runbook(prefect, *command)
+    assert refused.status == 2, refused.output
+    assert "--accept-outage" in refused.stderr
+    ended = run_runbook(prefect, *command, "--accept-outage")
+    assert ended.status == 0, ended.output
+    assert authority_digits(lab.inventory) != old
