@@ -150,11 +150,11 @@ async def observe_pairs(
     batch = await host.run(*commands.values(), keep_going=True)
     received = now()
     seen = dict(zip(commands, batch, strict=True))
-    least, most = batch.ended - received, batch.began - sent
+    offset, uncertainty = batch.clock_offset(sent, received)
     return PairsObservation(
         host=name,
-        clock_offset=(least + most) / 2,
-        clock_uncertainty=abs(most - least) / 2,
+        clock_offset=offset,
+        clock_uncertainty=uncertainty,
         service=services.parse_service_status(seen["service"]),
         trusted=files.parse_file(seen["trusted"]),
         group=system.parse_account(seen["account"])[1],

@@ -61,16 +61,15 @@ async def observe_host(run: Run, host: HostConnection) -> HostObservation:
     free, fsync = system.parse_disk(seen["disk"])
     uid, group = system.parse_account(seen["account"])
     state_mode, data = system.parse_data_directory(seen["data"])
-    # As NTP does: the host's first reading is later than `sent`, its last earlier than `received`.
-    least, most = batch.ended - received, batch.began - sent
+    offset, uncertainty = batch.clock_offset(sent, received)
     return HostObservation(
         host=host.name,
         hostname=machine.hostname,
         operating_system=machine.operating_system,
         architecture=machine.architecture,
         systemd_version=machine.systemd_version,
-        clock_offset=(least + most) / 2,
-        clock_uncertainty=abs(most - least) / 2,
+        clock_offset=offset,
+        clock_uncertainty=uncertainty,
         detected_address=detected,
         addresses=addresses,
         missing_tools=machine.missing_tools,

@@ -49,6 +49,14 @@ class BatchResult:
     began: float
     ended: float
 
+    def clock_offset(self, sent: float, received: float) -> tuple[float, float]:
+        """Tell the host's clock minus the runner's, and how uncertain that is, in seconds.
+
+        As NTP does: the first reading is later than `sent`, the last earlier than `received`.
+        """
+        least, most = self.ended - received, self.began - sent
+        return (least + most) / 2, abs(most - least) / 2
+
     def __iter__(self) -> Iterator[Result]:
         return iter(self.results)
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from tests.bench.__main__ import ANSIBLE_VENV, install_ansible
+from tests.bench.contenders import leave_connections
 from tests.bench.server import prefect_server, runner_environment
 from tests.lab.lab import Lab
 from tests.lab.preparedness import unavailable_reason
@@ -201,9 +202,7 @@ def ansible(
     try:
         return timed(command, environment)
     finally:
-        for socket in (work / "cp").glob("*"):
-            leave = ["ssh", "-O", "exit", "-o", f"ControlPath={socket}", "none"]
-            subprocess.run(leave, check=False, capture_output=True, timeout=10)
+        leave_connections(work / "cp")
 
 
 def fetch_collection(work: Path) -> Path:

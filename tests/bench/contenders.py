@@ -100,12 +100,16 @@ def ansible_playbook(ansible: Path) -> Contender:
             command = [str(ansible / "bin" / "ansible-playbook"), "-i", str(path), playbook]
             return Measurement(_timed(command, work, environment))
         finally:
-            # Connections that persist would outlive the hosts.
-            for socket in sockets.glob("*"):
-                leave = ["ssh", "-O", "exit", "-o", f"ControlPath={socket}", "none"]
-                subprocess.run(leave, check=False, capture_output=True, timeout=10)
+            leave_connections(sockets)
 
     return play
+
+
+def leave_connections(sockets: Path) -> None:
+    """End SSH's connections that persist, which would outlive the hosts."""
+    for socket in sockets.glob("*"):
+        leave = ["ssh", "-O", "exit", "-o", f"ControlPath={socket}", "none"]
+        subprocess.run(leave, check=False, capture_output=True, timeout=10)
 
 
 def with_embedded_api(home: Path) -> Contender:

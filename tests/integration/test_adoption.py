@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ from tasks.pki.authority import Authority, create_authority
 from tasks.pki.keys import make_key, private_pem
 from tasks.pki.leaf import wanted_leaf
 from tests.integration.pairs import install
-from tests.integration.runbooks import Ended, Prefect, finish, prefect_server, run_runbook
+from tests.integration.runbooks import Ended, Prefect, finish, run_runbook
 from tests.integration.runbooks import start_runbook as start
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from tests.lab.host import Host
     from tests.lab.lab import Lab
 
-pytest_plugins = ["tests.lab.fixtures"]
+pytest_plugins = ["tests.lab.fixtures", "tests.integration.fixtures"]
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(200)]
 
 PASSPHRASE = "correct horse battery staple"
@@ -40,13 +39,6 @@ Restart=always
 [Install]
 WantedBy=multi-user.target
 """
-
-
-@pytest.fixture(scope="module")
-def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
-    """Start a Prefect server for the module."""
-    with prefect_server(tmp_path_factory.mktemp("prefect")) as running:
-        yield running
 
 
 def adopt(prefect: Prefect, lab: Lab, output: Path, *options: str, hosts: int = 3) -> Ended:

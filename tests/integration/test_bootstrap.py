@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,6 @@ from tasks.model.record import Event
 from tests.integration.runbooks import (
     Prefect,
     etcdctl,
-    prefect_server,
     run_runbook,
 )
 from tests.lab.etcd_programs import INSTALLED, NEWEST
@@ -29,15 +27,8 @@ if TYPE_CHECKING:
     from tests.lab.fixtures import StartLab
     from tests.lab.lab import Lab
 
-pytest_plugins = ["tests.lab.fixtures"]
+pytest_plugins = ["tests.lab.fixtures", "tests.integration.fixtures"]
 pytestmark = pytest.mark.lab
-
-
-@pytest.fixture(scope="module")
-def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
-    """Start a Prefect server for the module."""
-    with prefect_server(tmp_path_factory.mktemp("prefect")) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from tasks.model.certificates import AuthorityPolicy, Role
 from tasks.pki.authority import create_authority
 from tests.integration.pairs import install, sign_again
 from tests.integration.rotations import add_client
-from tests.integration.runbooks import Ended, Prefect, finish, prefect_server, run_runbook
+from tests.integration.runbooks import Ended, Prefect, finish, run_runbook
 from tests.integration.runbooks import start_runbook as start
 
 if TYPE_CHECKING:
@@ -26,17 +25,10 @@ if TYPE_CHECKING:
     from tests.lab.host import Host
     from tests.lab.lab import Lab
 
-pytest_plugins = ["tests.lab.fixtures"]
+pytest_plugins = ["tests.lab.fixtures", "tests.integration.fixtures"]
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(200)]
 
 SSL = "/etc/etcd/ssl"
-
-
-@pytest.fixture(scope="module")
-def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
-    """Start a Prefect server for the module."""
-    with prefect_server(tmp_path_factory.mktemp("prefect")) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ runs; a fixed sample of them runs always.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,7 +17,6 @@ from tests.integration.runbooks import (
     Prefect,
     etcdctl,
     finish,
-    prefect_server,
     run_runbook,
     start_runbook,
 )
@@ -28,7 +26,7 @@ if TYPE_CHECKING:
 
     from tests.lab.fixtures import StartLab
 
-pytest_plugins = ["tests.lab.fixtures"]
+pytest_plugins = ["tests.lab.fixtures", "tests.integration.fixtures"]
 pytestmark = pytest.mark.lab
 
 HOSTS = ("master01", "master02", "master03")
@@ -63,13 +61,6 @@ SAMPLE = (
     "step-finished|start etcd on master01",
     "step-started|verify the cluster",
 )
-
-
-@pytest.fixture(scope="module")
-def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
-    """Start a Prefect server for the module."""
-    with prefect_server(tmp_path_factory.mktemp("prefect")) as running:
-        yield running
 
 
 def boundaries(journal: Path) -> set[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -14,21 +13,14 @@ from tasks.model.certificates import AuthorityPolicy, Role
 from tasks.pki.authority import Authority, create_authority
 from tests.integration.pairs import SSL, install, lab_authority, restart_all, sign_again
 from tests.integration.rotations import find_strangers, serials
-from tests.integration.runbooks import Ended, Prefect, etcdctl, prefect_server, run_runbook
+from tests.integration.runbooks import Ended, Prefect, etcdctl, run_runbook
 
 if TYPE_CHECKING:
     from tests.lab.fixtures import StartLab
     from tests.lab.lab import Lab
 
-pytest_plugins = ["tests.lab.fixtures"]
+pytest_plugins = ["tests.lab.fixtures", "tests.integration.fixtures"]
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(200)]
-
-
-@pytest.fixture(scope="module")
-def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
-    """Start a Prefect server for the module."""
-    with prefect_server(tmp_path_factory.mktemp("prefect")) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from ruamel.yaml import YAML
 
 from tasks.model.certificates import AuthorityPolicy
 from tasks.pki.authority import create_authority
-from tests.integration.runbooks import Ended, Prefect, etcdctl, prefect_server, run_runbook
+from tests.integration.runbooks import Ended, Prefect, etcdctl, run_runbook
 from tests.lab.commands import Completed
 from tests.lab.etcd_programs import INSTALLED, get_programs
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tests.lab.host import Host
     from tests.lab.lab import Lab
 
-pytest_plugins = ["tests.lab.fixtures"]
+pytest_plugins = ["tests.lab.fixtures", "tests.integration.fixtures"]
 pytestmark = pytest.mark.lab
 
 PASSPHRASE = "the right passphrase of this test"
@@ -41,13 +41,6 @@ DATA = "/var/lib/etcd/default.etcd"
 WITHIN_SECONDS = 30.0
 
 Content = dict[str, Any]
-
-
-@pytest.fixture(scope="module")
-def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
-    """Start a Prefect server for the module."""
-    with prefect_server(tmp_path_factory.mktemp("prefect")) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,7 @@ from tests.integration.rotations import (
     serials,
     served_serials,
 )
-from tests.integration.runbooks import Prefect, etcdctl, prefect_server, run_runbook
+from tests.integration.runbooks import Prefect, etcdctl, run_runbook
 from tests.integration.writers import DIRECTORY, WriteReport, Writers
 from tests.lab.etcd_programs import INSTALLED, NEWEST
 
@@ -32,17 +31,10 @@ if TYPE_CHECKING:
     from tests.lab.fixtures import StartLab
     from tests.lab.lab import Lab
 
-pytest_plugins = ["tests.lab.fixtures"]
+pytest_plugins = ["tests.lab.fixtures", "tests.integration.fixtures"]
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 
 ISSUER = "openssl verify -CAfile /etc/etcd/ssl/ca.pem /etc/etcd/ssl/{server,peer,client}.pem"
-
-
-@pytest.fixture(scope="module")
-def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
-    """Start a Prefect server for the module."""
-    with prefect_server(tmp_path_factory.mktemp("prefect")) as running:
-        yield running
 
 
 @pytest.fixture(

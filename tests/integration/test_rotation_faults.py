@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.integration.rotations import authority_digits, find_strangers, serials
-from tests.integration.runbooks import Ended, Prefect, prefect_server, run_runbook
+from tests.integration.runbooks import Ended, Prefect, run_runbook
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,17 +15,10 @@ if TYPE_CHECKING:
     from tests.lab.fixtures import StartLab
     from tests.lab.lab import Lab
 
-pytest_plugins = ["tests.lab.fixtures"]
+pytest_plugins = ["tests.lab.fixtures", "tests.integration.fixtures"]
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(200)]
 
 ALL = ("rotate_certificates", "--which", "all")
-
-
-@pytest.fixture(scope="module")
-def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
-    """Start a Prefect server for the module."""
-    with prefect_server(tmp_path_factory.mktemp("prefect")) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,6 @@ from tests.integration.runbooks import (
     Prefect,
     etcdctl,
     finish,
-    prefect_server,
     run_runbook,
     start_runbook,
 )
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
     from tests.lab.fixtures import StartLab
     from tests.lab.lab import Lab
 
-pytest_plugins = ["tests.lab.fixtures"]
+pytest_plugins = ["tests.lab.fixtures", "tests.integration.fixtures"]
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 
 HOSTS = ("master01", "master02", "master03")
@@ -116,13 +115,6 @@ AUTHORITY_SAMPLE = (
     "step-finished|restart etcd on master03#2",
     "step-finished|retire the other authority#1",
 )
-
-
-@pytest.fixture(scope="module")
-def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
-    """Start a Prefect server for the module."""
-    with prefect_server(tmp_path_factory.mktemp("prefect")) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
