@@ -253,7 +253,8 @@ async def open_run(
     context = FlowRunContext.get()
     flow_run_id = str(context.flow_run.id) if context and context.flow_run else str(uuid.uuid4())
     now = datetime.now(UTC)
-    path = journal_directory() / inventory.name / f"{now:%Y%m%dT%H%M%SZ}-{flow_run_id}.jsonl"
+    # To the microsecond: one flow run may open a cluster twice.
+    path = journal_directory() / inventory.name / f"{now:%Y%m%dT%H%M%S.%fZ}-{flow_run_id}.jsonl"
     with Journal(path, _tell) as journal:
         run = Run(inventory, runbook, journal, flow_run_id)
         journal.append(
