@@ -1,8 +1,8 @@
 """The one client of etcd's JSON gateway, for all endpoints of a cluster; the only httpx import.
 
 Owns connections, time limits and the translation of failures. Judges nothing: whether an
-observation is good is for the model. It reads, and moves leadership, so that every call may be
-repeated.
+observation is good, or a change of the members safe, is for the plans. What reads may be repeated;
+what changes the members may have been done although its answer was lost, so look before repeating.
 """
 
 from __future__ import annotations
@@ -137,6 +137,22 @@ class EtcdClient:
         Raises EtcdUnavailable, also when the endpoint does not lead any more: look again.
         """
         await self._call(leader, wire.transfer_leadership(member_id), lambda _: None)
+
+    async def add_learner(self, endpoint: Endpoint, peer_url: str) -> None:
+        """Add a member without a vote; raises EtcdUnavailable while members (re)connect."""
+        await self._call(endpoint, wire.add_learner(peer_url), lambda _: None)
+
+    async def remove_member(self, endpoint: Endpoint, member_id: int) -> None:
+        """Remove a member for good; one that runs ends by itself."""
+        await self._call(endpoint, wire.remove_member(member_id), lambda _: None)
+
+    async def promote_member(self, endpoint: Endpoint, member_id: int) -> None:
+        """Give a learner its vote; raises EtcdUnavailable until it has nearly the leader's log."""
+        await self._call(endpoint, wire.promote_member(member_id), lambda _: None)
+
+    async def update_member(self, endpoint: Endpoint, member_id: int, peer_url: str) -> None:
+        """Give a member another peer URL; its peers dial that one from now on."""
+        await self._call(endpoint, wire.update_member(member_id, peer_url), lambda _: None)
 
     async def stream_snapshot(self, endpoint: Endpoint) -> AsyncIterator[bytes]:
         """Stream the member's database and its checksum, part by part.

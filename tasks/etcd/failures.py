@@ -66,6 +66,7 @@ _TRANSIENT_MESSAGES = (
     "server stopped",
     "too many requests",
     "not leader",
+    "in sync with leader",
 )
 
 

@@ -96,6 +96,26 @@ def transfer_leadership(member_id: int) -> Call:
     return Call("/v3/maintenance/transfer-leadership", {"targetID": str(member_id)})
 
 
+def add_learner(peer_url: str) -> Call:
+    """Ask to add a member that has no vote yet; not idempotent: list the members before."""
+    return Call("/v3/cluster/member/add", {"peerURLs": [peer_url], "isLearner": True})
+
+
+def remove_member(member_id: int) -> Call:
+    """Ask to remove a member for good."""
+    return Call("/v3/cluster/member/remove", {"ID": str(member_id)})
+
+
+def promote_member(member_id: int) -> Call:
+    """Ask to give a learner a vote, which etcd does once it has nearly the leader's log."""
+    return Call("/v3/cluster/member/promote", {"ID": str(member_id)})
+
+
+def update_member(member_id: int, peer_url: str) -> Call:
+    """Ask to give a member another peer URL."""
+    return Call("/v3/cluster/member/update", {"ID": str(member_id), "peerURLs": [peer_url]})
+
+
 def parse_snapshot_line(line: bytes) -> bytes:
     """Read one line of the snapshot stream: the next part of the file.
 

@@ -44,6 +44,31 @@ class Member:
         return bool(self.name)
 
 
+@dataclass(frozen=True, slots=True)
+class SeenMember:
+    """A row of the member list, and how its endpoint answered.
+
+    A voter is healthy when its /health is true; a learner when it answers for itself, since it
+    serves nothing else. `applied` is its raft applied index.
+    """
+
+    member: Member
+    is_healthy: bool
+    is_leader: bool = False
+    version: str | None = None
+    applied: int = 0
+
+    @property
+    def label(self) -> str:
+        """Its name, or for one that never started its id."""
+        return self.member.name or f"the unstarted member {format_id(self.member.id)}"
+
+    @property
+    def peer_url(self) -> str:
+        """The first URL at which its peers dial it."""
+        return self.member.peer_urls[0] if self.member.peer_urls else ""
+
+
 class AlarmType(StrEnum):
     """Etcd's alarms."""
 
@@ -146,3 +171,44 @@ class ClusterHealth:
             if endpoint.status and endpoint.status.leader == endpoint.status.member_id:
                 return endpoint.name
         return None
+
+    def seen_members(self) -> tuple[SeenMember, ...]:
+        """List the members with the health of each, as the best informed endpoint lists them.
+
+        That is the one that has applied most in the cluster to which most endpoints belong; one
+        that answers for another cluster on a member's address is not healthy. None when nobody
+        could be asked.
+        """
+        able = [e for e in self.endpoints if e.status and e.members]
+        clusters = [e.status.cluster_id for e in able if e.status]
+        if not clusters:
+            return ()
+        common = max(clusters, key=clusters.count)
+        by_id = {
+            e.status.member_id: e
+            for e in self.endpoints
+            if e.status and e.status.cluster_id == common
+        }
+        best = max(
+            (e for e in able if e.status and e.status.cluster_id == common),
+            key=lambda e: (e.is_healthy, e.status.raft_applied_index if e.status else 0),
+        )
+        found = []
+        for member in best.members:
+            endpoint = by_id.get(member.id)
+            status = endpoint.status if endpoint else None
+            serves = endpoint is not None and (
+                not (status and status.errors)
+                if member.is_learner
+                else endpoint.is_healthy and not endpoint.error
+            )
+            found.append(
+                SeenMember(
+                    member,
+                    serves,
+                    is_leader=bool(status and status.leader == member.id),
+                    version=status.version if status else None,
+                    applied=status.raft_applied_index if status else 0,
+                )
+            )
+        return tuple(found)

@@ -6,6 +6,8 @@ that is right. Nothing on a host is touched here.
 
 from __future__ import annotations
 
+import re
+from io import StringIO
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,7 +17,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from tasks.model.certificates import read_cfssl_policy
 from tasks.model.errors import InvalidInventory
-from tasks.model.inventory import Inventory
+from tasks.model.inventory import Host, Inventory
 
 CLUSTERS = Path(__file__).parents[2] / "deployments" / "clusters"
 
@@ -43,11 +45,20 @@ def load_inventory(cluster: str) -> Inventory:
     """
     path = find_inventory(cluster)
     try:
-        content = YAML(typ="safe").load(path)
+        text = path.read_text()
+    except UnicodeDecodeError as error:
+        raise InvalidInventory(str(path), (f"not YAML: {error}",)) from error
+    return parse_inventory(text, path)
+
+
+def parse_inventory(text: str, path: Path) -> Inventory:
+    """Check and complete an inventory's text, as `load_inventory` does for the file `path`."""
+    try:
+        content = YAML(typ="safe").load(text)
     except MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise InvalidInventory(str(path), (f"{line}not YAML: {error.problem}",)) from error
-    except (YAMLError, UnicodeDecodeError) as error:
+    except YAMLError as error:
         raise InvalidInventory(str(path), (f"not YAML: {error}",)) from error
     if not isinstance(content, dict):
         raise InvalidInventory(str(path), ("the file holds no mapping; begin with 'name: …'",))
@@ -56,6 +67,45 @@ def load_inventory(cluster: str) -> Inventory:
     except ValidationError as error:
         raise InvalidInventory(str(path), _problems(error)) from error
     return _completed(inventory, path)
+
+
+def edit_hosts(text: str, removed: frozenset[str], added: dict[str, tuple[Host, str | None]]) -> str:
+    """Rewrite an inventory's `hosts`, all else and its comments as they were.
+
+    `added` is by name: the host, and the name of the one whose place and SSH options it takes.
+    """
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 10_000
+    yaml.indent(*_indents(text))
+    document = yaml.load(text)
+    hosts = document["hosts"]
+    taken = {replaced for _, replaced in added.values() if replaced}
+    for host, replaced in added.values():
+        values = host.model_dump(mode="json", exclude_defaults=True)
+        place = next((i for i, h in enumerate(hosts) if h["name"] == (replaced or host.name)), None)
+        if place is None:
+            hosts.append(values)
+            continue
+        old = hosts[place]
+        for field in ("name", "address", "peer_address", "client_address", "extra_sans"):
+            if field in values:
+                old[field] = values[field]
+            else:
+                old.pop(field, None)
+    for index in reversed(range(len(hosts))):
+        if hosts[index]["name"] in removed - taken:
+            del hosts[index]
+    stream = StringIO()
+    yaml.dump(document, stream)
+    return stream.getvalue()
+
+
+def _indents(text: str) -> tuple[int, int, int]:
+    """Find how the file indents its mappings and lists, so that it comes back the same."""
+    dash = re.search(r"^hosts:[^\n]*\n(?:[ ]*#[^\n]*\n|\n)*([ ]*)-", text, re.MULTILINE)
+    offset = len(dash.group(1)) if dash else 2
+    return 2, offset + 2, offset
 
 
 def _completed(inventory: Inventory, file: Path) -> Inventory:

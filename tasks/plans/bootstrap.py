@@ -151,10 +151,13 @@ def _reasons_against(
     return []
 
 
-def _host_steps(inventory: Inventory, host: HostObservation, target: HostTarget) -> list[Step]:
+def preparation_steps(
+    inventory: Inventory, host: HostObservation, target: HostTarget, stage: Stage
+) -> list[Step]:
+    """Plan what a host lacks before etcd.conf and the start: all that may be done early."""
     steps: list[Step] = []
-    etcd, paths, name = inventory.etcd, inventory.paths, host.host
-    prepare = {"stage": PREPARE, "host": name}
+    etcd, paths = inventory.etcd, inventory.paths
+    prepare = {"stage": stage, "host": host.host}
 
     def add(kind: type[Step], sentence: str, **more: object) -> None:
         steps.append(kind(**prepare, sentence=sentence, **more))  # type: ignore[arg-type]
@@ -177,6 +180,12 @@ def _host_steps(inventory: Inventory, host: HostObservation, target: HostTarget)
         why = "; ".join(f"{role}: {', '.join(target.leaf_differences[role])}" for role in roles)
         what = f"issue certificates ({why})" if roles else "install the trusted authority"
         add(IssueCertificates, f"{what} in {paths.certificates}", roles=roles)
+    return steps
+
+
+def _host_steps(inventory: Inventory, host: HostObservation, target: HostTarget) -> list[Step]:
+    steps = preparation_steps(inventory, host, target, PREPARE)
+    paths, name = inventory.paths, host.host
     unit, configuration = host.unit, host.configuration
     texts = [
         str(path)
@@ -188,8 +197,8 @@ def _host_steps(inventory: Inventory, host: HostObservation, target: HostTarget)
     ]
     service = host.service
     if texts or (service is not None and service.needs_daemon_reload):
-        files = " and ".join(texts)
-        add(WriteConfiguration, f"write {files}" if texts else "let systemd read the unit again")
+        sentence = f"write {' and '.join(texts)}" if texts else "let systemd read the unit again"
+        steps.append(WriteConfiguration(stage=PREPARE, host=name, sentence=sentence))
     running = service is not None and service.state in (
         ServiceState.ACTIVE,
         ServiceState.ACTIVATING,

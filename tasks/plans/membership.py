@@ -1,0 +1,348 @@
+"""Changes of the members: in which order, and what must hold before each.
+
+A new member joins as a learner, which has no vote and so costs no quorum, and is promoted once it
+has the log. What is dead is removed before anything is added, because etcd before 3.5.30 adds
+nothing while a voter is away; what is alive is removed last. Members are matched by peer URL: that
+is what an interrupted run left in the list. Source: etcd.io/docs, "Runtime reconfiguration".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from tasks.model.cluster import DesiredMember, SeenMember, format_id, quorum
+from tasks.model.errors import Refused
+from tasks.model.plan import Stage, Step
+
+PREPARE = Stage(1, "prepare, all hosts at once")
+CHANGE = Stage(2, "change the members, one step at a time", is_serial=True)
+REFRESH = Stage(3, "bring the other hosts up to date, all at once")
+
+ADDS_WITH_QUORUM = ((3, 5, 30), (3, 6, 11))
+"""From these on etcd adds a member while a voter is away, as long as there is a quorum."""
+
+RESTORE = (
+    "Bring members back first: start etcd on their hosts; if certificates keep them down, "
+    "recover_certificates does it. With their data gone the cluster can only be restored from a "
+    "snapshot (etcdctl snapshot restore)"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveMember(Step):
+    """Take a member out of the list, for good."""
+
+    member_id: int
+    name: str
+    was_healthy: bool
+    is_learner: bool
+    before: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddLearner(Step):
+    """Put a member without a vote into the list."""
+
+    member: DesiredMember
+    before: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinMember(Step):
+    """Write etcd.conf with exactly the live members, and start etcd."""
+
+    before: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromoteMember(Step):
+    """Wait until a learner has the leader's log, and give it its vote."""
+
+    member: DesiredMember
+    before: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwaitMember(Step):
+    """Wait until a voter that was added without ever having started is healthy."""
+
+    member: DesiredMember
+    before: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoveLeader(Step):
+    """Hand leadership to another voter."""
+
+    member_id: int
+    target_id: int
+    before: frozenset[str]
+
+
+MembershipStep = RemoveMember | AddLearner | JoinMember | PromoteMember | AwaitMember | MoveLeader
+
+
+@dataclass(frozen=True, slots=True)
+class Joiner:
+    """A member that shall be in the cluster, and whether its host has data of this membership.
+
+    `is_stale`: that data, or the lack of it, does not go with the entry in the list any more.
+    """
+
+    member: DesiredMember
+    has_data: bool = False
+    is_stale: bool = False
+
+
+def needs_every_voter(versions: Iterable[str | None]) -> bool:
+    """Whether one of these etcd versions adds a member only while every voter is connected."""
+    for version in versions:
+        if version is None:
+            continue
+        numbers = tuple(int(part) for part in version.split("-")[0].split("."))
+        least = next((v for v in ADDS_WITH_QUORUM if v[:2] == numbers[:2]), None)
+        if numbers[:2] < (3, 5) or (least is not None and numbers < least):
+            return True
+    return False
+
+
+@dataclass(slots=True)
+class _Cluster:
+    """The members as the steps so far leave them."""
+
+    members: list[SeenMember]
+
+    @property
+    def urls(self) -> frozenset[str]:
+        return frozenset(m.peer_url for m in self.members)
+
+    @property
+    def voters(self) -> list[SeenMember]:
+        return [m for m in self.members if not m.member.is_learner]
+
+    @property
+    def healthy(self) -> int:
+        return sum(m.is_healthy for m in self.voters)
+
+    def at(self, peer_url: str) -> SeenMember | None:
+        return next((m for m in self.members if peer_url in m.member.peer_urls), None)
+
+
+def refuse_without_quorum(live: tuple[SeenMember, ...]) -> None:
+    """Raise Refused, with the count, when no quorum of the voters is healthy."""
+    cluster = _Cluster(list(live))
+    needed = quorum(len(cluster.voters))
+    if cluster.healthy < needed:
+        down = ", ".join(m.label for m in cluster.voters if not m.is_healthy)
+        raise Refused(
+            f"quorum is lost: {cluster.healthy} of {len(cluster.voters)} voters are healthy and "
+            f"{needed} are needed (down: {down}); no member can be changed. {RESTORE}"
+        )
+
+
+def order_changes(
+    live: tuple[SeenMember, ...],
+    removals: frozenset[int],
+    joiners: tuple[Joiner, ...],
+    *,
+    planned: bool,
+) -> tuple[Step, ...]:
+    """Order the changes that lead from the live members to the goal; raises Refused.
+
+    The goal: no member of `removals` (ids), and each of `joiners` a voter; all others stay.
+    `planned` allows to remove a healthy voter, after the others have joined.
+    """
+    if not live:
+        raise Refused(f"no member answers; nothing is known of the cluster. {RESTORE}")
+    refuse_without_quorum(live)
+    cluster = _Cluster(list(live))
+    steps: list[Step] = []
+    leaving = [m for m in cluster.members if m.member.id in removals]
+    alive = [m for m in leaving if m.is_healthy and not m.member.is_learner]
+    for member in leaving:
+        if member not in alive:
+            steps.append(_remove(cluster, member))
+    if alive and not planned:
+        others = ", ".join(m.label for m in cluster.voters if not m.is_healthy) or "none"
+        raise Refused(
+            f"{', '.join(m.label for m in alive)}: is a healthy voter (members that are down: "
+            f"{others}). To replace a healthy member by another host, set planned: the new one "
+            "joins first and the old one is removed last"
+        )
+    for joiner in joiners:
+        entry = cluster.at(joiner.member.peer_url)
+        if entry in alive:
+            raise Refused(
+                f"{entry.label}: is healthy, and its own host cannot join beside it; name "
+                "another host as its replacement"
+            )
+        if entry and joiner.is_stale and entry.member.is_learner:
+            steps.append(_remove(cluster, entry))
+    # One learner at a time is all that etcd takes: what has been begun is ended first.
+    for joiner in sorted(joiners, key=lambda j: cluster.at(j.member.peer_url) is None):
+        steps += _join(cluster, joiner)
+    for member in sorted(alive, key=lambda m: m.is_leader):
+        if member.is_leader:
+            steps.append(_move_leader(cluster, member, {m.member.id for m in alive}))
+        steps.append(_remove(cluster, member))
+    return tuple(steps)
+
+
+def find_obstacles(step: Step, live: tuple[SeenMember, ...]) -> tuple[str, ...]:
+    """List what forbids a step of `order_changes` now; empty when the gate is open.
+
+    The members must be exactly those that the plan expects at this point, and a quorum of
+    healthy voters must be there before and after.
+    """
+    if not isinstance(step, MembershipStep):
+        return ()
+    cluster = _Cluster(list(live))
+    if not live:
+        return ("no member answers",)
+    added, gone = cluster.urls - step.before, step.before - cluster.urls
+    if added or gone:
+        told = [f"{url} is a member, which the plan does not know" for url in sorted(added)]
+        told += [f"{url} is no member any more" for url in sorted(gone)]
+        return (f"the plan is stale: {'; '.join(told)}",)
+    try:
+        refuse_without_quorum(live)
+        if isinstance(step, RemoveMember):
+            entry = next((m for m in live if m.member.id == step.member_id), None)
+            if entry is None:
+                return ()
+            if entry.is_healthy and not step.was_healthy and not entry.member.is_learner:
+                return (f"the plan is stale: {entry.label} is back and healthy",)
+            _remove(cluster, entry)
+    except Refused as error:
+        return (error.message,)
+    return ()
+
+
+def is_stale(obstacles: tuple[str, ...]) -> bool:
+    """Whether waiting does not help: the cluster is not the one that was planned for."""
+    return any(text.startswith("the plan is stale") for text in obstacles)
+
+
+def _remove(cluster: _Cluster, member: SeenMember) -> RemoveMember:
+    left = [m for m in cluster.voters if m is not member]
+    healthy, needed = sum(m.is_healthy for m in left), quorum(len(left))
+    if not left:
+        raise Refused(f"{member.label} is the last member; the cluster would end with it")
+    if healthy < needed:
+        raise Refused(
+            f"without {member.label}, {healthy} of {len(left)} voters would be healthy and "
+            f"{needed} are needed for a quorum; bring the others back first"
+        )
+    before = cluster.urls
+    cluster.members.remove(member)
+    kind = "learner" if member.member.is_learner else "member"
+    state = "healthy" if member.is_healthy else "down"
+    return RemoveMember(
+        stage=CHANGE,
+        host=None,
+        sentence=f"remove the {kind} {member.label} ({format_id(member.member.id)}, {state}); "
+        f"{healthy} of {len(left)} voters are healthy then, {needed} are needed",
+        member_id=member.member.id,
+        name=member.label,
+        was_healthy=member.is_healthy,
+        is_learner=member.member.is_learner,
+        before=before,
+    )
+
+
+def _join(cluster: _Cluster, joiner: Joiner) -> list[Step]:
+    wanted, entry = joiner.member, cluster.at(joiner.member.peer_url)
+    steps: list[Step] = []
+    if entry and not entry.member.is_learner and entry.member.is_started:
+        if entry.is_healthy:
+            return []
+        raise Refused(
+            f"{entry.label}: is a member already, and is down; replace_member replaces it"
+        )
+    if entry is None:
+        steps.append(_add(cluster, wanted))
+        entry = cluster.members[-1]
+    is_learner = entry.member.is_learner
+    if not (is_learner and entry.is_healthy):
+        start = "start etcd with the data that is there" if joiner.has_data else "start etcd"
+        steps.append(
+            JoinMember(
+                stage=CHANGE,
+                host=wanted.name,
+                sentence=f"write etcd.conf with exactly the live members, and {start}",
+                before=cluster.urls,
+            )
+        )
+    joined = replace(
+        entry,
+        member=replace(entry.member, name=wanted.name, is_learner=False),
+        is_healthy=True,
+    )
+    before = cluster.urls
+    cluster.members[cluster.members.index(entry)] = joined
+    kind, sentence = AwaitMember, f"wait until the voter {wanted.name} is healthy"
+    if is_learner:
+        count = len(cluster.voters)
+        kind, sentence = (
+            PromoteMember,
+            f"wait until {wanted.name} has the leader's log, and promote it: "
+            f"{cluster.healthy} of {count} voters are healthy then, {quorum(count)} are needed",
+        )
+    steps.append(kind(stage=CHANGE, host=None, sentence=sentence, member=wanted, before=before))
+    return steps
+
+
+def _add(cluster: _Cluster, wanted: DesiredMember) -> AddLearner:
+    for member in cluster.members:
+        if member.member.name == wanted.name:
+            raise Refused(
+                f"{wanted.name}: a member of this name is in the cluster already, at "
+                f"{member.peer_url}; give the new one another name"
+            )
+        if member.member.is_learner:
+            raise Refused(
+                f"{member.label} ({member.peer_url}) is a learner, and etcd takes one at a time: "
+                "end what was begun with it, or remove it with remove_member"
+            )
+    down = [m.label for m in cluster.voters if not m.is_healthy]
+    if down and needs_every_voter(m.version for m in cluster.members):
+        raise Refused(
+            f"{', '.join(down)}: is down, and this etcd adds a member only while every voter is "
+            "connected; name it in the same run, so that it is replaced too, or take it out with "
+            "remove_member first"
+        )
+    before = cluster.urls
+    # The id is etcd's to give; no step after this one needs it.
+    unstarted = replace(
+        cluster.members[0].member,
+        id=0,
+        name="",
+        peer_urls=(wanted.peer_url,),
+        client_urls=(),
+        is_learner=True,
+    )
+    cluster.members.append(SeenMember(unstarted, is_healthy=False))
+    return AddLearner(
+        stage=CHANGE,
+        host=None,
+        sentence=f"add {wanted.name} at {wanted.peer_url} as a learner, which has no vote yet",
+        member=wanted,
+        before=before,
+    )
+
+
+def _move_leader(cluster: _Cluster, leader: SeenMember, leaving: set[int]) -> MoveLeader:
+    able = [m for m in cluster.voters if m.is_healthy and m.member.id not in leaving]
+    if not able:
+        raise Refused(f"{leader.label} leads, and no other healthy voter stays to lead")
+    # One that has just joined has no id yet; older members go before it.
+    chosen = max(able, key=lambda m: (m.member.id != 0, m.applied))
+    return MoveLeader(
+        stage=CHANGE,
+        host=None,
+        sentence=f"hand leadership from {leader.label} to {chosen.label}",
+        member_id=leader.member.id,
+        target_id=chosen.member.id,
+        before=cluster.urls,
+    )
