@@ -124,7 +124,9 @@ async def rotate_authority(
 
 async def _gate(run: Run, sight: Sight, accept_outage: bool, step: Step) -> None:
     restarts = isinstance(step, plans.RestartMember) and not accept_outage
-    await health.pass_gate(run, sight.members, str(step.host), restarts=restarts)
+    if step.host is None:
+        return
+    await health.pass_gate(run, sight.members, step.host, restarts=restarts)
 
 
 async def _restart(

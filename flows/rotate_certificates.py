@@ -93,7 +93,9 @@ async def _plan(run: Run, sight: Sight, which: str) -> Plan:
 
 
 async def _gate(run: Run, sight: Sight, step: Step) -> None:
-    await health.pass_gate(run, sight.members, str(step.host), restarts=False)
+    if step.host is None:
+        return
+    await health.pass_gate(run, sight.members, step.host, restarts=False)
 
 
 async def _verify(run: Run, _step: VerifyLeaves, *, sight: Sight) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tasks.authority import read_authority_certificate
+from tasks.config.editing import edit_initial_cluster
 from tasks.config.parsing import identity
 from tasks.config.rendering import InitialState, render_configuration, render_unit
 from tasks.engine import Run, step
@@ -13,6 +14,7 @@ from tasks.model.cluster import DesiredMember
 from tasks.model.inventory import Inventory
 from tasks.model.observation import HostObservation, HostTarget
 from tasks.plans.bootstrap import WriteConfiguration
+from tasks.plans.members import RefreshConfiguration
 
 
 def new_member_target(
@@ -22,9 +24,10 @@ def new_member_target(
     seen: HostObservation,
     program_sums: dict[str, str],
     leaf_differences: dict[Role, tuple[str, ...]],
+    state: InitialState = InitialState.NEW,
 ) -> HostTarget:
-    """Render what a member of a new cluster shall hold."""
-    configuration = render_configuration(inventory, member, members, InitialState.NEW)
+    """Render what a member shall hold; `members` is its initial cluster."""
+    configuration = render_configuration(inventory, member, members, state)
     authority = read_authority_certificate(inventory)
     found = seen.configuration.text if seen.configuration else None
     return HostTarget(
@@ -70,3 +73,31 @@ async def write_configuration(
         changes=True,
     )
     return any(map(files.parse_change, results))
+
+
+@step("bring etcd.conf up to date on {host}")
+async def refresh_configuration(
+    run: Run, host: HostConnection, _step: RefreshConfiguration, members: tuple[DesiredMember, ...]
+) -> bool:
+    """Name the members in ETCD_INITIAL_CLUSTER and leave the rest of the file; no restart.
+
+    Etcd reads it at a first start only. Whether it changed; a file that does not set it stays.
+    """
+    paths = run.inventory.paths
+    (result,) = await host.run(files.read_file_command(paths.configuration))
+    found = files.parse_file(result)
+    text = edit_initial_cluster(found.text or "", members) if found else None
+    if found is None or text is None:
+        return False
+    (written,) = await host.run(
+        files.write_file_command(
+            paths.configuration,
+            text,
+            mode=found.mode,
+            owner=found.owner,
+            group=found.group,
+            backup=paths.backups / run.backup,
+        ),
+        changes=True,
+    )
+    return files.parse_change(written)

@@ -211,7 +211,7 @@ async def perform(
 
     A host's failure ends its own track; the others end theirs; the next stage does not start. In
     a serial stage one step is done at a time, the first failure ends it, and before each step
-    that touches a host the `gate` must pass. `mark` is told what begins, for the probe.
+    the `gate` must pass. `mark` is told what begins, for the probe.
     """
 
     async def do(one: Step) -> None:
@@ -233,7 +233,7 @@ async def perform(
             continue
         for one in (one for one in plan.steps if one.stage == stage):
             mark(one.sentence)
-            if gate is not None and one.host is not None:
+            if gate is not None:
                 run.check_lock()
                 await gate(one)
             await do(one)

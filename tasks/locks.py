@@ -51,13 +51,16 @@ async def lock_host(run: Run, host: HostConnection) -> Session:
     return session
 
 
-async def lock_cluster(run: Run, *, majority: bool = False) -> dict[str, str]:
+async def lock_cluster(
+    run: Run, *, majority: bool = False, among: frozenset[str] | None = None
+) -> dict[str, str]:
     """Take the lock on every host that can be reached, and watch it until the run ends.
 
     Returns why the other hosts could not be locked. Raises LockHeld, and with `majority` Refused
-    when half of the hosts or more cannot be locked, since another runner may reach those; what
-    was taken by then is given back when the run ends.
+    when half of the hosts or more (of `among`, where it is given) cannot be locked, since another
+    runner may reach those; what was taken by then is given back when the run ends.
     """
+    voting = frozenset(run.hosts) if among is None else among
     sessions: dict[HostConnection, Session] = {}
     failures: dict[str, str] = {}
 
@@ -74,10 +77,11 @@ async def lock_cluster(run: Run, *, majority: bool = False) -> dict[str, str]:
         await take(waiting.pop(0))
     await together(map(take, waiting))
     await run.on_exit.enter_async_context(_watched(run, sessions))
-    if majority and len(sessions) < quorum(len(run.hosts)):
+    locked = sum(host.name in voting for host in sessions)
+    if majority and locked < quorum(len(voting)):
         raise Refused(
-            f"only {len(sessions)} of {len(run.hosts)} hosts can be locked, and "
-            f"{quorum(len(run.hosts))} are needed to keep other runs away:\n  - "
+            f"only {locked} of {len(voting)} hosts can be locked, and "
+            f"{quorum(len(voting))} are needed to keep other runs away:\n  - "
             + "\n  - ".join(f"{name}: {why}" for name, why in failures.items())
         )
     return failures

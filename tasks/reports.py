@@ -78,6 +78,7 @@ async def publish_report(
     *,
     gaps: tuple[Gap, ...] = (),
     pairs: Table | None = None,
+    facts: dict[str, str] | None = None,
 ) -> None:
     """Publish the report, made from the journal; `pairs` are the certificates before and after.
 
@@ -89,16 +90,17 @@ async def publish_report(
         )
     ended = (Event.STEP_FINISHED, Event.STEP_FAILED)
     steps = [record.details for record in read_journal(run.journal.path) if record.event in ended]
-    facts = {
+    told = {
         "started by": run.operator,
         "reason": reason or "not given",
         "run": run.id,
         "took": f"{(datetime.now(UTC) - run.started).total_seconds():.1f} s",
         "changes": str(sum(row.get("changed") is True for row in steps)),
+        **(facts or {}),
         "journal": str(run.journal.path),
     }
     await acreate_markdown_artifact(
-        markdown=report_markdown(plan, facts, steps, findings, health, gaps=gaps, pairs=pairs),
+        markdown=report_markdown(plan, told, steps, findings, health, gaps=gaps, pairs=pairs),
         key=artifact_key(plan.runbook, plan.cluster, "report"),
         description=f"{plan.runbook} {plan.cluster}",
     )

@@ -55,7 +55,18 @@ async def revive_member(run: Run, host: HostConnection, *, accepts: bool) -> boo
     return True
 
 
-async def watch_start(run: Run) -> None:
+@step("start the joining etcd on {host}")
+async def start_joiner(run: Run, host: HostConnection, *, changed: bool) -> bool:
+    """Enable and start the unit without waiting; one that runs with other files is restarted."""
+    unit = run.inventory.paths.service
+    commands = [services.start_service_command(unit)]
+    if changed:
+        commands.append(services.restart_service_command(unit, wait=False))
+    await host.run(*commands, changes=True)
+    return True
+
+
+async def watch_start(run: Run, hosts: tuple[HostConnection, ...] | None = None) -> None:
     """Watch the units while the members find each other; raises MemberFailed when etcd ends.
 
     A member that waits for the others stays up, so one that ended will not become healthy.
@@ -73,10 +84,12 @@ async def watch_start(run: Run) -> None:
 
     while True:
         await asyncio.sleep(WATCH_SECONDS)
-        await together(map(look, run.hosts.values()))
+        await together(map(look, run.hosts.values() if hosts is None else hosts))
 
 
-async def with_journals(run: Run, error: MemberFailed) -> MemberFailed:
+async def with_journals(
+    run: Run, error: MemberFailed, hosts: tuple[HostConnection, ...] | None = None
+) -> MemberFailed:
     """Add to an error the last lines that etcd logged on each host that can still be asked."""
 
     async def tail(host: HostConnection) -> str:
@@ -88,5 +101,5 @@ async def with_journals(run: Run, error: MemberFailed) -> MemberFailed:
             return str(unreachable)
         return f"--- {host}: {result.stdout.strip()}"
 
-    tails = await asyncio.gather(*map(tail, run.hosts.values()))
+    tails = await asyncio.gather(*map(tail, run.hosts.values() if hosts is None else hosts))
     return MemberFailed("\n".join([str(error), *tails]))

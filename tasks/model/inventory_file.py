@@ -69,7 +69,9 @@ def parse_inventory(text: str, path: Path) -> Inventory:
     return _completed(inventory, path)
 
 
-def edit_hosts(text: str, removed: frozenset[str], added: dict[str, tuple[Host, str | None]]) -> str:
+def edit_hosts(
+    text: str, removed: frozenset[str], added: dict[str, tuple[Host, str | None]]
+) -> str:
     """Rewrite an inventory's `hosts`, all else and its comments as they were.
 
     `added` is by name: the host, and the name of the one whose place and SSH options it takes.

@@ -14,6 +14,7 @@ class Event(StrEnum):
     PLANNED = "planned"
     OBSERVED = "observed"
     MEASURED = "measured"
+    PROGRESS = "progress"
     STEP_STARTED = "step-started"
     COMMAND = "command"
     STEP_FINISHED = "step-finished"

@@ -157,12 +157,8 @@ def order_changes(
         raise Refused(f"no member answers; nothing is known of the cluster. {RESTORE}")
     refuse_without_quorum(live)
     cluster = _Cluster(list(live))
-    steps: list[Step] = []
     leaving = [m for m in cluster.members if m.member.id in removals]
     alive = [m for m in leaving if m.is_healthy and not m.member.is_learner]
-    for member in leaving:
-        if member not in alive:
-            steps.append(_remove(cluster, member))
     if alive and not planned:
         others = ", ".join(m.label for m in cluster.voters if not m.is_healthy) or "none"
         raise Refused(
@@ -170,6 +166,22 @@ def order_changes(
             f"{others}). To replace a healthy member by another host, set planned: the new one "
             "joins first and the old one is removed last"
         )
+    steps: list[Step] = [_remove(cluster, m) for m in leaving if m not in alive]
+    steps += _clear_stale(cluster, joiners, alive)
+    # One learner at a time is all that etcd takes: what has been begun is ended first.
+    for joiner in sorted(joiners, key=lambda j: cluster.at(j.member.peer_url) is None):
+        steps += _join(cluster, joiner)
+    for member in sorted(alive, key=lambda m: m.is_leader):
+        if member.is_leader:
+            steps.append(_move_leader(cluster, member, {m.member.id for m in alive}))
+        steps.append(_remove(cluster, member))
+    return tuple(steps)
+
+
+def _clear_stale(
+    cluster: _Cluster, joiners: tuple[Joiner, ...], alive: list[SeenMember]
+) -> list[Step]:
+    steps: list[Step] = []
     for joiner in joiners:
         entry = cluster.at(joiner.member.peer_url)
         if entry in alive:
@@ -179,14 +191,7 @@ def order_changes(
             )
         if entry and joiner.is_stale and entry.member.is_learner:
             steps.append(_remove(cluster, entry))
-    # One learner at a time is all that etcd takes: what has been begun is ended first.
-    for joiner in sorted(joiners, key=lambda j: cluster.at(j.member.peer_url) is None):
-        steps += _join(cluster, joiner)
-    for member in sorted(alive, key=lambda m: m.is_leader):
-        if member.is_leader:
-            steps.append(_move_leader(cluster, member, {m.member.id for m in alive}))
-        steps.append(_remove(cluster, member))
-    return tuple(steps)
+    return steps
 
 
 def find_obstacles(step: Step, live: tuple[SeenMember, ...]) -> tuple[str, ...]:
@@ -198,8 +203,6 @@ def find_obstacles(step: Step, live: tuple[SeenMember, ...]) -> tuple[str, ...]:
     if not isinstance(step, MembershipStep):
         return ()
     cluster = _Cluster(list(live))
-    if not live:
-        return ("no member answers",)
     added, gone = cluster.urls - step.before, step.before - cluster.urls
     if added or gone:
         told = [f"{url} is a member, which the plan does not know" for url in sorted(added)]
@@ -208,9 +211,7 @@ def find_obstacles(step: Step, live: tuple[SeenMember, ...]) -> tuple[str, ...]:
     try:
         refuse_without_quorum(live)
         if isinstance(step, RemoveMember):
-            entry = next((m for m in live if m.member.id == step.member_id), None)
-            if entry is None:
-                return ()
+            entry = next(m for m in live if m.member.id == step.member_id)
             if entry.is_healthy and not step.was_healthy and not entry.member.is_learner:
                 return (f"the plan is stale: {entry.label} is back and healthy",)
             _remove(cluster, entry)
@@ -281,16 +282,21 @@ def _join(cluster: _Cluster, joiner: Joiner) -> list[Step]:
     )
     before = cluster.urls
     cluster.members[cluster.members.index(entry)] = joined
-    kind, sentence = AwaitMember, f"wait until the voter {wanted.name} is healthy"
-    if is_learner:
-        count = len(cluster.voters)
-        kind, sentence = (
-            PromoteMember,
-            f"wait until {wanted.name} has the leader's log, and promote it: "
-            f"{cluster.healthy} of {count} voters are healthy then, {quorum(count)} are needed",
+    count = len(cluster.voters)
+    if not is_learner:
+        sentence = f"wait until the voter {wanted.name} is healthy"
+        await_it = AwaitMember(
+            stage=CHANGE, host=None, sentence=sentence, member=wanted, before=before
         )
-    steps.append(kind(stage=CHANGE, host=None, sentence=sentence, member=wanted, before=before))
-    return steps
+        return [*steps, await_it]
+    sentence = (
+        f"wait until {wanted.name} has the leader's log, and promote it: "
+        f"{cluster.healthy} of {count} voters are healthy then, {quorum(count)} are needed"
+    )
+    promote = PromoteMember(
+        stage=CHANGE, host=None, sentence=sentence, member=wanted, before=before
+    )
+    return [*steps, promote]
 
 
 def _add(cluster: _Cluster, wanted: DesiredMember) -> AddLearner:

@@ -52,6 +52,8 @@ class Progress:
             self._show_plan(details)
         elif record.event is Event.OBSERVED:
             self._show_table(details)
+        elif record.event is Event.PROGRESS:
+            self._console.print(details["text"], highlight=False)
         elif record.event is Event.MEASURED:
             self._console.print(details["summary"], highlight=False)
         elif record.event in (Event.STEP_STARTED, Event.STEP_FINISHED, Event.STEP_FAILED):

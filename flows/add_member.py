@@ -1,0 +1,43 @@
+"""Add members to a running cluster."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from prefect import flow
+
+from tasks.membership import Wish, change_members
+
+
+@flow(name="add_member", flow_run_name="add member to {cluster}", persist_result=False)
+async def add_member(
+    cluster: str,
+    member: list[str],
+    write_inventory: bool = False,
+    snapshot: Literal["take", "skip"] = "take",
+    dry_run: bool = False,
+    reason: str | None = None,
+) -> None:
+    """Let hosts join a cluster, one after the other: first as learners, without a vote.
+
+    Stages, and what is true when the runner dies in one:
+
+    1. Lock, observe, plan, snapshot: nothing has been changed.
+    2. Prepare the hosts that join, all at once: account, programs, directories, certificates.
+    3. Members, one step at a time: add a learner, write its etcd.conf from the live list, start,
+       promote. What was begun stands in the member list, and the next run goes on from there.
+    4. The other hosts' etcd.conf names the new members; etcd does not read it any more.
+    5. The inventory file, if asked for; verify.
+
+    :param cluster: name under deployments/clusters, or the path of an inventory file
+    :param member: the host that joins, as NAME=ADDRESS, or the name of a host of the inventory;
+        give two to keep the number of members odd
+    :param write_inventory: write the inventory file's change, which the plan shows
+    :param snapshot: `skip` needs a reason
+    :param dry_run: stop after the plan; nothing is changed
+    :param reason: why, for the record
+    """
+    wish = Wish(joining=tuple(member), writes_inventory=write_inventory)
+    await change_members(
+        "add_member", cluster, wish, snapshot=snapshot, dry_run=dry_run, reason=reason
+    )

@@ -1,0 +1,44 @@
+"""Remove members from a running cluster."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from prefect import flow
+
+from tasks.membership import Wish, change_members
+
+
+@flow(name="remove_member", flow_run_name="remove member from {cluster}", persist_result=False)
+async def remove_member(
+    cluster: str,
+    member: list[str],
+    write_inventory: bool = False,
+    snapshot: Literal["take", "skip"] = "take",
+    dry_run: bool = False,
+    reason: str | None = None,
+) -> None:
+    """Take members out of a cluster, dead ones first, and retire their hosts.
+
+    A member that leads hands leadership over first. Refused where the rest would not have a
+    quorum of healthy voters, or would be an even number (unless the inventory allows it).
+
+    Stages, and what is true when the runner dies in one:
+
+    1. Lock, observe, plan, snapshot: nothing has been changed.
+    2. Members, one step at a time: leadership moved, the member removed; its etcd ends by itself.
+    3. The other hosts' etcd.conf names the members that are left; the removed host's etcd is
+       disabled and its data set aside (of a dead one before it is removed).
+    4. The inventory file, if asked for; verify.
+
+    :param cluster: name under deployments/clusters, or the path of an inventory file
+    :param member: its name, id, host or address; an unstarted member has only an id
+    :param write_inventory: write the inventory file's change, which the plan shows
+    :param snapshot: `skip` needs a reason
+    :param dry_run: stop after the plan; nothing is changed
+    :param reason: why, for the record
+    """
+    wish = Wish(leaving=tuple(member), planned=True, writes_inventory=write_inventory)
+    await change_members(
+        "remove_member", cluster, wish, snapshot=snapshot, dry_run=dry_run, reason=reason
+    )

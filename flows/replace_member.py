@@ -1,0 +1,60 @@
+"""Replace failed members: from a dead host to a full, healthy cluster."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from prefect import flow
+
+from tasks.membership import Wish, change_members, find_same_hosts
+
+
+@flow(name="replace_member", flow_run_name="replace member of {cluster}", persist_result=False)
+async def replace_member(
+    cluster: str,
+    member: list[str],
+    replacement: list[str] | None = None,
+    planned: bool = False,
+    write_inventory: bool = False,
+    snapshot: Literal["take", "skip"] = "take",
+    dry_run: bool = False,
+    reason: str | None = None,
+) -> None:
+    """Take failed members out, and let a host join in the place of each.
+
+    No host is special: the members are asked wherever they answer, also when the inventory's first
+    host is the dead one. A healthy member is refused unless `planned`. Quorum is counted before
+    each change of the member list, and the list must be the one that was planned for.
+
+    Stages, and what is true when the runner dies in one:
+
+    1. Lock, observe, plan, snapshot: nothing has been changed.
+    2. Prepare (all hosts at once): account, programs, directories and certificates on the hosts
+       that join; where the failed host still answers, its etcd is disabled and its data set aside.
+    3. Members, one step at a time: the dead one is removed, the new one added as a learner without
+       a vote, its etcd.conf written from the live list, started, promoted when it has the log. A
+       healthy one (`planned`) is removed last, after it has handed leadership over. What was
+       begun stands in the member list, and the next run goes on from there.
+    4. The other hosts' etcd.conf names the members that are left; etcd does not read it any more.
+    5. The inventory file, if asked for; verify.
+
+    :param cluster: name under deployments/clusters, or the path of an inventory file
+    :param member: the failed member: its name, id, host or address; more than one are replaced in
+        one run
+    :param replacement: the host that joins for each, as NAME=ADDRESS, or the name of a host of the
+        inventory; without it the same host, reinstalled or emptied
+    :param planned: replace a healthy member: the new one joins before the old one leaves
+    :param write_inventory: write the inventory file's change, which the plan shows
+    :param snapshot: `skip` needs a reason
+    :param dry_run: stop after the plan; nothing is changed
+    :param reason: why, for the record
+    """
+    wish = Wish(
+        leaving=tuple(member),
+        joining=tuple(replacement or ()) or find_same_hosts(cluster, member),
+        planned=planned,
+        writes_inventory=write_inventory,
+    )
+    await change_members(
+        "replace_member", cluster, wish, snapshot=snapshot, dry_run=dry_run, reason=reason
+    )

@@ -1,0 +1,306 @@
+"""What a change of the members means for hosts, files and everything that lists the members.
+
+`membership` has the order and the arithmetic of the member list itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tasks.model.cluster import DesiredMember, SeenMember, format_id
+from tasks.model.errors import Refused
+from tasks.model.inventory import Host, Inventory
+from tasks.model.observation import DataDirectory, HostObservation, HostTarget, ServiceState
+from tasks.model.plan import Finding, Plan, Severity, Stage, Step
+from tasks.plans.bootstrap import preparation_steps
+from tasks.plans.membership import PREPARE, REFRESH, Joiner, order_changes
+
+INVENTORY = Stage(6, "on the runner")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetireHost(Step):
+    """Stop and disable etcd, set its data aside: it cannot come back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiscardData(Step):
+    """Stop etcd and set aside what a failed join left."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefreshConfiguration(Step):
+    """Name the members that are left in ETCD_INITIAL_CLUSTER."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteInventory(Step):
+    """Write the changed inventory file."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Leaver:
+    """Who shall leave: the id, None when it is no member any more, and its host in the inventory.
+
+    `word` is what the operator called it; `client_url` is known where it is, or was, a member.
+    """
+
+    word: str
+    member_id: int | None
+    host: str | None
+    client_url: str | None = None
+
+
+def find_leavers(
+    words: Iterable[str],
+    inventory: Inventory,
+    live: tuple[SeenMember, ...],
+    joining: tuple[DesiredMember, ...],
+) -> tuple[Leaver, ...]:
+    """Find the members that are called by name, id, host name or address; raises Refused.
+
+    An entry at the peer URL of one that joins is the joining itself, begun by an earlier run, as
+    long as it has no vote yet.
+    """
+    urls = {member.peer_url for member in joining}
+    found = []
+    for word in words:
+        host = next((h for h in inventory.hosts if word in (h.name, h.address)), None)
+        names = {word, host.name} if host else {word}
+        addresses = {word, *_addresses(host)} if host else {word}
+        entry = next(
+            (
+                m
+                for m in live
+                if m.member.name in names
+                or format_id(m.member.id) == word.removeprefix("0x").lower()
+                or addresses & {_address(url) for url in m.member.peer_urls}
+            ),
+            None,
+        )
+        if entry is None and host is None and not any(m.peer_url in urls for m in live):
+            raise Refused(
+                f"{word}: no member, id or host is called so; the members are "
+                + ", ".join(f"{m.label} ({format_id(m.member.id)})" for m in live)
+            )
+        begun = entry is not None and entry.peer_url in urls
+        if entry and begun and (entry.member.is_learner or not entry.member.is_started):
+            entry = None
+        name = host.name if host else entry.member.name if entry else None
+        known = entry.member.client_urls[:1] if entry else ()
+        found.append(
+            Leaver(
+                word,
+                entry.member.id if entry else None,
+                name,
+                known[0] if known else None,
+            )
+        )
+    return tuple(found)
+
+
+def _address(url: str) -> str:
+    return url.removeprefix("https://").removeprefix("http://").rsplit(":", 1)[0].strip("[]")
+
+
+def _addresses(host: Host) -> set[str]:
+    return {a for a in (host.address, host.peer_address, host.client_address) if a}
+
+
+def refuse_strangers(
+    live: tuple[SeenMember, ...],
+    known: Iterable[DesiredMember],
+    leavers: tuple[Leaver, ...],
+) -> None:
+    """Raise Refused for members that neither the inventory nor the command names."""
+    urls = {member.peer_url for member in known}
+    ids = {leaver.member_id for leaver in leavers}
+    strangers = [
+        m for m in live if m.member.id not in ids and not urls.intersection(m.member.peer_urls)
+    ]
+    if strangers:
+        raise Refused(
+            "the cluster has members that the inventory does not know:\n  - "
+            + "\n  - ".join(
+                f"{m.label} ({format_id(m.member.id)}) at {m.peer_url}" for m in strangers
+            )
+            + "\nput each into the inventory, or take it out with remove_member and its id"
+        )
+
+
+def judge_joiner(
+    inventory: Inventory,
+    member: DesiredMember,
+    seen: HostObservation,
+    live: tuple[SeenMember, ...],
+    *,
+    is_leaving_here: bool,
+    is_configured: bool,
+) -> tuple[Joiner, bool]:
+    """Say whether a host can join with the data it has, and whether that must be set aside.
+
+    `is_leaving_here`: the member that leaves was on this very host, so that old data is its own
+    and is retired first. Raises Refused for data of which nothing is known.
+    """
+    entry = next((m for m in live if member.peer_url in m.member.peer_urls), None)
+    has_data = seen.data is DataDirectory.INITIALISED
+    has_files = has_data or seen.data is DataDirectory.LEFTOVERS
+    runs = seen.service is not None and seen.service.state in (
+        ServiceState.ACTIVE,
+        ServiceState.ACTIVATING,
+    )
+    pending = entry is not None and (entry.member.is_learner or not entry.member.is_started)
+    if entry is not None and not pending:
+        return Joiner(member, has_data), False
+    if pending and entry is not None:
+        if entry.is_healthy or (has_data and runs):
+            return Joiner(member, has_data=True), False
+        stale = entry.member.is_learner and (entry.member.is_started or has_data)
+        keeps = has_data and not entry.member.is_learner
+        return Joiner(member, keeps, is_stale=stale), has_files and not keeps
+    if has_files and not is_leaving_here and (has_data or not is_configured):
+        raise Refused(
+            f"{member.name}: {inventory.paths.data} holds data, and this host is no member; "
+            "move it away first (it is left alone)"
+        )
+    return Joiner(member), has_files and not is_leaving_here
+
+
+def version_findings(
+    inventory: Inventory, live: tuple[SeenMember, ...], joining: tuple[str, ...]
+) -> tuple[Finding, ...]:
+    """Tell a joining member's version that the others do not have."""
+    wanted = inventory.etcd.version
+    others = sorted({m.version for m in live if m.version and m.version != wanted})
+    if not others or not joining:
+        return ()
+    minor = wanted.rpartition(".")[0]
+    severe = any(other.rpartition(".")[0] != minor for other in others)
+    return (
+        Finding(
+            Severity.REFUSAL if severe else Severity.WARNING,
+            ", ".join(joining),
+            f"would run etcd {wanted} of the inventory beside members that run "
+            f"{', '.join(others)}; replacing members is not upgrading them",
+        ),
+    )
+
+
+def plan_members(
+    runbook: str,
+    inventory: Inventory,
+    live: tuple[SeenMember, ...],
+    leavers: tuple[Leaver, ...],
+    joining: tuple[DesiredMember, ...],
+    observed: dict[str, HostObservation],
+    targets: dict[str, HostTarget],
+    *,
+    planned: bool,
+    configured: frozenset[str],
+    outdated: frozenset[str],
+    further: tuple[Step, ...] = (),
+    warnings: tuple[str, ...] = (),
+) -> Plan:
+    """Plan the whole change; raises Refused.
+
+    `inventory` is the wanted one, `observed` has every host that could be reached. Of the hosts,
+    the etcd.conf of `configured` is this cluster's, and that of `outdated` names other members
+    than the goal has. `further` are the steps for whatever else lists the members.
+    """
+    removals = frozenset(x.member_id for x in leavers if x.member_id is not None)
+    leaving_hosts = {x.host for x in leavers if x.host}
+    joiners, discards = [], []
+    for member in joining:
+        joiner, discard = judge_joiner(
+            inventory,
+            member,
+            observed[member.name],
+            live,
+            is_leaving_here=member.name in leaving_hosts,
+            is_configured=member.name in configured,
+        )
+        joiners.append(joiner)
+        if discard:
+            discards.append(member.name)
+    changes = order_changes(live, removals, tuple(joiners), planned=planned)
+    alive = {m.member.name for m in live if m.member.id in removals and m.is_healthy}
+    busy = {j.member.name for j in joiners if j.has_data}
+    steps: list[Step] = [
+        _retire(inventory, PREPARE, name)
+        for name in sorted(leaving_hosts - alive - busy)
+        if name in observed and _can_be_retired(observed[name])
+    ]
+    pending = {str(step.host) for step in changes if step.host}
+    for name in discards:
+        sentence = f"stop etcd and set {inventory.paths.data} of the join that failed aside"
+        steps.append(DiscardData(stage=PREPARE, host=name, sentence=sentence))
+    for member in joining:
+        if member.name in pending:
+            steps += preparation_steps(
+                inventory, observed[member.name], targets[member.name], PREPARE
+            )
+    steps += changes
+    goal = goal_members(live, removals, joining)
+    rewritten = {m.name for m in joining} if alive or len(joining) > 1 else set()
+    for member in goal:
+        if member.name in outdated or (member.name in rewritten and member.name in pending):
+            steps.append(
+                RefreshConfiguration(
+                    stage=REFRESH,
+                    host=member.name,
+                    sentence=f"name the members in {inventory.paths.configuration} (no restart)",
+                )
+            )
+    steps += [_retire(inventory, REFRESH, name) for name in sorted(alive) if name in observed]
+    names = ", ".join(member.name for member in goal)
+    return Plan(
+        runbook,
+        inventory.name,
+        f"{len(goal)} healthy members: {names}",
+        (*steps, *further),
+        (*warnings, *_unreached(leavers, observed)),
+    )
+
+
+def goal_members(
+    live: tuple[SeenMember, ...], removals: frozenset[int], joining: tuple[DesiredMember, ...]
+) -> tuple[DesiredMember, ...]:
+    """List the members that there will be."""
+    urls = {member.peer_url for member in joining}
+    kept = [
+        DesiredMember(m.member.name, m.peer_url, next(iter(m.member.client_urls), ""))
+        for m in live
+        if m.member.id not in removals and m.peer_url not in urls
+    ]
+    return tuple(sorted((*kept, *joining), key=lambda member: member.name))
+
+
+def _can_be_retired(seen: HostObservation) -> bool:
+    runs = seen.service is not None and (
+        seen.service.is_enabled
+        or seen.service.state not in (ServiceState.INACTIVE, ServiceState.FAILED)
+    )
+    return runs or seen.data in (DataDirectory.INITIALISED, DataDirectory.LEFTOVERS)
+
+
+def _retire(inventory: Inventory, stage: Stage, name: str) -> RetireHost:
+    return RetireHost(
+        stage=stage,
+        host=name,
+        sentence=f"stop and disable {inventory.paths.service}, set {inventory.paths.data} aside: "
+        "the old member cannot come back",
+    )
+
+
+def _unreached(
+    leavers: tuple[Leaver, ...], observed: dict[str, HostObservation]
+) -> tuple[str, ...]:
+    return tuple(
+        f"{leaver.host or leaver.word} cannot be reached over SSH: its etcd is not stopped. When "
+        "it comes back, its etcd ends by itself on hearing that it was removed; disable it there"
+        for leaver in leavers
+        if leaver.host is None or leaver.host not in observed
+    )
