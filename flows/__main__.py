@@ -39,7 +39,8 @@ def main(arguments: list[str]) -> int:
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_LOGGING_TO_API_BATCH_INTERVAL", "0.5")
     errors = Console(stderr=True, soft_wrap=True)
-    runs = bool(arguments) and arguments[0] in runbook_names() and "--help" not in arguments
+    known = [*runbook_names(), "approve"]
+    runs = bool(arguments) and arguments[0] in known and "--help" not in arguments
     api = EmbeddedApi() if runs and not _has_server() else None
     if api is not None:
         _use(api)
@@ -54,6 +55,7 @@ def main(arguments: list[str]) -> int:
     for name in runbook_names():
         runbook = getattr(importlib.import_module(f"flows.{name}"), name)
         app.command(_command(runbook, api), name=name)
+    app.command(functools.partial(_approve, api), name="approve")
     try:
         app(arguments, exit_on_error=False, print_error=True, error_console=errors)
     except CycloptsError:
@@ -66,6 +68,28 @@ def main(arguments: list[str]) -> int:
         errors.print("interrupted: run it again, it starts from what is there", style="red")
         return 1
     return 0
+
+
+def _approve(
+    api: EmbeddedApi | None,
+    run: str,
+    *,
+    by: str | None = None,
+    note: str = "",
+    reject: bool = False,
+) -> None:
+    """Approve the plan of a run that waits for it, or reject it.
+
+    :param run: the run's id
+    :param by: who decides; the account and machine are recorded beside it
+    :param note: anything for the record
+    :param reject: do not let it be done
+    """
+    from tasks.approvals import decide  # noqa: PLC0415 - the server starts first
+
+    if api is not None:
+        api.wait_until_ready()
+    Console(soft_wrap=True).print(asyncio.run(decide(run, approve=not reject, by=by, note=note)))
 
 
 def _has_server() -> bool:

@@ -15,6 +15,7 @@ async def add_member(
     member: list[str],
     write_inventory: bool = False,
     snapshot: Literal["take", "skip"] = "take",
+    approval: bool = False,
     dry_run: bool = False,
     reason: str | None = None,
 ) -> None:
@@ -34,10 +35,17 @@ async def add_member(
         give two to keep the number of members odd
     :param write_inventory: write the inventory file's change, which the plan shows
     :param snapshot: `skip` needs a reason
+    :param approval: show the plan and wait for a person, also where the inventory does not ask it
     :param dry_run: stop after the plan; nothing is changed
     :param reason: why, for the record
     """
     wish = Wish(joining=tuple(member), writes_inventory=write_inventory)
     await change_members(
-        "add_member", cluster, wish, snapshot=snapshot, dry_run=dry_run, reason=reason
+        "add_member",
+        cluster,
+        wish,
+        snapshot=snapshot,
+        approval=approval,
+        dry_run=dry_run,
+        reason=reason,
     )

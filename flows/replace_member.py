@@ -17,6 +17,7 @@ async def replace_member(
     planned: bool = False,
     write_inventory: bool = False,
     snapshot: Literal["take", "skip"] = "take",
+    approval: bool = False,
     dry_run: bool = False,
     reason: str | None = None,
 ) -> None:
@@ -46,6 +47,7 @@ async def replace_member(
     :param planned: replace a healthy member: the new one joins before the old one leaves
     :param write_inventory: write the inventory file's change, which the plan shows
     :param snapshot: `skip` needs a reason
+    :param approval: show the plan and wait for a person, also where the inventory does not ask it
     :param dry_run: stop after the plan; nothing is changed
     :param reason: why, for the record
     """
@@ -56,5 +58,11 @@ async def replace_member(
         writes_inventory=write_inventory,
     )
     await change_members(
-        "replace_member", cluster, wish, snapshot=snapshot, dry_run=dry_run, reason=reason
+        "replace_member",
+        cluster,
+        wish,
+        snapshot=snapshot,
+        approval=approval,
+        dry_run=dry_run,
+        reason=reason,
     )

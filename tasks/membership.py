@@ -16,6 +16,7 @@ from time import monotonic
 from pydantic import ValidationError
 
 from tasks import (
+    approvals,
     certificates,
     configuration,
     health,
@@ -191,20 +192,44 @@ async def change_members(
     wish: Wish,
     *,
     snapshot: str,
+    approval: bool,
     dry_run: bool,
     reason: str | None,
 ) -> None:
-    """Run a change of the members from the lock to the report; raises Refused and others."""
+    """Run a change of the members from the lock to the report; raises Refused and others.
+
+    Where a person must approve, the plan is made and shown without a lock first.
+    """
     snapshots.check_skip(snapshot, reason)
     inventory = wished_inventory(cluster, wish)
+    shown, decision = None, None
+    if not dry_run and approvals.is_required(inventory, asked=approval):
+        async with open_run(inventory, runbook, reason=reason) as run:
+            shown = (await _draft_and_publish(run, cluster, wish, {})).plan
+            await approvals.prepare(run, shown)
+        decision = await approvals.wait(shown)
     async with open_run(inventory, runbook, reason=reason) as run:
         await opened_authority(run.inventory)
         unlocked = await lock(run, load_inventory(cluster), dry_run=dry_run)
-        draft = await draft_plan(run, cluster, wish, unlocked)
-        await reports.refuse_on_findings(run, draft.findings)
-        await reports.publish_plan(run, draft.plan, draft.findings)
+        draft = await _draft_and_publish(run, cluster, wish, unlocked)
+        if shown is not None and decision is not None:
+            approvals.check(run, decision, shown, draft.plan)
         if not dry_run and draft.plan.steps:
-            await carry_out(run, cluster, draft, reason, snapshot=snapshot)
+            await carry_out(
+                run,
+                cluster,
+                draft,
+                reason,
+                snapshot=snapshot,
+                approved=decision.by if decision else None,
+            )
+
+
+async def _draft_and_publish(run: Run, cluster: str, wish: Wish, unlocked: dict[str, str]) -> Draft:
+    draft = await draft_plan(run, cluster, wish, unlocked)
+    await reports.refuse_on_findings(run, draft.findings)
+    await reports.publish_plan(run, draft.plan, draft.findings)
+    return draft
 
 
 async def draft_plan(run: Run, cluster: str, wish: Wish, unlocked: dict[str, str]) -> Draft:
@@ -293,6 +318,7 @@ async def carry_out(
     reason: str | None,
     *,
     snapshot: str,
+    approved: str | None = None,
 ) -> None:
     """Take the snapshot, do the steps with the gate before each, verify and report."""
     roster, began = draft.roster, monotonic()
@@ -377,6 +403,7 @@ async def carry_out(
         reason,
         gaps=probe.results(),
         facts={
+            "approved by": approved or "not asked for",
             "members before": ", ".join(sorted(m.label for m in draft.live)),
             "time to full health": f"{monotonic() - began:.1f} s after the plan",
         },

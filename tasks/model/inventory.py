@@ -111,6 +111,13 @@ class Topology(StrEnum):
     STACKED = "stacked"
 
 
+class Approval(StrEnum):
+    """Whether a plan that changes the members waits for a person."""
+
+    NONE = "none"
+    REQUIRED = "required"
+
+
 class JumpHost(Strict):
     """The SSH host through which all others are reached."""
 
@@ -444,6 +451,9 @@ class Inventory(Strict):
     extra_sans: tuple[Address, ...] = Field((), examples=[["etcd.example.org"]])
     clients: tuple[Client, ...] = Field((), description="Certificates outside etcd.")
     expiry: Expiry = Expiry()
+    approval: Approval = Field(
+        Approval.NONE, description="Whether changes of the members wait for a person."
+    )
 
     @model_validator(mode="after")
     def _clients_fit(self) -> Self:

@@ -86,13 +86,14 @@ class Writers:
             rows.append([(key, at) for key, at in map(json.loads, lines)])
         return rows
 
-    def check(self) -> WriteReport:
-        """Read everything back; call it after the block."""
+    def check(self, on: str | None = None) -> WriteReport:
+        """Read everything back, from the member `on` that host alone; call it after the block."""
         logs = self.read()
         there: set[str] = set()
         for rows in logs:
             prefix = rows[0][0].rpartition("/")[0]
-            there |= set(etcdctl(self._lab, "get", prefix, "--prefix", "--keys-only").split())
+            read = ("get", "--prefix", "--keys-only")
+            there |= set(etcdctl(self._lab, *read, prefix, on=on).split())
         keys = [key for rows in logs for key, _ in rows]
         gaps = [b[1] - a[1] for rows in logs for a, b in pairwise(rows)]
         return WriteReport(

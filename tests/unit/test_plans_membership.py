@@ -26,7 +26,7 @@ def seen(
     leads: bool = False,
     version: str = OLD,
 ) -> SeenMember:
-    """A member m1, m2, …"""
+    """Make a member, m1 or m2 and so on."""
     name = f"m{number}" if started else ""
     client = (f"https://10.0.0.{number}:2379",) if started else ()
     member = Member(100 + number, name, (f"https://10.0.0.{number}:2380",), client, learner)
@@ -34,7 +34,7 @@ def seen(
 
 
 def wanted(number: int) -> DesiredMember:
-    """The member of this number, as the plan wants it."""
+    """Make the member of this number as a plan wants it."""
     return DesiredMember(
         f"m{number}", f"https://10.0.0.{number}:2380", f"https://10.0.0.{number}:2379"
     )
@@ -95,7 +95,7 @@ class World:
 
 
 def world(live: tuple[SeenMember, ...], *, old: bool) -> World:
-    """The world as it is before the first step."""
+    """Make the world as it is before the first step."""
     return World(
         {m.peer_url: m.is_healthy for m in live if not m.member.is_learner},
         {m.peer_url: m.is_healthy for m in live if m.member.is_learner},
