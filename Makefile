@@ -5,7 +5,7 @@ SHELL := /bin/bash
 PYTHON ?= $(shell command -v /usr/bin/python3.11 || command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
-PACKAGES := systemd-container openssh-server openssh-client sudo iproute2 dbus procps \
+PACKAGES := systemd-container openssh-server openssh-client sudo iproute2 dbus procps haproxy curl \
 	util-linux etcd-server etcd-client golang-cfssl openssl rsync python3-venv gcc libc6-dev
 
 .DEFAULT_GOAL := help

@@ -14,6 +14,7 @@ async def add_member(
     cluster: str,
     member: list[str],
     write_inventory: bool = False,
+    skip: list[Literal["kube_apiservers", "load_balancers"]] | None = None,
     snapshot: Literal["take", "skip"] = "take",
     approval: bool = False,
     dry_run: bool = False,
@@ -34,12 +35,13 @@ async def add_member(
     :param member: the host that joins, as NAME=ADDRESS, or the name of a host of the inventory;
         give two to keep the number of members odd
     :param write_inventory: write the inventory file's change, which the plan shows
+    :param skip: what else lists the members and is left to be done by hand
     :param snapshot: `skip` needs a reason
     :param approval: show the plan and wait for a person, also where the inventory does not ask it
     :param dry_run: stop after the plan; nothing is changed
     :param reason: why, for the record
     """
-    wish = Wish(joining=tuple(member), writes_inventory=write_inventory)
+    wish = Wish(joining=tuple(member), writes_inventory=write_inventory, skip=tuple(skip or ()))
     await change_members(
         "add_member",
         cluster,

@@ -14,6 +14,7 @@ async def remove_member(
     cluster: str,
     member: list[str],
     write_inventory: bool = False,
+    skip: list[Literal["kube_apiservers", "load_balancers"]] | None = None,
     snapshot: Literal["take", "skip"] = "take",
     approval: bool = False,
     dry_run: bool = False,
@@ -35,12 +36,18 @@ async def remove_member(
     :param cluster: name under deployments/clusters, or the path of an inventory file
     :param member: its name, id, host or address; an unstarted member has only an id
     :param write_inventory: write the inventory file's change, which the plan shows
+    :param skip: what else lists the members and is left to be done by hand
     :param snapshot: `skip` needs a reason
     :param approval: show the plan and wait for a person, also where the inventory does not ask it
     :param dry_run: stop after the plan; nothing is changed
     :param reason: why, for the record
     """
-    wish = Wish(leaving=tuple(member), planned=True, writes_inventory=write_inventory)
+    wish = Wish(
+        leaving=tuple(member),
+        planned=True,
+        writes_inventory=write_inventory,
+        skip=tuple(skip or ()),
+    )
     await change_members(
         "remove_member",
         cluster,

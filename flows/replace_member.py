@@ -16,6 +16,7 @@ async def replace_member(
     replacement: list[str] | None = None,
     planned: bool = False,
     write_inventory: bool = False,
+    skip: list[Literal["kube_apiservers", "load_balancers"]] | None = None,
     snapshot: Literal["take", "skip"] = "take",
     approval: bool = False,
     dry_run: bool = False,
@@ -46,6 +47,7 @@ async def replace_member(
         inventory; without it the same host, reinstalled or emptied
     :param planned: replace a healthy member: the new one joins before the old one leaves
     :param write_inventory: write the inventory file's change, which the plan shows
+    :param skip: what else lists the members and is left to be done by hand
     :param snapshot: `skip` needs a reason
     :param approval: show the plan and wait for a person, also where the inventory does not ask it
     :param dry_run: stop after the plan; nothing is changed
@@ -56,6 +58,7 @@ async def replace_member(
         joining=tuple(replacement or ()) or find_same_hosts(cluster, member),
         planned=planned,
         writes_inventory=write_inventory,
+        skip=tuple(skip or ()),
     )
     await change_members(
         "replace_member",

@@ -58,16 +58,16 @@ class Run:
             host.name: HostConnection(host, inventory.ssh, self.transcribe)
             for host in inventory.hosts
         }
+        others = [c for c in inventory.clients if c.certificate is not None]
         self.clients = {
-            client.name: self.hosts[client.host]
-            if client.host
+            other.name: self.hosts[other.host]
+            if other.host
             else HostConnection(
-                Host(name=client.name, address=client.address, ssh=client.ssh),
+                Host(name=other.name, address=other.address, ssh=other.ssh),
                 inventory.ssh,
                 self.transcribe,
             )
-            for client in inventory.clients
-            if client.certificate is not None
+            for other in (*others, *inventory.dependents)
         }
         self.lock_lost: str | None = None
         self.on_exit = AsyncExitStack()

@@ -19,6 +19,7 @@ from tasks import (
     approvals,
     certificates,
     configuration,
+    dependents,
     health,
     installation,
     locks,
@@ -37,6 +38,7 @@ from tasks.engine import Run, open_run, perform, together, unless
 from tasks.etcd.client import EtcdClient
 from tasks.hosts.connection import HostConnection
 from tasks.model.cluster import ClusterHealth, DesiredMember, SeenMember
+from tasks.model.dependents import Moves
 from tasks.model.errors import MemberFailed, Refused, RunbookError
 from tasks.model.inventory import Host, Inventory, SshOverride, Topology
 from tasks.model.inventory_file import edit_hosts, find_inventory, load_inventory, parse_inventory
@@ -45,6 +47,8 @@ from tasks.model.plan import Finding, Plan, Severity, Step
 from tasks.plans import bootstrap, membership
 from tasks.plans import members as plans
 from tasks.plans.addresses import desired_member
+from tasks.plans.dependents import TellHook, UpdateApiserver, UpdateHaproxy
+from tasks.plans.members import Leaver
 from tasks.plans.preflight import clock_findings, find_reasons
 from tasks.report.inventories import inventory_diff
 
@@ -63,6 +67,7 @@ class Wish:
     joining: tuple[str, ...] = ()
     planned: bool = False
     writes_inventory: bool = False
+    skip: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,8 +259,8 @@ async def draft_plan(run: Run, cluster: str, wish: Wish, unlocked: dict[str, str
     goal = plans.goal_members(live, removals, joining)
     path = find_inventory(cluster)
     text = path.read_text()
-    gone = frozenset(x.host for x in leavers if x.host and x.host not in hosts)
-    wanted = edit_hosts(text, gone, hosts) if gone or hosts else text
+    dropped = frozenset(x.host for x in leavers if x.host and x.host not in hosts)
+    wanted = edit_hosts(text, dropped, hosts) if dropped or hosts else text
     inventory = parse_inventory(wanted, path)
     if inventory.hosts == original.hosts:
         wanted = text
@@ -279,7 +284,9 @@ async def draft_plan(run: Run, cluster: str, wish: Wish, unlocked: dict[str, str
     )
     targets = _targets(run, inventory, joining, observed)
     warnings: tuple[str, ...] = ()
-    last: list[Step] = []
+    gone = _gone_urls(leavers, original)
+    moves = Moves(gone, joining, goal)
+    last = list(await dependents.plan_updates(run, moves, wish.skip))
     if wanted != text:
         diff = inventory_diff(text, wanted, path.name)
         if wish.writes_inventory:
@@ -388,6 +395,9 @@ async def carry_out(
                 plans.RefreshConfiguration: partial(
                     configuration.refresh_configuration, members=draft.goal
                 ),
+                UpdateApiserver: dependents.update_apiserver,
+                UpdateHaproxy: dependents.update_haproxy,
+                TellHook: dependents.tell_hook,
                 plans.WriteInventory: write,
             },
             gate=partial(pass_gate, run, roster),
@@ -492,6 +502,13 @@ def _locate(
         except Refused:
             continue  # without an address and unreachable: the member list knows it
     return tuple(found)
+
+
+def _gone_urls(leavers: tuple[Leaver, ...], original: Inventory) -> tuple[str, ...]:
+    """List the client URLs of those that leave; one that is gone already is where it was."""
+    known = {member.name: member.client_url for member in _locate(original, {})}
+    found = (leaver.client_url or known.get(leaver.host or "") for leaver in leavers)
+    return tuple(url for url in found if url)
 
 
 def _targets(

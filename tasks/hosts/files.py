@@ -56,11 +56,12 @@ def write_file_command(
     """
     target = quote(str(path))
     wanted = quote(f"{mode} {owner} {group}")
+    # The kubelet reads every file of its directory that does not begin with a dot.
     # GNU cmp refuses standard input twice, so the payload is first written beside the target. It
     # comes as a here-document, which always ends a last line: head takes what was meant.
     script = f"""
 (umask 022; mkdir -p {quote(str(path.parent))})
-new=$(mktemp {target}.XXXXXXXX)
+new=$(mktemp {quote(str(path.with_name(f".{path.name}")))}.XXXXXXXX)
 trap 'rm -f "$new"' EXIT
 head -c {len(content.encode())} > "$new"
 if cmp -s "$new" {target} && [ "$(stat -c '0%a %U %G' {target})" = {wanted} ]; then

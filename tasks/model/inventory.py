@@ -394,6 +394,61 @@ class Client(Strict):
         return self
 
 
+class Dependent(Strict):
+    """A machine that lists the members: on a member's host, or at an address of its own."""
+
+    name: Name = Field(examples=["controlplane01"])
+    host: Name | None = Field(None, description="The member's host that it is on.")
+    address: Address | None = Field(None, description="Where SSH goes, on another machine.")
+    ssh: SshOverride = SshOverride()
+
+    @model_validator(mode="after")
+    def _is_somewhere(self) -> Self:
+        if (self.host is None) == (self.address is None):
+            msg = f"{self.name} needs either host (a member's) or address"
+            raise ValueError(msg)
+        return self
+
+
+class KubeApiserver(Dependent):
+    """A kube-apiserver as a static pod; --etcd-servers in its manifest follows the members."""
+
+    manifest: HostPath = PurePosixPath("/etc/kubernetes/manifests/kube-apiserver.yaml")
+    livez: str = Field(
+        "https://127.0.0.1:6443/livez",
+        pattern=r"^https?://[\w.:\[\]-]+/[\w/?=&-]*$",
+        description="Asked on that machine after the change.",
+    )
+
+
+class Haproxy(Strict):
+    """A HAProxy with a section of servers for etcd's clients."""
+
+    configuration: HostPath = PurePosixPath("/etc/haproxy/haproxy.cfg")
+    backend: str = Field(
+        pattern=r"^[\w.:-]+$", description="The backend or listen section.", examples=["etcd"]
+    )
+    service: str = Field("haproxy.service", pattern=r"^[\w.@-]+$")
+
+
+class LoadBalancer(Dependent):
+    """A load balancer before the members: HAProxy, or another one behind a hook."""
+
+    haproxy: Haproxy | None = None
+    hook: str | None = Field(
+        None,
+        description="Shell, as root there, with ETCD_ENDPOINTS; may be run twice.",
+        examples=["/usr/local/sbin/etcd-endpoints"],
+    )
+
+    @model_validator(mode="after")
+    def _has_one_way(self) -> Self:
+        if (self.haproxy is None) == (self.hook is None):
+            msg = f"{self.name} needs either haproxy or hook"
+            raise ValueError(msg)
+        return self
+
+
 class Expiry(Strict):
     """When an end is near: so many days before it, yet never more than a share of the life.
 
@@ -450,23 +505,40 @@ class Inventory(Strict):
     authority: Authority
     extra_sans: tuple[Address, ...] = Field((), examples=[["etcd.example.org"]])
     clients: tuple[Client, ...] = Field((), description="Certificates outside etcd.")
+    kube_apiservers: tuple[KubeApiserver, ...] = Field(
+        (), description="Whose --etcd-servers follow the members."
+    )
+    load_balancers: tuple[LoadBalancer, ...] = Field((), description="Whose servers follow them.")
     expiry: Expiry = Expiry()
     approval: Approval = Field(
         Approval.NONE, description="Whether changes of the members wait for a person."
     )
 
     @model_validator(mode="after")
-    def _clients_fit(self) -> Self:
-        names = [host.name for host in self.hosts]
-        for client in self.clients:
-            if client.name in names:
-                msg = f"clients: {client.name} is the name of another client or host"
-                raise ValueError(msg)
-            names.append(client.name)
-            if client.host is not None and client.host not in {host.name for host in self.hosts}:
-                msg = f"clients: {client.name} is on the host {client.host}, which is not in hosts"
-                raise ValueError(msg)
+    def _others_fit(self) -> Self:
+        hosts = {host.name for host in self.hosts}
+        names = set(hosts)
+        for field, others in (
+            ("clients", self.clients),
+            ("kube_apiservers", self.kube_apiservers),
+            ("load_balancers", self.load_balancers),
+        ):
+            for other in others:
+                if other.name in names:
+                    kind = "client or host" if field == "clients" else "machine"
+                    msg = f"{field}: {other.name} is the name of another {kind}"
+                    raise ValueError(msg)
+                names.add(other.name)
+                if other.host is not None and other.host not in hosts:
+                    where = f"is on the host {other.host}, which is not in hosts"
+                    msg = f"{field}: {other.name} {where}"
+                    raise ValueError(msg)
         return self
+
+    @property
+    def dependents(self) -> tuple[KubeApiserver | LoadBalancer, ...]:
+        """All that list the members."""
+        return (*self.kube_apiservers, *self.load_balancers)
 
     @model_validator(mode="after")
     def _hosts_differ(self) -> Self:

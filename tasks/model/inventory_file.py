@@ -125,22 +125,17 @@ def _completed(inventory: Inventory, file: Path) -> Inventory:
                 "known_hosts": absolute(ssh.known_hosts),
             }
         ),
-        "hosts": tuple(
-            host.model_copy(
-                update={"ssh": host.ssh.model_copy(update={"key": absolute(host.ssh.key)})}
+        **{
+            field: tuple(
+                other.model_copy(
+                    update={"ssh": other.ssh.model_copy(update={"key": absolute(other.ssh.key)})}
+                )
+                if other.ssh.key
+                else other
+                for other in getattr(inventory, field)
             )
-            if host.ssh.key
-            else host
-            for host in inventory.hosts
-        ),
-        "clients": tuple(
-            client.model_copy(
-                update={"ssh": client.ssh.model_copy(update={"key": absolute(client.ssh.key)})}
-            )
-            if client.ssh.key
-            else client
-            for client in inventory.clients
-        ),
+            for field in ("hosts", "clients", "kube_apiservers", "load_balancers")
+        },
         "authority": authority.model_copy(
             update={
                 "certificate": absolute(authority.certificate),

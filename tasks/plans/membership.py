@@ -137,7 +137,7 @@ def refuse_without_quorum(live: tuple[SeenMember, ...]) -> None:
         down = ", ".join(m.label for m in cluster.voters if not m.is_healthy)
         raise Refused(
             f"quorum is lost: {cluster.healthy} of {len(cluster.voters)} voters are healthy and "
-            f"{needed} are needed (down: {down}); no member can be changed. {RESTORE}"
+            f"{needed} are needed (not healthy: {down}); no member can be changed. {RESTORE}"
         )
 
 

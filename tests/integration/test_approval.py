@@ -34,7 +34,7 @@ def scene(start_lab: StartLab, prefect: Prefect, tmp_path: Path) -> Scene:
 
 
 def words(scene: Scene) -> list[str]:
-    """The command line's options for the replacement, with approval."""
+    """List the options of the replacement, with approval."""
     return [
         *("--member", "master02", "--replacement", scene.address("master04")),
         *("--write-inventory", "--approval"),
