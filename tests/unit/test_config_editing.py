@@ -1,4 +1,4 @@
-"""Edits of one thing in a file that works: etcd.conf, a manifest, a HAProxy section, an inventory."""
+"""Edits of one thing in a file that works: etcd.conf, a manifest, HAProxy, an inventory."""
 
 from __future__ import annotations
 
