@@ -6,7 +6,8 @@ from typing import Literal
 
 from prefect import flow
 
-from tasks.membership import Wish, change_members
+from tasks.changes import change_members
+from tasks.membership import Wish
 
 
 @flow(name="add_member", flow_run_name="add member to {cluster}", persist_result=False)

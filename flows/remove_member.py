@@ -6,7 +6,8 @@ from typing import Literal
 
 from prefect import flow
 
-from tasks.membership import Wish, change_members
+from tasks.changes import change_members
+from tasks.membership import Wish
 
 
 @flow(name="remove_member", flow_run_name="remove member from {cluster}", persist_result=False)

@@ -6,7 +6,8 @@ from typing import Literal
 
 from prefect import flow
 
-from tasks.membership import Wish, change_members, find_same_hosts
+from tasks.changes import change_members
+from tasks.membership import Wish, find_same_hosts
 
 
 @flow(name="replace_member", flow_run_name="replace member of {cluster}", persist_result=False)

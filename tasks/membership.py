@@ -1,58 +1,45 @@
-"""What the membership runbooks share: seeing the cluster, planning its change, carrying it out.
+"""Seeing the cluster and its hosts, and drafting the change of its members; changes nothing.
 
-Composes the steps of the other task modules; owns no step of its own.
+Owns what the operator's words mean: which member, which host. Composes the steps of the other
+task modules; owns no step of its own.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from time import monotonic
 
 from pydantic import ValidationError
 
 from tasks import (
-    approvals,
     certificates,
     configuration,
     dependents,
     health,
     installation,
-    locks,
-    members,
     preflight,
-    reports,
-    rotation,
-    services,
-    snapshots,
 )
-from tasks.authority import opened_authority, read_authority_certificate, write_private
+from tasks.authority import read_authority_certificate
 from tasks.config.editing import edit_initial_cluster
 from tasks.config.parsing import parse_configuration
 from tasks.config.rendering import InitialState
-from tasks.engine import Run, open_run, perform, together, unless
+from tasks.engine import Run, together
 from tasks.etcd.client import EtcdClient
 from tasks.hosts.connection import HostConnection
 from tasks.model.cluster import ClusterHealth, DesiredMember, SeenMember
 from tasks.model.dependents import Moves
-from tasks.model.errors import MemberFailed, Refused, RunbookError
+from tasks.model.errors import Refused, RunbookError
 from tasks.model.inventory import Host, Inventory, SshOverride, Topology
 from tasks.model.inventory_file import edit_hosts, find_inventory, load_inventory, parse_inventory
 from tasks.model.observation import HostObservation, HostTarget
-from tasks.model.plan import Finding, Plan, Severity, Step
-from tasks.plans import bootstrap, membership
+from tasks.model.plan import Finding, Plan, Severity
 from tasks.plans import members as plans
+from tasks.plans import membership
 from tasks.plans.addresses import desired_member
-from tasks.plans.dependents import TellHook, UpdateApiserver, UpdateHaproxy
 from tasks.plans.members import Leaver
 from tasks.plans.preflight import clock_findings, find_reasons
 from tasks.report.inventories import inventory_diff
-
-GATE_SECONDS = 25.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,52 +178,6 @@ def joining_hosts(inventory: Inventory, wish: Wish) -> dict[str, tuple[Host, str
     return found
 
 
-async def change_members(
-    runbook: str,
-    cluster: str,
-    wish: Wish,
-    *,
-    snapshot: str,
-    approval: bool,
-    dry_run: bool,
-    reason: str | None,
-) -> None:
-    """Run a change of the members from the lock to the report; raises Refused and others.
-
-    Where a person must approve, the plan is made and shown without a lock first.
-    """
-    snapshots.check_skip(snapshot, reason)
-    inventory = wished_inventory(cluster, wish)
-    shown, decision = None, None
-    if not dry_run and approvals.is_required(inventory, asked=approval):
-        async with open_run(inventory, runbook, reason=reason) as run:
-            shown = (await _draft_and_publish(run, cluster, wish, {})).plan
-            await approvals.prepare(run, shown)
-        decision = await approvals.wait(shown)
-    async with open_run(inventory, runbook, reason=reason) as run:
-        await opened_authority(run.inventory)
-        unlocked = await lock(run, load_inventory(cluster), dry_run=dry_run)
-        draft = await _draft_and_publish(run, cluster, wish, unlocked)
-        if shown is not None and decision is not None:
-            approvals.check(run, decision, shown, draft.plan)
-        if not dry_run and draft.plan.steps:
-            await carry_out(
-                run,
-                cluster,
-                draft,
-                reason,
-                snapshot=snapshot,
-                approved=decision.by if decision else None,
-            )
-
-
-async def _draft_and_publish(run: Run, cluster: str, wish: Wish, unlocked: dict[str, str]) -> Draft:
-    draft = await draft_plan(run, cluster, wish, unlocked)
-    await reports.refuse_on_findings(run, draft.findings)
-    await reports.publish_plan(run, draft.plan, draft.findings)
-    return draft
-
-
 async def draft_plan(run: Run, cluster: str, wish: Wish, unlocked: dict[str, str]) -> Draft:
     """Observe hosts and members, and plan; raises Refused. Changes nothing."""
     observed, absent = await _observe_hosts(run, unlocked)
@@ -318,162 +259,6 @@ async def draft_plan(run: Run, cluster: str, wish: Wish, unlocked: dict[str, str
     return Draft(plan, findings, live, found, goal, joining, observed, roster)
 
 
-async def carry_out(
-    run: Run,
-    cluster: str,
-    draft: Draft,
-    reason: str | None,
-    *,
-    snapshot: str,
-    approved: str | None = None,
-) -> None:
-    """Take the snapshot, do the steps with the gate before each, verify and report."""
-    roster, began = draft.roster, monotonic()
-    if snapshot == "take":
-        async with roster.open(run) as client:
-            await snapshots.take_snapshot(run, client, draft.health)
-    removed = {m.member.id: next(iter(m.member.client_urls), None) for m in draft.live}
-
-    async def remove(run: Run, step: membership.RemoveMember) -> None:
-        async with roster.open(run) as client:
-            await members.remove_member(run, client, step)
-        roster.drop(removed.get(step.member_id))
-
-    async def promote(run: Run, step: membership.PromoteMember | membership.AwaitMember) -> None:
-        host = run.hosts[step.member.name]
-        roster.add(step.member)
-        try:
-            async with roster.open(run) as client:
-                waiting = (
-                    members.promote_member(run, client, step)
-                    if isinstance(step, membership.PromoteMember)
-                    else members.await_member(run, client, step)
-                )
-                await unless(services.watch_start(run, (host,)), waiting)
-        except MemberFailed as error:
-            raise await services.with_journals(run, error, (host,)) from error
-
-    async def on_client(run: Run, step: Step) -> None:
-        async with roster.open(run) as client:
-            if isinstance(step, membership.AddLearner):
-                await members.add_learner(run, client, step)
-            elif isinstance(step, membership.MoveLeader):
-                await members.move_leader(run, client, step)
-
-    async def write(_run: Run, step: plans.WriteInventory) -> None:
-        await asyncio.to_thread(_write_inventory, find_inventory(cluster), step.text)
-
-    kept = tuple(
-        m
-        for m in draft.goal
-        if m.client_url
-        in {next(iter(s.member.client_urls), None) for s in draft.live if s.is_healthy}
-    )
-    programs = await asyncio.to_thread(installation.load_programs, run.inventory)
-    async with health.measured_service(run, kept) as probe:
-        await perform(
-            run,
-            draft.plan,
-            {
-                plans.RetireHost: members.retire_host,
-                plans.DiscardData: members.discard_data,
-                bootstrap.MakeAccount: installation.make_account,
-                bootstrap.InstallPrograms: partial(
-                    installation.install_programs, programs=programs
-                ),
-                bootstrap.MakeDirectories: installation.make_directories,
-                bootstrap.IssueCertificates: partial(
-                    certificates.issue_certificates,
-                    members={member.name: member for member in draft.joining},
-                ),
-                membership.RemoveMember: remove,
-                membership.AddLearner: on_client,
-                membership.JoinMember: partial(_join, draft=draft),
-                membership.PromoteMember: promote,
-                membership.AwaitMember: promote,
-                membership.MoveLeader: on_client,
-                plans.RefreshConfiguration: partial(
-                    configuration.refresh_configuration, members=draft.goal
-                ),
-                UpdateApiserver: dependents.update_apiserver,
-                UpdateHaproxy: dependents.update_haproxy,
-                TellHook: dependents.tell_hook,
-                plans.WriteInventory: write,
-            },
-            gate=partial(pass_gate, run, roster),
-            mark=probe.mark,
-        )
-        found = await rotation.wait_until_healthy(run, draft.goal, draft.down)
-        await verify_ways(run, draft)
-    await reports.publish_report(
-        run,
-        draft.plan,
-        draft.findings,
-        found,
-        reason,
-        gaps=probe.results(),
-        facts={
-            "approved by": approved or "not asked for",
-            "members before": ", ".join(sorted(m.label for m in draft.live)),
-            "time to full health": f"{monotonic() - began:.1f} s after the plan",
-        },
-    )
-
-
-async def lock(run: Run, original: Inventory, *, dry_run: bool) -> dict[str, str]:
-    """Lock every host that can be reached, a majority of the inventory's among them."""
-    if dry_run:
-        return {}
-    names = frozenset(host.name for host in original.hosts)
-    return await locks.lock_cluster(run, majority=True, among=names)
-
-
-async def pass_gate(run: Run, roster: Roster, step: Step) -> None:
-    """See that a step of the plan may be done now; raises Refused for a stale plan, or waits.
-
-    Raises MemberFailed when the cluster does not allow it in time.
-    """
-    deadline = monotonic() + GATE_SECONDS
-    while True:
-        live = (await roster.look(run)).seen_members()
-        obstacles = membership.find_obstacles(step, live)
-        if not obstacles:
-            return
-        if membership.is_stale(obstacles) or monotonic() > deadline:
-            raise MemberFailed(
-                f"not done: {step.sentence}\n  - "
-                + "\n  - ".join(obstacles)
-                + "\nrun it again: it observes and plans anew from what is there"
-            )
-        await asyncio.sleep(0.5)
-
-
-async def verify_ways(run: Run, draft: Draft) -> None:
-    """See every member let in by all the others, asked from each host that can be reached."""
-    up = tuple(m for m in draft.goal if m.name not in draft.down)
-    here = [m for m in up if m.name in draft.observed]
-    await together(certificates.verify_peers(run, run.hosts[member.name], up) for member in here)
-
-
-async def _join(
-    run: Run, host: HostConnection, step: membership.JoinMember, *, draft: Draft
-) -> None:
-    live = (await draft.roster.look(run)).seen_members()
-    joining = {member.peer_url: member for member in draft.joining}
-    initial = tuple(
-        joining.get(m.peer_url)
-        or DesiredMember(m.member.name, m.peer_url, next(iter(m.member.client_urls), ""))
-        for m in live
-    )
-    own = next(member for member in draft.joining if member.name == host.name)
-    target = configuration.new_member_target(
-        run.inventory, own, initial, draft.observed[host.name], {}, {}, InitialState.EXISTING
-    )
-    written = bootstrap.WriteConfiguration(stage=step.stage, host=step.host, sentence=step.sentence)
-    changed = await configuration.write_configuration(run, host, written, {host.name: target})
-    await services.start_joiner(run, host, changed=changed)
-
-
 async def _observe_hosts(
     run: Run, unlocked: dict[str, str]
 ) -> tuple[dict[str, HostObservation], dict[str, str]]:
@@ -548,7 +333,3 @@ def _is_outdated(seen: HostObservation, goal: tuple[DesiredMember, ...]) -> bool
     text = seen.configuration.text if seen.configuration else None
     edited = edit_initial_cluster(text, goal) if text else None
     return edited is not None and edited != text
-
-
-def _write_inventory(path: Path, text: str) -> None:
-    write_private(path, text.encode(), path.stat().st_mode & 0o777)
