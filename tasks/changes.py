@@ -6,9 +6,11 @@ Composes the steps of the other task modules; owns no step of its own.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 from tasks import (
     approvals,
@@ -28,12 +30,12 @@ from tasks.authority import opened_authority, write_private
 from tasks.config.rendering import InitialState
 from tasks.engine import Run, open_run, perform, together, unless
 from tasks.hosts.connection import HostConnection
-from tasks.membership import Draft, Roster, Wish, draft_plan, wished_inventory
+from tasks.membership import Draft, Roster, Wish, draft_plan, locate, wished_inventory
 from tasks.model.cluster import DesiredMember
 from tasks.model.errors import MemberFailed
 from tasks.model.inventory import Inventory
 from tasks.model.inventory_file import find_inventory, load_inventory
-from tasks.model.plan import Step
+from tasks.model.plan import Plan, Step
 from tasks.plans import bootstrap, membership
 from tasks.plans import members as plans
 from tasks.plans.dependents import TellHook, UpdateApiserver, UpdateHaproxy
@@ -126,6 +128,8 @@ async def carry_out(
         async with roster.open(run) as client:
             if isinstance(step, membership.AddLearner):
                 await members.add_learner(run, client, step)
+            elif isinstance(step, membership.UpdateMember):
+                await members.update_member(run, client, step)
             elif isinstance(step, membership.MoveLeader):
                 await members.move_leader(run, client, step)
 
@@ -161,6 +165,8 @@ async def carry_out(
                 membership.PromoteMember: promote,
                 membership.AwaitMember: promote,
                 membership.MoveLeader: on_client,
+                membership.UpdateMember: on_client,
+                membership.ReaddressMember: partial(_readdress, draft=draft),
                 plans.RefreshConfiguration: partial(
                     configuration.refresh_configuration, members=draft.goal
                 ),
@@ -241,6 +247,44 @@ async def _join(
     written = bootstrap.WriteConfiguration(stage=step.stage, host=step.host, sentence=step.sentence)
     changed = await configuration.write_configuration(run, host, written, {host.name: target})
     await services.start_joiner(run, host, changed=changed)
+
+
+async def _readdress(
+    run: Run, host: HostConnection, step: membership.ReaddressMember, *, draft: Draft
+) -> None:
+    await configuration.readdress(run, host, step.member)
+    await services.restart_member(run, host)
+    await rotation.wait_until_healthy(run, draft.goal, draft.down)
+
+
+async def hand_over(cluster: str, to: str | None, *, dry_run: bool, reason: str | None) -> None:
+    """Hand leadership over, and see it settled; raises Refused and others."""
+    inventory = wished_inventory(cluster, Wish())
+    async with open_run(inventory, "move_leader", reason=reason) as run:
+        await opened_authority(run.inventory)
+        await lock(run, inventory, dry_run=dry_run)
+        roster = Roster(await locate(run))
+        live = (await roster.look(run)).seen_members()
+        membership.refuse_without_members(live)
+        steps = membership.order_handover(live, to)
+        goal = f"{to or 'another voter'} leads"
+        plan = Plan(run.runbook, inventory.name, goal, steps)
+        await reports.publish_plan(run, plan, ())
+        if dry_run or not steps:
+            return
+
+        async def move(run: Run, step: membership.MoveLeader) -> None:
+            async with roster.open(run) as client:
+                await members.move_leader(run, client, step)
+
+        async with health.measured_service(run, roster.members) as probe:
+            actions: dict[type[Step], Callable[..., Any]] = {membership.MoveLeader: move}
+            gate = partial(pass_gate, run, roster)
+            await perform(run, plan, actions, gate=gate, mark=probe.mark)
+            async with roster.open(run) as client:
+                found = await health.read_health(run, client)
+        gaps = probe.results()
+        await reports.publish_report(run, plan, (), found, reason, gaps=gaps)
 
 
 def _write_inventory(path: Path, text: str) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from tasks.authority import read_authority_certificate
-from tasks.config.editing import edit_initial_cluster
+from tasks.config.editing import edit_addresses, edit_initial_cluster
 from tasks.config.parsing import identity
 from tasks.config.rendering import InitialState, render_configuration, render_unit
 from tasks.engine import Run, step
 from tasks.hosts import files, services
+from tasks.hosts.batch import Command
 from tasks.hosts.connection import HostConnection
 from tasks.model.certificates import Role
 from tasks.model.cluster import DesiredMember
+from tasks.model.errors import CommandFailed
 from tasks.model.inventory import Inventory
-from tasks.model.observation import HostObservation, HostTarget
+from tasks.model.observation import FileState, HostObservation, HostTarget
 from tasks.plans.bootstrap import WriteConfiguration
 from tasks.plans.members import RefreshConfiguration
 
@@ -75,6 +77,24 @@ async def write_configuration(
     return any(map(files.parse_change, results))
 
 
+@step("write the new addresses on {host}")
+async def readdress(run: Run, host: HostConnection, member: DesiredMember) -> bool:
+    """Set a member's URLs in its etcd.conf; raises CommandFailed for a file that lacks them."""
+    paths = run.inventory.paths
+    (result,) = await host.run(files.read_file_command(paths.configuration))
+    found = files.parse_file(result)
+    text = edit_addresses(found.text or "", member) if found else None
+    if found is None or text is None:
+        raise CommandFailed(
+            host.name, f"edit {paths.configuration}", 1, "it does not set the member's URLs"
+        )
+    (written,) = await host.run(
+        _write(run, found, text),
+        changes=True,
+    )
+    return files.parse_change(written)
+
+
 @step("bring etcd.conf up to date on {host}")
 async def refresh_configuration(
     run: Run, host: HostConnection, _step: RefreshConfiguration, members: tuple[DesiredMember, ...]
@@ -89,15 +109,16 @@ async def refresh_configuration(
     text = edit_initial_cluster(found.text or "", members) if found else None
     if found is None or text is None:
         return False
-    (written,) = await host.run(
-        files.write_file_command(
-            paths.configuration,
-            text,
-            mode=found.mode,
-            owner=found.owner,
-            group=found.group,
-            backup=paths.backups / run.backup,
-        ),
-        changes=True,
-    )
+    (written,) = await host.run(_write(run, found, text), changes=True)
     return files.parse_change(written)
+
+
+def _write(run: Run, found: FileState, text: str) -> Command:
+    return files.write_file_command(
+        run.inventory.paths.configuration,
+        text,
+        mode=found.mode,
+        owner=found.owner,
+        group=found.group,
+        backup=run.inventory.paths.backups / run.backup,
+    )

@@ -25,6 +25,7 @@ from tasks.plans.membership import (
     MoveLeader,
     PromoteMember,
     RemoveMember,
+    UpdateMember,
 )
 
 STALL_SECONDS = 180.0
@@ -176,6 +177,19 @@ async def move_leader(_run: Run, client: EtcdClient, planned: MoveLeader) -> boo
         if monotonic() > deadline:
             raise EtcdUnavailable(f"{leader.label} still leads")
         await asyncio.sleep(POLL_SECONDS)
+
+
+@step("update a member", retry_delays_seconds=STEP_DELAYS_SECONDS)
+async def update_member(_run: Run, client: EtcdClient, planned: UpdateMember) -> bool:
+    """Give a member its new peer URL, unless it has it; its peers dial that one from now on."""
+    health = await client.observe_cluster()
+    url = planned.member.peer_url
+    if any(url in m.member.peer_urls for m in health.seen_members()):
+        return False
+    await client.update_member(
+        _endpoint(client, health, without=planned.member_id), planned.member_id, url
+    )
+    return True
 
 
 def _find(health: ClusterHealth, peer_url: str) -> SeenMember | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -21,7 +22,7 @@ from tasks import (
     preflight,
 )
 from tasks.authority import read_authority_certificate
-from tasks.config.editing import edit_initial_cluster
+from tasks.config.editing import edit_addresses, edit_initial_cluster
 from tasks.config.parsing import parse_configuration
 from tasks.config.rendering import InitialState
 from tasks.engine import Run, together
@@ -35,9 +36,9 @@ from tasks.model.inventory_file import edit_hosts, find_inventory, load_inventor
 from tasks.model.observation import HostObservation, HostTarget
 from tasks.model.plan import Finding, Plan, Severity
 from tasks.plans import members as plans
-from tasks.plans import membership
 from tasks.plans.addresses import desired_member
 from tasks.plans.members import Leaver
+from tasks.plans.membership import refuse_without_members
 from tasks.plans.preflight import clock_findings, find_reasons
 from tasks.report.inventories import inventory_diff
 
@@ -48,10 +49,12 @@ class Wish:
 
     `leaving`: names, ids or addresses. `joining`: NAME=ADDRESS, or the name of a host that the
     inventory has; in pairs with `leaving`, a joiner takes the other's place and SSH options.
+    `moving`: NAME=ADDRESS of a member that gets another address.
     """
 
     leaving: tuple[str, ...] = ()
     joining: tuple[str, ...] = ()
+    moving: str | None = None
     planned: bool = False
     writes_inventory: bool = False
     skip: tuple[str, ...] = ()
@@ -148,115 +151,174 @@ def find_same_hosts(cluster: str, words: Iterable[str]) -> tuple[str, ...]:
 
 
 def joining_hosts(inventory: Inventory, wish: Wish) -> dict[str, tuple[Host, str | None]]:
-    """Read who is to join: the host, and the inventory's host whose place it takes."""
+    """Read who is to join, or to move: the host, and the inventory's host whose place it takes."""
     known = {host.name: host for host in inventory.hosts}
     found: dict[str, tuple[Host, str | None]] = {}
     for index, word in enumerate(wish.joining):
-        name, _, address = word.partition("=")
         left = wish.leaving[index] if index < len(wish.leaving) else None
         place = next((h for h in inventory.hosts if left in (h.name, h.address)), None)
-        replaced = place.name if place else None
-        if not address:
-            if name not in known:
-                raise Refused(
-                    f"{name}: the inventory has no such host; say NAME=ADDRESS "
-                    f"({name}=192.0.2.9), or put it into the inventory"
-                )
-            found[name] = (known[name], replaced)
-            continue
-        try:
-            host = Host(
-                name=name,
-                address=address,
-                ssh=place.ssh if place else known[name].ssh if name in known else SshOverride(),
-            )
-        except ValidationError as error:
-            said = "; ".join(str(e["msg"]).removeprefix("Value error, ") for e in error.errors())
-            raise Refused(f"{word}: {said}; say NAME=ADDRESS") from error
-        same = known.get(name)
-        found[name] = (same if same and same.address == address else host, replaced)
+        host = _read_host(word, known, place)
+        found[host.name] = (host, place.name if place else None)
+    if wish.moving:
+        name = wish.moving.partition("=")[0]
+        if name not in known:
+            raise Refused(f"{name}: the inventory has no such host; it has {', '.join(known)}")
+        found[name] = (_read_host(wish.moving, known, known[name]), name)
     return found
+
+
+def _read_host(word: str, known: dict[str, Host], place: Host | None) -> Host:
+    name, _, address = word.partition("=")
+    same = known.get(name)
+    if not address or (same and same.address == address):
+        if same is None:
+            raise Refused(
+                f"{name}: the inventory has no such host; say NAME=ADDRESS "
+                f"({name}=192.0.2.9), or put it into the inventory"
+            )
+        return same
+    like = place or same
+    try:
+        return Host(name=name, address=address, ssh=like.ssh if like else SshOverride())
+    except ValidationError as error:
+        said = "; ".join(str(e["msg"]).removeprefix("Value error, ") for e in error.errors())
+        raise Refused(f"{word}: {said}; say NAME=ADDRESS") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Outlook:
+    """What was seen, and what the inventory shall say."""
+
+    original: Inventory
+    inventory: Inventory
+    hosts: dict[str, tuple[Host, str | None]]
+    wanted: tuple[DesiredMember, ...]
+    observed: dict[str, HostObservation]
+    absent: dict[str, str]
+    roster: Roster
+    health: ClusterHealth
+    live: tuple[SeenMember, ...]
+    leavers: tuple[Leaver, ...]
 
 
 async def draft_plan(run: Run, cluster: str, wish: Wish, unlocked: dict[str, str]) -> Draft:
     """Observe hosts and members, and plan; raises Refused. Changes nothing."""
-    observed, absent = await _observe_hosts(run, unlocked)
-    roster = Roster(_locate(run.inventory, observed))
-    found = await roster.look(run)
-    live = found.seen_members()
-    original = load_inventory(cluster)
-    hosts = joining_hosts(original, wish)
-    for name in hosts:
-        if name not in observed:
-            raise Refused(f"{name} is to join and cannot be reached: {absent[name]}")
-    joining = tuple(
-        desired_member(host, observed[name].detected_address) for name, (host, _) in hosts.items()
-    )
-    if not live:
-        membership.order_changes(live, frozenset(), (), planned=False)
-    leavers = plans.find_leavers(wish.leaving, original, live, joining)
-    plans.refuse_strangers(live, (*_locate(original, observed), *joining), leavers)
-    removals = frozenset(x.member_id for x in leavers if x.member_id is not None)
-    goal = plans.goal_members(live, removals, joining)
     path = find_inventory(cluster)
-    text = path.read_text()
-    dropped = frozenset(x.host for x in leavers if x.host and x.host not in hosts)
-    wanted = edit_hosts(text, dropped, hosts) if dropped or hosts else text
-    inventory = parse_inventory(wanted, path)
-    if inventory.hosts == original.hosts:
-        wanted = text
-    newcomers = tuple(observed[member.name] for member in joining)
-    paths = await preflight.probe_paths(
-        run,
-        tuple(seen for name, seen in observed.items() if name in {m.name for m in goal}),
-        tuple(m for m in goal if m.name in observed),
-    )
-    findings = (
-        *find_reasons(
-            inventory, newcomers, tuple(p for p in paths if {p.source, p.target} & set(hosts))
-        ),
-        *(f for f in clock_findings(tuple(observed.values())) if f.host not in hosts),
-        *plans.version_findings(inventory, live, tuple(hosts)),
-        *(
-            Finding(Severity.WARNING, name, f"is left out: {why}")
-            for name, why in absent.items()
-            if name not in {x.host for x in leavers}
-        ),
-    )
-    targets = _targets(run, inventory, joining, observed)
-    warnings: tuple[str, ...] = ()
-    gone = _gone_urls(leavers, original)
-    moves = Moves(gone, joining, goal)
+    before = path.read_text()
+    seen, after = await _look(run, path, before, wish, unlocked)
+    moved = seen.wanted if wish.moving else ()
+    joining = () if wish.moving else seen.wanted
+    removals = frozenset(x.member_id for x in seen.leavers if x.member_id is not None)
+    goal = plans.goal_members(seen.live, removals, joining, moved)
+    moves = Moves(_gone_urls(seen, moved), seen.wanted, goal)
+    findings = await _judge(run, seen, goal)
     last = list(await dependents.plan_updates(run, moves, wish.skip))
-    if wanted != text:
-        diff = inventory_diff(text, wanted, path.name)
+    warnings: tuple[str, ...] = ()
+    if after != before:
+        diff = inventory_diff(before, after, path.name)
         if wish.writes_inventory:
+            sentence = f"write {path}:\n{diff}"
             last.append(
                 plans.WriteInventory(
-                    stage=plans.INVENTORY, host=None, sentence=f"write {path}:\n{diff}", text=wanted
+                    stage=plans.INVENTORY, host=None, sentence=sentence, text=after
                 )
             )
         else:
             warnings = (
                 f"{path} must say so too; set write_inventory to let this run do it:\n{diff}",
             )
-    plan = plans.plan_members(
-        run.runbook,
-        inventory,
-        live,
-        leavers,
-        joining,
-        observed,
-        targets,
-        planned=wish.planned,
-        configured=frozenset(n for n, s in observed.items() if _is_configured(run.inventory, s)),
-        outdated=frozenset(
-            m.name for m in goal if m.name in observed and _is_outdated(observed[m.name], goal)
-        ),
-        further=tuple(last),
-        warnings=warnings,
+    targets = _targets(run, seen)
+    outdated = frozenset(
+        m.name
+        for m in goal
+        if m.name in seen.observed and _is_outdated(seen.observed[m.name], goal)
     )
-    return Draft(plan, findings, live, found, goal, joining, observed, roster)
+    if moved:
+        plan = plans.plan_move(
+            seen.inventory,
+            seen.live,
+            moved[0],
+            seen.observed[moved[0].name],
+            targets[moved[0].name],
+            restarts=_tells_others(seen, moved[0]),
+            outdated=outdated,
+            further=tuple(last),
+            warnings=warnings,
+        )
+    else:
+        plan = plans.plan_members(
+            run.runbook,
+            seen.inventory,
+            seen.live,
+            seen.leavers,
+            joining,
+            seen.observed,
+            targets,
+            planned=wish.planned,
+            configured=frozenset(
+                n for n, s in seen.observed.items() if _is_configured(run.inventory, s)
+            ),
+            outdated=outdated,
+            further=tuple(last),
+            warnings=warnings,
+        )
+    return Draft(
+        plan, findings, seen.live, seen.health, goal, seen.wanted, seen.observed, seen.roster
+    )
+
+
+async def _look(
+    run: Run, path: Path, text: str, wish: Wish, unlocked: dict[str, str]
+) -> tuple[_Outlook, str]:
+    observed, absent = await _observe_hosts(run, unlocked)
+    roster = Roster(_locate(run.inventory, observed))
+    found = await roster.look(run)
+    live = found.seen_members()
+    original = load_inventory(str(path))
+    hosts = joining_hosts(original, wish)
+    for name in hosts:
+        if name not in observed:
+            raise Refused(f"{name} is to be a member and cannot be reached: {absent[name]}")
+    wanted = tuple(
+        desired_member(host, observed[name].detected_address) for name, (host, _) in hosts.items()
+    )
+    refuse_without_members(live)
+    leavers = plans.find_leavers(wish.leaving, original, live, wanted)
+    plans.refuse_strangers(live, (*_locate(original, observed), *wanted), leavers)
+    dropped = frozenset(x.host for x in leavers if x.host and x.host not in hosts)
+    after = edit_hosts(text, dropped, hosts) if dropped or hosts else text
+    inventory = parse_inventory(after, path)
+    if inventory.hosts == original.hosts:
+        after = text
+    seen = _Outlook(
+        original, inventory, hosts, wanted, observed, absent, roster, found, live, leavers
+    )
+    return seen, after
+
+
+async def _judge(run: Run, seen: _Outlook, goal: tuple[DesiredMember, ...]) -> tuple[Finding, ...]:
+    names = {member.name for member in goal}
+    paths = await preflight.probe_paths(
+        run,
+        tuple(host for name, host in seen.observed.items() if name in names),
+        tuple(member for member in goal if member.name in seen.observed),
+    )
+    newcomers = tuple(seen.observed[member.name] for member in seen.wanted)
+    leaving = {leaver.host for leaver in seen.leavers}
+    return (
+        *find_reasons(
+            seen.inventory,
+            newcomers,
+            tuple(path for path in paths if {path.source, path.target} & set(seen.hosts)),
+        ),
+        *(f for f in clock_findings(tuple(seen.observed.values())) if f.host not in seen.hosts),
+        *plans.version_findings(seen.inventory, seen.live, tuple(seen.hosts)),
+        *(
+            Finding(Severity.WARNING, name, f"is left out: {why}")
+            for name, why in seen.absent.items()
+            if name not in leaving
+        ),
+    )
 
 
 async def _observe_hosts(
@@ -275,6 +337,14 @@ async def _observe_hosts(
     return {name: observed[name] for name in run.hosts if name in observed}, absent
 
 
+async def locate(run: Run) -> tuple[DesiredMember, ...]:
+    """Say where the members are, of those whose address is known or can be asked for."""
+    try:
+        return await preflight.locate_members(run)
+    except RunbookError:
+        return _locate(run.inventory, {})
+
+
 def _locate(
     inventory: Inventory, observed: dict[str, HostObservation]
 ) -> tuple[DesiredMember, ...]:
@@ -289,33 +359,50 @@ def _locate(
     return tuple(found)
 
 
-def _gone_urls(leavers: tuple[Leaver, ...], original: Inventory) -> tuple[str, ...]:
-    """List the client URLs of those that leave; one that is gone already is where it was."""
-    known = {member.name: member.client_url for member in _locate(original, {})}
-    found = (leaver.client_url or known.get(leaver.host or "") for leaver in leavers)
-    return tuple(url for url in found if url)
+def _gone_urls(seen: _Outlook, moved: tuple[DesiredMember, ...]) -> tuple[str, ...]:
+    """List the client URLs that are none any more; one that is gone already is where it was."""
+    known = {member.name: member.client_url for member in _locate(seen.original, {})}
+    found = [leaver.client_url or known.get(leaver.host or "") for leaver in seen.leavers]
+    for member in moved:
+        entry = next((m.member for m in seen.live if m.member.name == member.name), None)
+        found += [*(entry.client_urls if entry else ()), known.get(member.name)]
+    wanted = {member.client_url for member in seen.wanted}
+    return tuple(dict.fromkeys(url for url in found if url and url not in wanted))
 
 
-def _targets(
-    run: Run,
-    inventory: Inventory,
-    joining: tuple[DesiredMember, ...],
-    observed: dict[str, HostObservation],
-) -> dict[str, HostTarget]:
-    programs = installation.load_programs(inventory)
-    trusted = read_authority_certificate(inventory)
-    return {
-        member.name: configuration.new_member_target(
+def _tells_others(seen: _Outlook, member: DesiredMember) -> bool:
+    """Whether a member that moves still tells others its old URLs, or will at its next start."""
+    entry = next((m.member for m in seen.live if m.member.name == member.name), None)
+    if entry is None:
+        raise Refused(f"{member.name} is in the inventory and is no member; add_member adds it")
+    file = seen.observed[member.name].configuration
+    text = file.text if file else None
+    edited = edit_addresses(text or "", member)
+    if edited is None:
+        raise Refused(
+            f"{member.name}: its etcd.conf does not set the member's URLs, one in a line; change "
+            "them there by hand"
+        )
+    return member.client_url not in entry.client_urls or edited != text
+
+
+def _targets(run: Run, seen: _Outlook) -> dict[str, HostTarget]:
+    programs = installation.load_programs(seen.inventory)
+    trusted = read_authority_certificate(seen.inventory)
+    targets = {}
+    for member in seen.wanted:
+        host = seen.observed[member.name]
+        differences = certificates.leaf_differences(run.inventory, member, host, trusted)
+        targets[member.name] = configuration.new_member_target(
             run.inventory,
             member,
-            joining,
-            observed[member.name],
+            seen.wanted,
+            host,
             programs.sums,
-            certificates.leaf_differences(run.inventory, member, observed[member.name], trusted),
+            differences,
             InitialState.EXISTING,
         )
-        for member in joining
-    }
+    return targets
 
 
 def _is_configured(inventory: Inventory, seen: HostObservation) -> bool:

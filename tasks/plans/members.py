@@ -13,8 +13,8 @@ from tasks.model.errors import Refused
 from tasks.model.inventory import Host, Inventory
 from tasks.model.observation import DataDirectory, HostObservation, HostTarget, ServiceState
 from tasks.model.plan import Finding, Plan, Severity, Stage, Step
-from tasks.plans.bootstrap import preparation_steps
-from tasks.plans.membership import PREPARE, REFRESH, Joiner, order_changes
+from tasks.plans.bootstrap import IssueCertificates, preparation_steps
+from tasks.plans.membership import PREPARE, REFRESH, Joiner, order_changes, order_move
 
 INVENTORY = Stage(6, "on the runner")
 
@@ -247,13 +247,7 @@ def plan_members(
     rewritten = {m.name for m in joining} if alive or len(joining) > 1 else set()
     for member in goal:
         if member.name in outdated or (member.name in rewritten and member.name in pending):
-            steps.append(
-                RefreshConfiguration(
-                    stage=REFRESH,
-                    host=member.name,
-                    sentence=f"name the members in {inventory.paths.configuration} (no restart)",
-                )
-            )
+            steps.append(_refresh(inventory, member.name))
     steps += [_retire(inventory, REFRESH, name) for name in sorted(alive) if name in observed]
     names = ", ".join(member.name for member in goal)
     return Plan(
@@ -265,17 +259,62 @@ def plan_members(
     )
 
 
+def plan_move(
+    inventory: Inventory,
+    live: tuple[SeenMember, ...],
+    member: DesiredMember,
+    seen: HostObservation,
+    target: HostTarget,
+    *,
+    restarts: bool,
+    outdated: frozenset[str],
+    further: tuple[Step, ...],
+    warnings: tuple[str, ...],
+) -> Plan:
+    """Plan to give a member other URLs: certificates that name them, the list, etcd.conf.
+
+    The pair on the host names the new address alone, so that between its exchange and the restart
+    no member can connect to this one anew: it is one that the cluster can lose. Raises Refused.
+    """
+    changes = order_move(live, member, restarts=restarts)
+    prepared = [
+        step
+        for step in preparation_steps(inventory, seen, target, PREPARE)
+        if isinstance(step, IssueCertificates)
+    ]
+    refreshed = [_refresh(inventory, name) for name in sorted(outdated)]
+    return Plan(
+        "update_member",
+        inventory.name,
+        f"{member.name} at {member.peer_url} and {member.client_url}",
+        (*prepared, *changes, *refreshed, *further),
+        warnings,
+    )
+
+
+def _refresh(inventory: Inventory, name: str) -> RefreshConfiguration:
+    return RefreshConfiguration(
+        stage=REFRESH,
+        host=name,
+        sentence=f"name the members in {inventory.paths.configuration} (no restart)",
+    )
+
+
 def goal_members(
-    live: tuple[SeenMember, ...], removals: frozenset[int], joining: tuple[DesiredMember, ...]
+    live: tuple[SeenMember, ...],
+    removals: frozenset[int],
+    joining: tuple[DesiredMember, ...],
+    moved: tuple[DesiredMember, ...] = (),
 ) -> tuple[DesiredMember, ...]:
-    """List the members that there will be."""
+    """List the members that there will be; `moved` have other URLs than now."""
     urls = {member.peer_url for member in joining}
+    names = {member.name for member in moved}
     kept = [
         DesiredMember(m.member.name, m.peer_url, next(iter(m.member.client_urls), ""))
         for m in live
-        if m.member.id not in removals and m.peer_url not in urls
+        if m.member.id not in removals and m.peer_url not in urls and m.member.name not in names
     ]
-    return tuple(sorted((*kept, *joining), key=lambda member: member.name))
+    return tuple(sorted((*kept, *joining, *moved), key=lambda member: member.name))
 
 
 def _can_be_retired(seen: HostObservation) -> bool:

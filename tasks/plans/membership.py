@@ -80,7 +80,27 @@ class MoveLeader(Step):
     before: frozenset[str]
 
 
-MembershipStep = RemoveMember | AddLearner | JoinMember | PromoteMember | AwaitMember | MoveLeader
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateMember(Step):
+    """Tell the cluster another peer URL of a member."""
+
+    member_id: int
+    member: DesiredMember
+    before: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReaddressMember(Step):
+    """Write a member's new URLs into its etcd.conf, and restart it."""
+
+    member: DesiredMember
+    before: frozenset[str]
+
+
+MembershipStep = (
+    *(RemoveMember, AddLearner, JoinMember, PromoteMember, AwaitMember),
+    *(MoveLeader, UpdateMember, ReaddressMember),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +145,17 @@ class _Cluster:
     def healthy(self) -> int:
         return sum(m.is_healthy for m in self.voters)
 
+    def named(self, name: str) -> SeenMember:
+        return next(m for m in self.members if m.member.name == name)
+
     def at(self, peer_url: str) -> SeenMember | None:
         return next((m for m in self.members if peer_url in m.member.peer_urls), None)
+
+
+def refuse_without_members(live: tuple[SeenMember, ...]) -> None:
+    """Raise Refused when nobody could be asked for the member list."""
+    if not live:
+        raise Refused(f"no member answers; nothing is known of the cluster. {RESTORE}")
 
 
 def refuse_without_quorum(live: tuple[SeenMember, ...]) -> None:
@@ -153,8 +182,7 @@ def order_changes(
     The goal: no member of `removals` (ids), and each of `joiners` a voter; all others stay.
     `planned` allows to remove a healthy voter, after the others have joined.
     """
-    if not live:
-        raise Refused(f"no member answers; nothing is known of the cluster. {RESTORE}")
+    refuse_without_members(live)
     refuse_without_quorum(live)
     cluster = _Cluster(list(live))
     leaving = [m for m in cluster.members if m.member.id in removals]
@@ -194,6 +222,82 @@ def _clear_stale(
     return steps
 
 
+def order_move(
+    live: tuple[SeenMember, ...], wanted: DesiredMember, *, restarts: bool
+) -> tuple[Step, ...]:
+    """Order what gives a member other URLs; raises Refused.
+
+    It keeps its data and its id. `restarts`: its etcd does not know the new URLs yet.
+    """
+    refuse_without_quorum(live)
+    cluster = _Cluster(list(live))
+    entry = cluster.named(wanted.name)
+    clash = cluster.at(wanted.peer_url)
+    if clash not in (None, entry):
+        raise Refused(f"{wanted.peer_url} is the peer URL of {clash.label if clash else ''}")
+    is_listed = wanted.peer_url in entry.member.peer_urls
+    if is_listed and not restarts:
+        return ()
+    _refuse_to_lose(cluster, entry)
+    steps: list[Step] = []
+    if entry.is_leader:
+        steps.append(_move_leader(cluster, entry, {entry.member.id}))
+    if not is_listed:
+        steps.append(
+            UpdateMember(
+                stage=CHANGE,
+                host=None,
+                sentence=f"tell the members that {wanted.name} is at {wanted.peer_url}",
+                member_id=entry.member.id,
+                member=wanted,
+                before=cluster.urls,
+            )
+        )
+        moved = replace(entry, member=replace(entry.member, peer_urls=(wanted.peer_url,)))
+        cluster.members[cluster.members.index(entry)] = moved
+    steps.append(
+        ReaddressMember(
+            stage=CHANGE,
+            host=wanted.name,
+            sentence="write its new URLs into etcd.conf and restart it; its data and id stay",
+            member=wanted,
+            before=cluster.urls,
+        )
+    )
+    return tuple(steps)
+
+
+def order_handover(live: tuple[SeenMember, ...], word: str | None) -> tuple[Step, ...]:
+    """Plan to hand leadership over, to the voter called so or the one that is furthest."""
+    refuse_without_quorum(live)
+    cluster = _Cluster(list(live))
+    leader = next((m for m in live if m.is_leader), None)
+    if leader is None:
+        raise Refused("no member leads now; look again in some seconds")
+    if word is None:
+        return (_move_leader(cluster, leader, {leader.member.id}),)
+    target = next((m for m in live if word in (m.member.name, format_id(m.member.id))), None)
+    if target is None:
+        raise Refused(f"{word}: no member is called so: {', '.join(m.label for m in live)}")
+    if target.member.is_learner or not target.is_healthy:
+        state = "a learner" if target.member.is_learner else "not healthy"
+        raise Refused(f"{target.label} is {state} and cannot lead")
+    if target is leader:
+        return ()
+    others = {m.member.id for m in live if m is not target}
+    return (_move_leader(cluster, leader, others),)
+
+
+def _refuse_to_lose(cluster: _Cluster, member: SeenMember) -> None:
+    left = sum(m.is_healthy for m in cluster.voters if m is not member)
+    needed = quorum(len(cluster.voters))
+    if left < needed:
+        raise Refused(
+            f"while {member.label} restarts, {left} of {len(cluster.voters)} voters would be "
+            f"healthy and {needed} are needed for a quorum"
+        )
+
+
 def find_obstacles(step: Step, live: tuple[SeenMember, ...]) -> tuple[str, ...]:
     """List what forbids a step of `order_changes` now; empty when the gate is open.
 
@@ -215,6 +319,8 @@ def find_obstacles(step: Step, live: tuple[SeenMember, ...]) -> tuple[str, ...]:
             if entry.is_healthy and not step.was_healthy and not entry.member.is_learner:
                 return (f"the plan is stale: {entry.label} is back and healthy",)
             _remove(cluster, entry)
+        if isinstance(step, UpdateMember | ReaddressMember):
+            _refuse_to_lose(cluster, cluster.named(step.member.name))
     except Refused as error:
         return (error.message,)
     return ()

@@ -20,7 +20,13 @@ from tests.integration.members import (
     raise_cluster,
     replace,
 )
-from tests.integration.runbooks import Prefect, etcdctl, run_runbook
+from tests.integration.runbooks import (
+    Prefect,
+    etcdctl,
+    finish,
+    run_runbook,
+    start_runbook,
+)
 from tests.integration.writers import Writers
 from tests.lab.etcd_programs import INSTALLED, NEWEST
 
@@ -316,3 +322,142 @@ def test_the_record_names_the_members_before_and_how_long_it_took(
     text = json.dumps(report["data"])
     for said in ("members before", "time to full health", "power supply", "master04"):
         assert said in text
+
+
+def test_leadership_is_handed_to_whom_it_is_wanted(scene: Scene, prefect: Prefect) -> None:
+    """By name, and by nobody's name; to the leader itself nothing is done."""
+    leader = find_leader(scene.lab, scene.members)
+    target = next(host for host in scene.members if host != leader)
+    ended = run_runbook(prefect, "move_leader", scene.inventory, "--to", target)
+    assert ended.status == 0, ended.output
+    assert find_leader(scene.lab, scene.members) == target
+    again = run_runbook(prefect, "move_leader", scene.inventory, "--to", target)
+    assert "nothing to do" in again.output
+    assert run_runbook(prefect, "move_leader", scene.inventory).status == 0
+    assert find_leader(scene.lab, scene.members) != target
+    scene.lab[target].run("systemctl stop etcd").check()
+    refused = run_runbook(prefect, "move_leader", scene.inventory, "--to", target)
+    assert refused.status == 2
+    assert "is not healthy and cannot lead" in refused.output
+
+
+def test_a_member_moves_to_another_address_with_its_data(
+    scene: Scene, prefect: Prefect, tmp_path: Path
+) -> None:
+    """Its id stays, no write is lost; certificates, list, etcd.conf and inventory say the new."""
+    lab, leader = scene.lab, find_leader(scene.lab, scene.members)
+    host = lab[leader]
+    prefix, _, last = host.address.rpartition(".")
+    address = f"{prefix}.{int(last) + 100}"
+    before = list_members(lab, leader)[leader]["ID"]
+    words = ("--member", leader, "--address", address, "--write-inventory")
+    refused = run_runbook(prefect, "update_member", scene.inventory, *words)
+    assert refused.status == 2
+    assert "cannot be reached" in refused.output
+    host.run(f"ip address add {address}/24 dev host0").check()
+    known = lab.known_hosts.read_text()
+    added = [x.replace(host.address, address) for x in known.splitlines() if host.address in x]
+    lab.known_hosts.write_text(known + "\n".join(added) + "\n")
+    with Writers(lab, tmp_path, files=scene.clients) as writers:
+        began = time.monotonic()
+        ended = run_runbook(prefect, "update_member", scene.inventory, *words)
+        assert ended.status == 0, ended.output
+    other = next(name for name in scene.members if name != leader)
+    report = writers.check(on=other)
+    tell("another address", prefect, began, report)
+    assert report.lost == ()
+    entry = list_members(lab, other)[leader]
+    assert entry["ID"] == before
+    assert entry["peerURLs"] == [f"https://{address}:2380"]
+    assert entry["clientURLs"] == [f"https://{address}:2379"]
+    assert address in scene.inventory.read_text()
+    for name in scene.members:
+        assert (
+            f"{leader}=https://{address}:2380"
+            in (lab[name].root / "etc/etcd/etcd.conf").read_text()
+        )
+    assert run_runbook(prefect, "check_health", scene.inventory).status == 0
+    again = run_runbook(prefect, "update_member", scene.inventory, *words)
+    assert again.status == 0, again.output
+    assert "nothing to do" in again.output
+
+
+def test_the_old_host_returns_while_it_is_being_replaced(
+    scene: Scene, prefect: Prefect, tmp_path: Path
+) -> None:
+    """It boots with its old data and an enabled etcd right after it was removed: it stays out."""
+    old = scene.lab["master01"]
+    with Writers(scene.lab, tmp_path, files=scene.clients) as writers:
+        old.power_cut()
+        words = ("--member", "master01", "--replacement", scene.address("master04"))
+        process = start_runbook(
+            prefect, "replace_member", scene.inventory, *words, "--write-inventory"
+        )
+        deadline = time.monotonic() + 60
+        while "master01" in list_members(scene.lab, "master02"):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        old.start()
+        ended = finish(process)
+        assert ended.status == 0, ended.output
+    assert writers.check(on="master04").lost == ()
+    check_cluster(prefect, scene, ["master04", "master02", "master03"])
+    assert "has been permanently removed" in old.run("journalctl -u etcd").stdout
+
+
+def test_the_old_host_returns_before_it_was_removed(scene: Scene, prefect: Prefect) -> None:
+    """The gate sees that the member is healthy again, and the plan is dropped as stale."""
+    old = scene.lab["master03"]
+    old.run("systemctl stop etcd; systemctl mask --runtime etcd").check()
+    slow = "mv /usr/bin/openssl /usr/bin/openssl.real && printf '#!/bin/sh\nsleep 3\nexec "
+    slow += '/usr/bin/openssl.real "$@"\n\' > /usr/bin/openssl && chmod 755 /usr/bin/openssl'
+    scene.lab["master04"].run(slow).check()
+    old.run("mv /usr/bin/sudo /usr/bin/sudo.away").check()  # so that it is not retired first
+    words = ("--member", "master03", "--replacement", scene.address("master04"))
+    process = start_runbook(prefect, "replace_member", scene.inventory, *words)
+    conf = scene.lab["master04"].root / "etc/etcd/ssl"
+    deadline = time.monotonic() + 60
+    while not conf.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    old.run("systemctl unmask --runtime etcd; systemctl start etcd").check()
+    ended = finish(process)
+    assert ended.status == 1, ended.output
+    assert "master03 is back and healthy" in ended.output
+    assert set(list_members(scene.lab, "master01")) == {"master01", "master02", "master03"}
+
+
+def test_two_runners_at_once(scene: Scene, prefect: Prefect) -> None:
+    """One does it; the other is refused and names it, or comes too late and finds it done."""
+    scene.lab["master02"].power_cut()
+    words = ("--member", "master02", "--replacement", scene.address("master04"))
+    both = [
+        start_runbook(prefect, "replace_member", scene.inventory, *words, "--write-inventory")
+        for _ in range(2)
+    ]
+    ended = sorted((finish(process) for process in both), key=lambda e: e.status)
+    assert [one.status for one in ended] == [0, 2], [one.output for one in ended]
+    assert "is being worked on by run" in ended[1].output
+    check_cluster(prefect, scene, ["master01", "master04", "master03"])
+
+
+def test_the_cable_between_runner_and_a_host_is_cut_in_the_middle(
+    scene: Scene, prefect: Prefect
+) -> None:
+    """The run stops and says so; the next one ends what was begun."""
+    scene.lab["master02"].power_cut()
+    words = ("--member", "master02", "--replacement", scene.address("master04"))
+    process = start_runbook(prefect, "replace_member", scene.inventory, *words, "--write-inventory")
+    deadline = time.monotonic() + 60
+    url = f"https://{scene.lab['master04'].address}:2380"
+    while not {url, "master04"} & set(list_members(scene.lab, "master01")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    scene.lab["master04"].cut_cable()
+    first = finish(process)
+    assert first.status == 1, first.output
+    scene.lab["master04"].plug_cable()
+    time.sleep(1)
+    ended = replace(prefect, scene, "master02", "master04")
+    assert ended.status == 0, ended.output
+    check_cluster(prefect, scene, ["master01", "master04", "master03"])

@@ -1,0 +1,60 @@
+"""Give a member another address."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from prefect import flow
+
+from tasks.changes import change_members
+from tasks.membership import Wish
+
+
+@flow(name="update_member", flow_run_name="update member of {cluster}", persist_result=False)
+async def update_member(
+    cluster: str,
+    member: str,
+    address: str,
+    write_inventory: bool = False,
+    skip: list[Literal["kube_apiservers", "load_balancers"]] | None = None,
+    snapshot: Literal["take", "skip"] = "take",
+    approval: bool = False,
+    dry_run: bool = False,
+    reason: str | None = None,
+) -> None:
+    """Tell the cluster a member's new peer and client URL; its data and its id stay.
+
+    The host must have the new address already, and SSH must reach it there. The member restarts
+    once, so the cluster must be able to lose it.
+
+    Stages, and what is true when the runner dies in one:
+
+    1. Lock, observe, plan, snapshot: nothing has been changed.
+    2. Certificates that name the new address; until the restart no member connects to it anew.
+    3. Leadership moved if it leads; the new peer URL in the member list; its etcd.conf, a restart.
+       Each is looked for by the next run, which does what is left.
+    4. The other hosts' etcd.conf, and what else lists the members.
+    5. The inventory file, if asked for; verify.
+
+    :param cluster: name under deployments/clusters, or the path of an inventory file
+    :param member: the member's name in the inventory
+    :param address: its new IP address
+    :param write_inventory: write the inventory file's change, which the plan shows
+    :param skip: what else lists the members and is left to be done by hand
+    :param snapshot: `skip` needs a reason
+    :param approval: show the plan and wait for a person, also where the inventory does not ask it
+    :param dry_run: stop after the plan; nothing is changed
+    :param reason: why, for the record
+    """
+    wish = Wish(
+        moving=f"{member}={address}", writes_inventory=write_inventory, skip=tuple(skip or ())
+    )
+    await change_members(
+        "update_member",
+        cluster,
+        wish,
+        snapshot=snapshot,
+        approval=approval,
+        dry_run=dry_run,
+        reason=reason,
+    )
