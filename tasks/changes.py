@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -26,7 +25,7 @@ from tasks import (
     services,
     snapshots,
 )
-from tasks.authority import opened_authority, write_private
+from tasks.authority import opened_authority
 from tasks.config.rendering import InitialState
 from tasks.engine import Run, open_run, perform, together, unless
 from tasks.hosts.connection import HostConnection
@@ -133,9 +132,6 @@ async def carry_out(
             elif isinstance(step, membership.MoveLeader):
                 await members.move_leader(run, client, step)
 
-    async def write(_run: Run, step: plans.WriteInventory) -> None:
-        await asyncio.to_thread(_write_inventory, find_inventory(cluster), step.text)
-
     kept = tuple(
         m
         for m in draft.goal
@@ -173,7 +169,9 @@ async def carry_out(
                 UpdateApiserver: dependents.update_apiserver,
                 UpdateHaproxy: dependents.update_haproxy,
                 TellHook: dependents.tell_hook,
-                plans.WriteInventory: write,
+                plans.WriteInventory: partial(
+                    members.write_inventory, path=find_inventory(cluster)
+                ),
             },
             gate=partial(pass_gate, run, roster),
             mark=probe.mark,
@@ -285,7 +283,3 @@ async def hand_over(cluster: str, to: str | None, *, dry_run: bool, reason: str 
                 found = await health.read_health(run, client)
         gaps = probe.results()
         await reports.publish_report(run, plan, (), found, reason, gaps=gaps)
-
-
-def _write_inventory(path: Path, text: str) -> None:
-    write_private(path, text.encode(), path.stat().st_mode & 0o777)

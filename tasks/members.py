@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from time import monotonic
 
+from tasks.authority import write_private
 from tasks.engine import Run, step
 from tasks.etcd.client import POLL_SECONDS, Endpoint, EtcdClient
 from tasks.hosts import files
@@ -18,7 +20,7 @@ from tasks.hosts.members import retire_service_command, set_aside_command
 from tasks.model.cluster import ClusterHealth, Member, SeenMember
 from tasks.model.errors import EtcdRefused, EtcdUnavailable, MemberFailed
 from tasks.model.record import Event
-from tasks.plans.members import DiscardData, RetireHost
+from tasks.plans.members import DiscardData, RetireHost, WriteInventory
 from tasks.plans.membership import (
     AddLearner,
     AwaitMember,
@@ -189,6 +191,13 @@ async def update_member(_run: Run, client: EtcdClient, planned: UpdateMember) ->
     await client.update_member(
         _endpoint(client, health, without=planned.member_id), planned.member_id, url
     )
+    return True
+
+
+@step("write the inventory")
+async def write_inventory(_run: Run, planned: WriteInventory, path: Path) -> bool:
+    """Write the inventory file whole or not at all, its mode as it was."""
+    await asyncio.to_thread(write_private, path, planned.text.encode(), path.stat().st_mode & 0o777)
     return True
 
 
