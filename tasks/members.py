@@ -197,7 +197,11 @@ async def update_member(_run: Run, client: EtcdClient, planned: UpdateMember) ->
 @step("write the inventory")
 async def write_inventory(_run: Run, planned: WriteInventory, path: Path) -> bool:
     """Write the inventory file whole or not at all, its mode as it was."""
-    await asyncio.to_thread(write_private, path, planned.text.encode(), path.stat().st_mode & 0o777)
+
+    def write() -> None:
+        write_private(path, planned.text.encode(), path.stat().st_mode & 0o777)
+
+    await asyncio.to_thread(write)
     return True
 
 
