@@ -111,6 +111,10 @@ async def _check_cluster(run: Run, slots: asyncio.Semaphore) -> ClusterCheck:
         ),
         *(look(run.clients[c.name], (c,)) for c in looked_at if c.host is None),
     )
+    # In the inventory's order, whoever answered first; a host's rows stay in theirs.
+    order = {name: number for number, name in enumerate((*run.hosts, *run.clients))}
+    rows.sort(key=lambda row: order.get(row.host, len(order)))
+    findings.sort(key=lambda finding: order.get(finding.host, len(order)))
     check = ClusterCheck(name, tuple(rows), (*findings, *_differing_trust(run, rows)))
     await publish_check(run, check)
     return check

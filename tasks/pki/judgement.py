@@ -84,8 +84,11 @@ def judge_pair(
     differences = compare(text, want, place.authority, files.key_public, now, _ALWAYS)
     found = list(_judge_differences(place, differences, facts))
     if facts is not None and text is not None:
-        found += _judge_end(place, facts, now)
-        if place.trusted is not None and find_signer(text, place.trusted) is None:
+        signer = find_signer(text, place.trusted) if place.trusted is not None else None
+        # A leaf that ends with its authority is told once, as the authority's end.
+        if signer is None or facts.not_after < signer.not_after:
+            found += _judge_end(place, facts, now)
+        if place.trusted is not None and signer is None:
             sentence = "no authority that this host trusts has signed it"
             found.append(_finding(place, Kind.UNTRUSTED, Grade.CRITICAL, sentence, facts))
     if files.key is not None:

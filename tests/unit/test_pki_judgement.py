@@ -75,9 +75,20 @@ def test_what_is_as_desired_has_no_finding() -> None:
 )
 def test_the_windows_of_a_long_life(left: timedelta, expected: Found) -> None:
     """90 and 30 days before the end; from the end on it has expired."""
+    pem = issue(validity=WANT.validity - timedelta(days=1))
+    end = judge_pair(PLACE, files(pem), {}, WANT, NOW).not_after
+    assert end is not None
+    assert found(judge_pair(PLACE, files(pem), {}, WANT, end - left)) == expected
+
+
+def test_a_leaf_that_ends_with_its_authority_is_told_as_the_authority_s_end() -> None:
+    """One problem is one finding, until it has expired."""
     end = judge_pair(PLACE, files(), {}, WANT, NOW).not_after
     assert end is not None
-    assert found(judge_pair(PLACE, files(), {}, WANT, end - left)) == expected
+    near = end - timedelta(days=29)
+    assert found(judge_pair(PLACE, files(), {}, WANT, near)) == set()
+    assert found(judge_authorities(PLACE, near)[0]) == {(Kind.EXPIRING, Grade.CRITICAL)}
+    assert found(judge_pair(PLACE, files(), {}, WANT, end)) == {(Kind.EXPIRED, Grade.CRITICAL)}
 
 
 def test_a_short_life_is_not_told_from_its_first_day() -> None:
