@@ -103,6 +103,7 @@ def test_a_reinstalled_host_takes_its_own_place(scene: Scene, prefect: Prefect) 
     check_cluster(prefect, scene, ["master01", "master02", "master03"])
 
 
+@chaos
 def test_a_host_that_answers_but_lost_its_disk_is_replaced_in_place(
     scene: Scene, prefect: Prefect
 ) -> None:
@@ -291,6 +292,7 @@ def test_a_stranger_in_the_list_is_named_and_can_be_removed_by_its_id(
     check_cluster(prefect, scene, ["master01", "master02", "master03"])
 
 
+@chaos
 def test_without_consent_the_inventory_is_shown_and_left(scene: Scene, prefect: Prefect) -> None:
     """The diff is in the plan; the file is as it was; the next runbook says what is missing."""
     before = scene.inventory.read_text()
@@ -355,7 +357,8 @@ def test_a_member_moves_to_another_address_with_its_data(
     refused = run_runbook(prefect, "update_member", scene.inventory, *words)
     assert refused.status == 2
     assert "cannot be reached" in refused.output
-    host.run(f"ip address add {address}/24 dev host0").check()
+    link = "$(ip -o address show scope global | awk '{print $2; exit}')"
+    host.run(f"ip address add {address}/24 dev {link}").check()
     known = lab.known_hosts.read_text()
     added = [x.replace(host.address, address) for x in known.splitlines() if host.address in x]
     lab.known_hosts.write_text(known + "\n".join(added) + "\n")
@@ -442,6 +445,7 @@ def test_two_runners_at_once(scene: Scene, prefect: Prefect) -> None:
     check_cluster(prefect, scene, ["master01", "master04", "master03"])
 
 
+@chaos
 def test_the_cable_between_runner_and_a_host_is_cut_in_the_middle(
     scene: Scene, prefect: Prefect
 ) -> None:
