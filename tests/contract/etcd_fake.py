@@ -147,7 +147,35 @@ class FakeEtcd(httpx.AsyncBaseTransport):
                 return await self._guarded(row, answer, has_header=not self._is_3_4)
             case "/v3/kv/range":
                 return await self._guarded(row, {})
+            case path if path.startswith("/v3/cluster/member/"):
+                return self._change_members(path.rpartition("/")[2], body)
         return httpx.Response(404, text="404 page not found\n")
+
+    def _change_members(self, verb: str, body: dict[str, Any]) -> httpx.Response:
+        if verb == "add":
+            taken = {url for row in self._rows for url in row["peerURLs"]}
+            if taken & set(body["peerURLs"]):
+                return self._error(400, 9, "etcdserver: Peer URLs already exists")
+            self._rows.append(
+                {"ID": str(FIRST_ID + 98), "peerURLs": body["peerURLs"], "isLearner": True}
+            )
+            return _answer(200)
+        entry = next((row for row in self._rows if row["ID"] == body["ID"]), None)
+        if entry is None:
+            return self._error(404, 5, "etcdserver: member not found")
+        if verb == "promote":
+            return self._error(
+                412 if self._is_3_4 else 400,
+                9,
+                "etcdserver: can only promote a learner member which is in sync with leader"
+                if entry.get("isLearner")
+                else "etcdserver: can only promote a learner member",
+            )
+        if verb == "update":
+            entry["peerURLs"] = body["peerURLs"]
+        else:
+            self._rows.remove(entry)
+        return _answer(200)
 
     @property
     def _is_3_4(self) -> bool:

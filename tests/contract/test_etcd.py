@@ -235,6 +235,38 @@ async def test_learner(own_cluster: Cluster) -> None:
                 await learner.read_linearizable(endpoint)
 
 
+async def test_members_change(own_cluster: Cluster) -> None:
+    """Each change is in the list; what etcd says no to is told apart from what it may do later."""
+    first, second = "https://127.0.0.1:1", "https://127.0.0.1:2"
+    async with healthy(own_cluster) as client:
+        asked = client.endpoints[0]
+        deadline = asyncio.get_running_loop().time() + START_SECONDS
+        while True:
+            try:
+                await client.add_learner(asked, first)
+                break
+            except EtcdUnavailable:  # "unhealthy cluster", while its members have just connected
+                assert asyncio.get_running_loop().time() < deadline
+                await asyncio.sleep(0.3)
+        [added] = [m for m in await client.list_members(asked) if not m.is_started]
+        assert added.is_learner
+        assert added.peer_urls == (first,)
+        with pytest.raises(EtcdUnavailable, match="in sync with leader"):
+            await client.promote_member(asked, added.id)
+        own = await client.get_status(asked)
+        with pytest.raises(EtcdRefused, match="can only promote a learner"):
+            await client.promote_member(asked, own.member_id)
+        with pytest.raises(EtcdRefused, match="already exist"):
+            await client.add_learner(asked, first)
+        await client.update_member(asked, added.id, second)
+        [moved] = [m for m in await client.list_members(asked) if m.id == added.id]
+        assert moved.peer_urls == (second,)
+        await client.remove_member(asked, added.id)
+        assert added.id not in {m.id for m in await client.list_members(asked)}
+        with pytest.raises(EtcdRefused, match="member not found"):
+            await client.remove_member(asked, added.id + 1)
+
+
 async def test_authentication_is_on(own_cluster: Cluster) -> None:
     """With RBAC on, /health goes on and the calls say that the gateway ignores certificates."""
     async with healthy(own_cluster) as client:
