@@ -66,6 +66,10 @@ schema-check: $(VENV)/.complete ## Check that the JSON Schema is up to date
 bench: setup ## Measure bootstrap_cluster against a shell script and an Ansible playbook
 	$(BIN)/python -m tests.bench
 
+.PHONY: bench-members
+bench-members: setup ## Measure replace_member against the procedure done by hand
+	$(BIN)/python -m tests.bench.members
+
 .PHONY: bench-certificates
 bench-certificates: setup ## Measure check_certificates on 300 endpoints against an Ansible playbook
 	$(BIN)/python -m tests.bench.certificates
