@@ -6,6 +6,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 
@@ -26,18 +27,26 @@ from tasks.plans.gate import find_obstacles
 CLIENT_NAME = "etcd-runbooks"
 CLIENT_VALIDITY = timedelta(hours=24)
 GATE_SECONDS = 20.0
+SILENT_SECONDS = 1.0
+"""A host without power is reported by the network after three, four times in a replacement."""
 
 
 @asynccontextmanager
-async def etcd_client(run: Run, members: tuple[DesiredMember, ...]) -> AsyncIterator[EtcdClient]:
+async def etcd_client(
+    run: Run, members: tuple[DesiredMember, ...], silent: frozenset[str] = frozenset()
+) -> AsyncIterator[EtcdClient]:
     """Open a client of all members; its certificate is made for this run and stays in memory.
 
     It trusts every authority of the cluster's, since while one follows another members show
     certificates of both. Where the hosts are behind a jump host, it goes through their SSH
-    connections.
+    connections. Client URLs that were `silent` before are not waited for as long as the others.
     """
     context = await client_tls(run.inventory)
-    async with EtcdClient(await _endpoints(run, members), context) as client:
+    endpoints = tuple(
+        replace(endpoint, patience_seconds=SILENT_SECONDS) if endpoint.url in silent else endpoint
+        for endpoint in await _endpoints(run, members)
+    )
+    async with EtcdClient(endpoints, context) as client:
         yield client
 
 

@@ -87,6 +87,7 @@ class Roster:
 
     def __init__(self, known: Iterable[DesiredMember]) -> None:
         self._by_url = {member.client_url: member for member in known}
+        self._silent: frozenset[str] = frozenset()
 
     @property
     def members(self) -> tuple[DesiredMember, ...]:
@@ -103,13 +104,14 @@ class Roster:
 
     def open(self, run: Run) -> AbstractAsyncContextManager[EtcdClient]:
         """Open a client of all of them."""
-        return health.etcd_client(run, self.members)
+        return health.etcd_client(run, self.members, self._silent)
 
     async def look(self, run: Run) -> ClusterHealth:
         """Ask all members; those that the list names and nobody knew are asked, too."""
         while True:
             async with self.open(run) as client:
                 found = await client.observe_cluster()
+            self._silent = frozenset(e.endpoint for e in found.endpoints if e.status is None)
             further = {
                 url: DesiredMember(m.member.name, m.peer_url, url)
                 for m in found.seen_members()

@@ -51,11 +51,15 @@ D = TypeVar("D")
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A member's client URL; with `connect_to`, TCP goes there and TLS still verifies the URL."""
+    """A member's client URL; with `connect_to`, TCP goes there and TLS still verifies the URL.
+
+    `patience_seconds` is a shorter limit of its own, for one that did not answer before.
+    """
 
     name: str
     url: str
     connect_to: tuple[str, int] | None = None
+    patience_seconds: float | None = None
 
 
 class EtcdClient:
@@ -303,7 +307,7 @@ class EtcdClient:
                 stage = _STAGES[event]
 
         try:
-            async with asyncio.timeout(self._timeout_seconds):
+            async with asyncio.timeout(endpoint.patience_seconds or self._timeout_seconds):
                 response = await self._http.request(
                     method,
                     origin.copy_with(host=host, port=port, path=path),
@@ -312,7 +316,8 @@ class EtcdClient:
                     extensions={"sni_hostname": origin.host, "trace": follow},
                 )
         except TimeoutError as error:
-            reason = explain_time_out(stage, f"{host}:{port}", self._timeout_seconds)
+            limit = endpoint.patience_seconds or self._timeout_seconds
+            reason = explain_time_out(stage, f"{host}:{port}", limit)
             raise EtcdUnavailable(f"{endpoint.url}: {reason}", host=endpoint.name) from error
         # httpx translates the TLS errors of a handshake, but not the alert that TLS 1.3 sends after
         # it, which is how etcd rejects a client certificate.
