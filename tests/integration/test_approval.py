@@ -102,6 +102,7 @@ def test_a_rejected_plan_and_an_answer_without_a_word_change_nothing(
     assert approve(prefect, "00000000-0000-0000-0000-000000000000").status == 2
 
 
+@pytest.mark.chaos
 def test_a_plan_that_is_not_the_approved_one_any_more_is_refused(
     scene: Scene, prefect: Prefect
 ) -> None:
@@ -116,6 +117,7 @@ def test_a_plan_that_is_not_the_approved_one_any_more_is_refused(
     assert "master04" not in list_members(scene.lab, "master01")
 
 
+@pytest.mark.chaos
 def test_without_a_server_the_command_line_finds_the_run_in_the_same_home(
     scene: Scene, tmp_path: Path
 ) -> None:

@@ -156,6 +156,7 @@ def test_all_that_list_the_members_follow_a_replacement(scene: Scene, prefect: P
     assert "nothing to do" in again.output
 
 
+@pytest.mark.chaos
 def test_a_list_that_cannot_be_read_stops_the_plan_unless_it_is_skipped(
     scene: Scene, prefect: Prefect
 ) -> None:
@@ -174,6 +175,7 @@ def test_a_list_that_cannot_be_read_stops_the_plan_unless_it_is_skipped(
     assert ended.status == 0, ended.output
 
 
+@pytest.mark.chaos
 def test_a_configuration_that_haproxy_refuses_is_not_loaded(scene: Scene, prefect: Prefect) -> None:
     """The members are changed by then; the next run goes on with what is left."""
     lab = scene.lab

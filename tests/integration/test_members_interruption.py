@@ -52,7 +52,6 @@ POINTS = (
 )
 SAMPLE = (
     "step-finished|remove a member",
-    f"step-started|start the joining etcd on {NEW}",
     "step-started|wait for the log and promote",
     "step-finished|write the inventory",
 )
@@ -117,7 +116,7 @@ def test_the_table_is_the_steps_of_a_whole_run(scene: Scene, prefect: Prefect) -
 def test_a_killed_replacement_is_finished_by_the_next_run(
     scene: Scene, prefect: Prefect, point: str
 ) -> None:
-    """The fixed sample: nobody added, added and not started, a learner, all but the report."""
+    """The fixed sample: nobody added, a learner, all but the report."""
     replace_twice(scene, prefect, point)
 
 

@@ -221,7 +221,7 @@ class Scene:
 
 @pytest.fixture(scope="module")
 def scene(start_module_lab: StartLab, tmp_path_factory: pytest.TempPathFactory) -> Scene:
-    """Bootstrap with marked secrets and the embedded API, rotate, be refused a wrong passphrase."""
+    """Bootstrap with marked secrets and the embedded API, rotate, replace a member, be refused."""
     lab = start_module_lab(hosts=3, etcd=INSTALLED, etcd_source="installed")
     home, temporary = tmp_path_factory.mktemp("prefect"), tmp_path_factory.mktemp("temporary")
     prefect = Prefect(home)
@@ -239,12 +239,15 @@ def scene(start_module_lab: StartLab, tmp_path_factory: pytest.TempPathFactory) 
             replace = ("--replace", authority_digits(lab.inventory))
             rotated = run_runbook(prefect, "rotate_authority", lab, *replace)
             checked = check_certificates(prefect, lab)
+            lab["master03"].run("systemctl stop etcd; rm -rf /etc/etcd/ssl /var/lib/etcd/*").check()
+            replaced = run_runbook(prefect, "replace_member", lab, "--member", "master03")
             file.write_text(f"{wrong}\n")
             refused = run_runbook(prefect, "bootstrap_cluster", lab)
     assert done.status == 0, done.output
     assert healthy.status == 0, healthy.output
     assert rotated.status == 0, rotated.output
     assert checked.status == 0, checked.output
+    assert replaced.status == 0, replaced.output
     assert refused.status == 2, refused.output
     spellings = {
         "passphrase": spell_text(passphrase),
@@ -257,7 +260,7 @@ def scene(start_module_lab: StartLab, tmp_path_factory: pytest.TempPathFactory) 
         for name in key_files(host):
             pem = host.run(["cat", f"/etc/etcd/ssl/{name}"]).check().stdout
             spellings[f"{host.name}'s {name}"] = spell_key(pem.encode())
-    said = (done, healthy, rotated, checked, refused)
+    said = (done, healthy, rotated, checked, replaced, refused)
     return Scene(lab, prefect, temporary, watch, said, Scanner(spellings))
 
 
