@@ -149,7 +149,7 @@ async def carry_out(
             run,
             draft.plan,
             {
-                plans.RetireHost: members.retire_host,
+                plans.RetireHost: partial(_retire, draft=draft),
                 plans.DiscardData: members.discard_data,
                 bootstrap.MakeAccount: installation.make_account,
                 bootstrap.InstallPrograms: partial(
@@ -259,6 +259,18 @@ async def _join(
     written = bootstrap.WriteConfiguration(stage=step.stage, host=step.host, sentence=step.sentence)
     changed = await configuration.write_configuration(run, host, written, {host.name: target})
     await services.start_joiner(run, host, changed=changed)
+
+
+async def _retire(run: Run, host: HostConnection, step: plans.RetireHost, *, draft: Draft) -> None:
+    planned = {m.member.name for m in draft.live if m.is_healthy}
+    live = (await draft.roster.look(run)).seen_members()
+    if any(m.is_healthy and m.member.name == host.name for m in live) and host.name not in planned:
+        raise MemberFailed(
+            "is back and healthy, so that its etcd is not stopped; the plan is stale: run it "
+            "again, it observes and plans anew",
+            host=host.name,
+        )
+    await members.retire_host(run, host, step)
 
 
 async def _readdress(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from tasks.model.cluster import DesiredMember, SeenMember, format_id
 from tasks.model.errors import Refused
-from tasks.model.inventory import Host, Inventory
+from tasks.model.inventory import PEER_PORT, Host, Inventory
 from tasks.model.observation import DataDirectory, HostObservation, HostTarget, ServiceState
 from tasks.model.plan import Finding, Plan, Severity, Stage, Step
 from tasks.plans.bootstrap import IssueCertificates, preparation_steps
@@ -46,12 +46,14 @@ class Leaver:
     """Who shall leave: the id, None when it is no member any more, and its host in the inventory.
 
     `word` is what the operator called it; `client_url` is known where it is, or was, a member.
+    `peer_urls` are where it is, or would be by the inventory.
     """
 
     word: str
     member_id: int | None
     host: str | None
     client_url: str | None = None
+    peer_urls: frozenset[str] = frozenset()
 
 
 def find_leavers(
@@ -63,7 +65,7 @@ def find_leavers(
     """Find the members that are called by name, id, host name or address; raises Refused.
 
     An entry at the peer URL of one that joins is the joining itself, begun by an earlier run, as
-    long as it has no vote yet.
+    long as it has no vote yet, or is not where the inventory has the one that leaves.
     """
     urls = {member.peer_url for member in joining}
     found = []
@@ -86,9 +88,10 @@ def find_leavers(
                 f"{word}: no member, id or host is called so; the members are "
                 + ", ".join(f"{m.label} ({format_id(m.member.id)})" for m in live)
             )
-        begun = entry is not None and entry.peer_url in urls
-        if entry and begun and (entry.member.is_learner or not entry.member.is_started):
-            entry = None
+        if entry and entry.peer_url in urls:
+            pending = entry.member.is_learner or not entry.member.is_started
+            if pending or (host and entry.peer_url not in _peer_urls(host)):
+                entry = None
         name = host.name if host else entry.member.name if entry else None
         known = entry.member.client_urls[:1] if entry else ()
         found.append(
@@ -97,6 +100,7 @@ def find_leavers(
                 entry.member.id if entry else None,
                 name,
                 known[0] if known else None,
+                frozenset(entry.member.peer_urls if entry else _peer_urls(host)),
             )
         )
     return tuple(found)
@@ -104,6 +108,13 @@ def find_leavers(
 
 def _address(url: str) -> str:
     return url.removeprefix("https://").removeprefix("http://").rsplit(":", 1)[0].strip("[]")
+
+
+def _peer_urls(host: Host | None) -> tuple[str, ...]:
+    return tuple(
+        f"https://[{address}]:{PEER_PORT}" if ":" in address else f"https://{address}:{PEER_PORT}"
+        for address in (_addresses(host) if host else ())
+    )
 
 
 def _addresses(host: Host) -> set[str]:
@@ -154,7 +165,7 @@ def judge_joiner(
     )
     pending = entry is not None and (entry.member.is_learner or not entry.member.is_started)
     if entry is not None and not pending:
-        return Joiner(member, has_data), False
+        return Joiner(member, has_data and not is_leaving_here), False
     if pending and entry is not None:
         if entry.is_healthy or (has_data and runs):
             return Joiner(member, has_data=True), False
@@ -212,6 +223,13 @@ def plan_members(
     """
     removals = frozenset(x.member_id for x in leavers if x.member_id is not None)
     leaving_hosts = {x.host for x in leavers if x.host}
+    # On this very machine, which then is emptied first; another one of the same name is not.
+    here = {
+        member.name
+        for member in joining
+        if any(member.peer_url in leaver.peer_urls for leaver in leavers)
+        and not _is_begun(member, live, removals)
+    }
     joiners, discards = [], []
     for member in joining:
         joiner, discard = judge_joiner(
@@ -219,7 +237,7 @@ def plan_members(
             member,
             observed[member.name],
             live,
-            is_leaving_here=member.name in leaving_hosts,
+            is_leaving_here=member.name in here,
             is_configured=member.name in configured,
         )
         joiners.append(joiner)
@@ -227,10 +245,10 @@ def plan_members(
             discards.append(member.name)
     changes = order_changes(live, removals, tuple(joiners), planned=planned)
     alive = {m.member.name for m in live if m.member.id in removals and m.is_healthy}
-    busy = {j.member.name for j in joiners if j.has_data}
+    others = {member.name for member in joining} - here
     steps: list[Step] = [
         _retire(inventory, PREPARE, name)
-        for name in sorted(leaving_hosts - alive - busy)
+        for name in sorted(leaving_hosts - alive - others)
         if name in observed and _can_be_retired(observed[name])
     ]
     pending = {str(step.host) for step in changes if step.host}
@@ -255,7 +273,7 @@ def plan_members(
         inventory.name,
         f"{len(goal)} healthy members: {names}",
         (*steps, *further),
-        (*warnings, *_unreached(leavers, observed)),
+        (*warnings, *_unreached(leavers, observed, others)),
     )
 
 
@@ -290,6 +308,14 @@ def plan_move(
         (*prepared, *changes, *refreshed, *further),
         warnings,
     )
+
+
+def _is_begun(
+    member: DesiredMember, live: tuple[SeenMember, ...], removals: frozenset[int]
+) -> bool:
+    """Whether the list has this very member already, as one that stays."""
+    entry = next((m for m in live if member.peer_url in m.member.peer_urls), None)
+    return entry is not None and entry.member.id not in removals
 
 
 def _refresh(inventory: Inventory, name: str) -> RefreshConfiguration:
@@ -335,11 +361,11 @@ def _retire(inventory: Inventory, stage: Stage, name: str) -> RetireHost:
 
 
 def _unreached(
-    leavers: tuple[Leaver, ...], observed: dict[str, HostObservation]
+    leavers: tuple[Leaver, ...], observed: dict[str, HostObservation], others: set[str]
 ) -> tuple[str, ...]:
     return tuple(
         f"{leaver.host or leaver.word} cannot be reached over SSH: its etcd is not stopped. When "
         "it comes back, its etcd ends by itself on hearing that it was removed; disable it there"
         for leaver in leavers
-        if leaver.host is None or leaver.host not in observed
+        if leaver.host is None or leaver.host not in observed or leaver.host in others
     )
