@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -41,10 +40,6 @@ from tasks.plans import members as plans
 from tasks.plans.dependents import TellHook, UpdateApiserver, UpdateHaproxy
 
 GATE_SECONDS = 25.0
-SETTLE_SECONDS = 15.0
-"""How long a host without power is left before its member is removed. Etcd stops serving for 5 to
-10 s when a member is removed between some 5 and 10 s after its host lost power (seen with 3.4.23,
-two of two, with etcdctl as with us); after 12, 16 and 20 s it never did (five of five)."""
 
 
 async def change_members(
@@ -151,6 +146,7 @@ async def carry_out(
             {
                 plans.RetireHost: partial(_retire, draft=draft),
                 plans.DiscardData: members.discard_data,
+                plans.DropConnections: members.drop_connections,
                 bootstrap.MakeAccount: installation.make_account,
                 bootstrap.InstallPrograms: partial(
                     installation.install_programs, programs=programs
@@ -178,7 +174,7 @@ async def carry_out(
                     members.write_inventory, path=find_inventory(cluster)
                 ),
             },
-            gate=partial(_settle_and_pass_gate, run, draft),
+            gate=partial(pass_gate, run, roster),
             mark=probe.mark,
         )
         found = await rotation.wait_until_healthy(run, draft.goal, draft.down)
@@ -224,15 +220,6 @@ async def pass_gate(run: Run, roster: Roster, step: Step) -> None:
                 + "\nrun it again: it observes and plans anew from what is there"
             )
         await asyncio.sleep(0.5)
-
-
-async def _settle_and_pass_gate(run: Run, draft: Draft, step: Step) -> None:
-    if isinstance(step, membership.RemoveMember) and not step.was_healthy:
-        since = (datetime.now(UTC) - run.started).total_seconds()
-        # Where the host answers, its etcd was ended in order, and its connections with it.
-        if step.name not in draft.observed and since < SETTLE_SECONDS:
-            await asyncio.sleep(SETTLE_SECONDS - since)
-    await pass_gate(run, draft.roster, step)
 
 
 async def verify_ways(run: Run, draft: Draft) -> None:

@@ -16,11 +16,16 @@ from tasks.engine import Run, step
 from tasks.etcd.client import POLL_SECONDS, Endpoint, EtcdClient
 from tasks.hosts import files
 from tasks.hosts.connection import HostConnection
-from tasks.hosts.members import retire_service_command, set_aside_command
+from tasks.hosts.members import (
+    drop_connections_command,
+    retire_service_command,
+    set_aside_command,
+)
 from tasks.model.cluster import ClusterHealth, Member, SeenMember
 from tasks.model.errors import EtcdRefused, EtcdUnavailable, MemberFailed
+from tasks.model.inventory import PEER_PORT
 from tasks.model.record import Event
-from tasks.plans.members import DiscardData, RetireHost, WriteInventory
+from tasks.plans.members import DiscardData, DropConnections, RetireHost, WriteInventory
 from tasks.plans.membership import (
     AddLearner,
     AwaitMember,
@@ -51,6 +56,13 @@ async def retire_host(run: Run, host: HostConnection, _step: RetireHost) -> bool
         timeout_seconds=120,
     )
     return any(map(files.parse_change, results))
+
+
+@step("end the dead host's connections on {host}")
+async def drop_connections(_run: Run, host: HostConnection, planned: DropConnections) -> bool:
+    """End what is left of the peers' connections with a host that is dead; whether any was."""
+    commands = [drop_connections_command(address, PEER_PORT) for address in planned.addresses]
+    return any(map(files.parse_change, await host.run(*commands, changes=True)))
 
 
 @step("set half-made data aside on {host}")

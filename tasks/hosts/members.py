@@ -25,6 +25,20 @@ def retire_service_command(unit: str) -> Command:
     return Command(f"stop and disable {unit}", script)
 
 
+def drop_connections_command(address: str, port: int) -> Command:
+    """End the TCP connections between a port, here or there, and a host that is dead.
+
+    Where the kernel cannot (CONFIG_INET_DIAG_DESTROY), nothing is changed and nothing fails.
+    """
+    chosen = f"'( sport = :{port} or dport = :{port} )' dst {quote(address)}"
+    script = (
+        f"count() {{ ss -Htn state established {chosen} | wc -l; }}\n"
+        f"before=$(count)\nss -KHtn {chosen} >/dev/null 2>&1 || :\n"
+        f'[ "$(count)" -lt "$before" ] && echo {CHANGED} || echo {UNCHANGED}'
+    )
+    return Command(f"end the connections to {address}", script)
+
+
 def set_aside_command(directory: PurePosixPath, mark: str) -> Command:
     """Rename a directory that holds anything to a name with `mark`; nothing is deleted.
 

@@ -33,6 +33,7 @@ STEPS = (
     *(f"observe {host}" for host in (*KEPT, NEW)),
     "reach every member's ports",
     "save a snapshot",
+    *(f"end the dead host's connections on {host}" for host in KEPT),
     *(f"make the account on {NEW}", f"install etcd on {NEW}", f"make directories on {NEW}"),
     f"issue certificates on {NEW}",
     "remove a member",
