@@ -11,7 +11,6 @@ import getpass
 import hashlib
 import json
 import socket
-from datetime import UTC, datetime
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
@@ -41,7 +40,6 @@ class Decision(RunInput):
     approve: bool
     by: str = Field(min_length=1, description="Who decides.")
     note: str = Field("", description="Anything for the record.")
-    decided_at: str = Field("", description="Filled in by the command line.")
 
 
 def is_required(inventory: Inventory, *, asked: bool) -> bool:
@@ -62,6 +60,7 @@ async def prepare(run: Run, plan: Plan) -> None:
         shown = await aread_flow_run_input(DIGEST_KEY)
     except ObjectNotFound:
         shown = None
+    run.outcome = "waits for approval"
     if shown is None:
         await acreate_flow_run_input(DIGEST_KEY, digest)
         run.journal.append(
@@ -133,7 +132,6 @@ async def decide(flow_run_id: str, *, approve: bool, by: str | None, note: str) 
             "approve": approve,
             "by": f"{by} ({person})" if by else person,
             "note": note,
-            "decided_at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         result = await client.resume_flow_run(identity, run_input=answer)
         if result.status.value != "ACCEPT":

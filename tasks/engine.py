@@ -70,6 +70,7 @@ class Run:
             for other in (*others, *inventory.dependents)
         }
         self.lock_lost: str | None = None
+        self.outcome = "done"
         self.on_exit = AsyncExitStack()
 
     @property
@@ -266,10 +267,11 @@ async def open_run(
             reason=reason,
             hosts=[host.name for host in inventory.hosts],
         )
-        outcome = "done"
+        outcome = ""
         try:
             async with run.on_exit:
                 yield run
+            outcome = run.outcome
         except BaseException as error:
             outcome = f"{type(error).__name__}: {error}"
             raise

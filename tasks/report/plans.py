@@ -14,12 +14,22 @@ def plan_markdown(plan: Plan, findings: tuple[Finding, ...] = ()) -> str:
         lines += [f"## {stage.title[0].upper()}{stage.title[1:]}", ""]
         for host, steps in plan.tracks(stage).items():
             lines.append(f"**{host or 'runner'}**")
-            lines += [f"{number}. {step.sentence}" for number, step in enumerate(steps, 1)]
+            lines += [_item(f"{number}.", step.sentence) for number, step in enumerate(steps, 1)]
             lines.append("")
     if plan.warnings:
-        lines += ["## For the operator", "", *(f"- {text}" for text in plan.warnings)]
+        lines += ["## For the operator", "", *(_item("-", text) for text in plan.warnings)]
     lines += findings_sections(findings)
     return "\n".join(lines)
+
+
+def _item(mark: str, text: str) -> str:
+    """Write an item of a list; lines after its first one, such as a diff, keep their breaks."""
+    first, _, rest = text.partition("\n")
+    if not rest:
+        return f"{mark} {first}"
+    indent = " " * (len(mark) + 1)
+    quoted = "".join(f"{indent}{line}\n" for line in ("```diff", *rest.split("\n"), "```"))
+    return f"{mark} {first}\n\n{quoted}"
 
 
 def findings_sections(findings: tuple[Finding, ...]) -> list[str]:

@@ -96,3 +96,10 @@ def test_a_report_tells_what_each_step_did() -> None:
     assert "| c | failed: CommandFailed: no | 0.10 |" in text
     assert "- **started by:** me@here" in text
     assert "| m1 | a |" in text
+
+
+def test_a_diff_in_a_plan_keeps_its_lines() -> None:
+    """It is a block of its own inside its item."""
+    plan = Plan("replace_member", "c1", "goal", (), ("write f:\n--- a\n+++ b",))
+    text = plan_markdown(plan)
+    assert "- write f:\n\n  ```diff\n  --- a\n  +++ b\n  ```\n" in text
