@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import getpass
+import re
 import socket
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
@@ -233,7 +234,8 @@ async def perform(
             await together(map(follow, plan.tracks(stage).values()))
             continue
         for one in (one for one in plan.steps if one.stage == stage):
-            mark(one.sentence)
+            # A stage of the probe's table has the sentence's first part for its name.
+            mark(re.split(r"[;:]\s|\n", one.sentence)[0])
             if gate is not None:
                 run.check_lock()
                 await gate(one)
