@@ -33,7 +33,8 @@ async def replace_member(
 
     1. Lock, observe, plan, snapshot: nothing has been changed.
     2. Prepare (all hosts at once): account, programs, directories and certificates on the hosts
-       that join; where the failed host still answers, its etcd is disabled and its data set aside.
+       that join; where the failed host still answers, its etcd is disabled and its data set aside,
+       and where it does not, the members end their connections with it.
     3. Members, one step at a time: the dead one is removed, the new one added as a learner without
        a vote, its etcd.conf written from the live list, started, promoted when it has the log. A
        healthy one (`planned`) is removed last, after it has handed leadership over. What was

@@ -62,7 +62,10 @@ async def change_members(
     if not dry_run and approvals.is_required(inventory, asked=approval):
         async with open_run(inventory, runbook, reason=reason) as run:
             shown = (await _draft_and_publish(run, cluster, wish, {})).plan
-            await approvals.prepare(run, shown)
+            if shown.steps:
+                await approvals.prepare(run, shown)
+        if not shown.steps:
+            return
         decision = await approvals.wait(shown)
     async with open_run(inventory, runbook, reason=reason) as run:
         await opened_authority(run.inventory)
@@ -203,9 +206,9 @@ async def lock(run: Run, original: Inventory, *, dry_run: bool) -> dict[str, str
 
 
 async def pass_gate(run: Run, roster: Roster, step: Step) -> None:
-    """See that a step of the plan may be done now; raises Refused for a stale plan, or waits.
+    """See that a step of the plan may be done now; waits some seconds for members to come back.
 
-    Raises MemberFailed when the cluster does not allow it in time.
+    Raises MemberFailed when the cluster does not allow it in time, at once for a stale plan.
     """
     deadline = monotonic() + GATE_SECONDS
     while True:
@@ -238,6 +241,13 @@ async def _join(
         joining.get(m.peer_url)
         or DesiredMember(m.member.name, m.peer_url, next(iter(m.member.client_urls), ""))
         for m in live
+    )
+    # In the inventory's order, as bootstrap_cluster would write it.
+    order = [member.peer_url for member in draft.goal]
+    initial = tuple(
+        sorted(
+            initial, key=lambda m: order.index(m.peer_url) if m.peer_url in order else len(order)
+        )
     )
     own = next(member for member in draft.joining if member.name == host.name)
     target = configuration.new_member_target(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tasks.authority import read_authority_certificate
 from tasks.config.editing import edit_addresses, edit_initial_cluster
-from tasks.config.parsing import identity
+from tasks.config.parsing import identity, parse_configuration
 from tasks.config.rendering import InitialState, render_configuration, render_unit
 from tasks.engine import Run, step
 from tasks.hosts import files, services
@@ -14,7 +14,7 @@ from tasks.model.certificates import Role
 from tasks.model.cluster import DesiredMember
 from tasks.model.errors import CommandFailed
 from tasks.model.inventory import Inventory
-from tasks.model.observation import FileState, HostObservation, HostTarget
+from tasks.model.observation import DataDirectory, FileState, HostObservation, HostTarget
 from tasks.plans.bootstrap import WriteConfiguration
 from tasks.plans.members import RefreshConfiguration
 
@@ -26,9 +26,14 @@ def new_member_target(
     seen: HostObservation,
     program_sums: dict[str, str],
     leaf_differences: dict[Role, tuple[str, ...]],
-    state: InitialState = InitialState.NEW,
+    state: InitialState | None = None,
 ) -> HostTarget:
-    """Render what a member shall hold; `members` is its initial cluster."""
+    """Render what a member shall hold; `members` is its initial cluster.
+
+    Without a state it is a new cluster's, unless the host has joined a running one before.
+    """
+    if state is None:
+        state = InitialState.EXISTING if _has_joined(seen) else InitialState.NEW
     configuration = render_configuration(inventory, member, members, state)
     authority = read_authority_certificate(inventory)
     found = seen.configuration.text if seen.configuration else None
@@ -41,6 +46,16 @@ def new_member_target(
         leaf_differences=leaf_differences,
         configuration_identity=identity(found, configuration),
     )
+
+
+def _has_joined(seen: HostObservation) -> bool:
+    if seen.data is not DataDirectory.INITIALISED or seen.configuration is None:
+        return False
+    try:
+        found = parse_configuration(seen.configuration.text or "")
+    except ValueError:
+        return False
+    return found.get("ETCD_INITIAL_CLUSTER_STATE") == InitialState.EXISTING
 
 
 @step("write configuration on {host}")

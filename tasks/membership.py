@@ -211,7 +211,9 @@ async def draft_plan(run: Run, cluster: str, wish: Wish, unlocked: dict[str, str
     moved = seen.wanted if wish.moving else ()
     joining = () if wish.moving else seen.wanted
     removals = frozenset(x.member_id for x in seen.leavers if x.member_id is not None)
+    order = [host.name for host in seen.inventory.hosts]
     goal = plans.goal_members(seen.live, removals, joining, moved)
+    goal = tuple(sorted(goal, key=lambda m: order.index(m.name) if m.name in order else len(order)))
     moves = Moves(_gone_urls(seen, moved), seen.wanted, goal)
     findings = await _judge(run, seen, goal)
     last = list(await dependents.plan_updates(run, moves, wish.skip))

@@ -315,7 +315,9 @@ def find_obstacles(step: Step, live: tuple[SeenMember, ...]) -> tuple[str, ...]:
     try:
         refuse_without_quorum(live)
         if isinstance(step, RemoveMember):
-            entry = next(m for m in live if m.member.id == step.member_id)
+            entry = next((m for m in live if m.member.id == step.member_id), None)
+            if entry is None:
+                return (f"the plan is stale: {step.name} has another id now",)
             if entry.is_healthy and not step.was_healthy and not entry.member.is_learner:
                 return (f"the plan is stale: {entry.label} is back and healthy",)
             _remove(cluster, entry)

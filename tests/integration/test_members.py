@@ -132,6 +132,9 @@ def test_a_dead_member_whose_host_answers_is_kept_from_coming_back(
     assert old.run("systemctl is-enabled etcd").stdout.strip() == "disabled"
     assert old.run("ls -d /var/lib/etcd/default.etcd.retired-*/member").check()
     assert not (old.root / "var/lib/etcd/default.etcd").exists()
+    again = run_runbook(prefect, "bootstrap_cluster", scene.inventory)
+    assert again.status == 0, again.output
+    assert "nothing to do" in again.output
 
 
 def test_a_planned_replacement_of_the_leader_adds_first(
