@@ -2,7 +2,8 @@
 
 One cluster of three with 100 MB of data on the same hosts, in one run, in turn: a host loses its
 power, the bare one takes its place, and the dead one is reinstalled to be the next bare one. Timed
-from the cut to the end of the command, which sees every member healthy. Both know who is dead.
+from the cut to the end of the command, which sees every member healthy; two clients write all the
+time. Both know who is dead.
 Exit status: 0 measured, 1 not measured.
 """
 
@@ -21,6 +22,7 @@ from cryptography.hazmat.primitives import serialization
 from tests.bench.server import prefect_server, runner_environment
 from tests.integration.members import Scene, check_cluster, fill, raise_cluster
 from tests.integration.runbooks import Prefect
+from tests.integration.writers import Writers
 from tests.lab.installation import OPERATOR
 from tests.lab.lab import Lab
 from tests.lab.preparedness import unavailable_reason
@@ -52,10 +54,12 @@ def main() -> int:
         for number in range(ROUNDS):
             for name, seconds in times.items():
                 command, extra = commands(scene, dead, new, work / f"{number}{name}")[name]
-                began = time.monotonic()
-                lab[dead].power_cut()
                 log = work / "log"
-                with log.open("w") as output:
+                logs = work / f"{number}{name}" / "writers"
+                logs.mkdir()
+                with Writers(lab, logs, files=scene.clients) as writers, log.open("w") as output:
+                    began = time.monotonic()
+                    lab[dead].power_cut()
                     ended = subprocess.run(
                         command,
                         cwd=ROOT,
@@ -66,7 +70,7 @@ def main() -> int:
                         timeout=RUN_SECONDS,
                         check=False,
                     )
-                seconds.append(time.monotonic() - began)
+                    seconds.append(time.monotonic() - began)
                 if ended.returncode != 0:
                     print(f"bench: {name} failed:\n{log.read_text()}")
                     return 1
@@ -75,7 +79,12 @@ def main() -> int:
                 scene.inventory.write_text(text.replace(old, fresh))
                 if name == "replace_member":
                     check_cluster(prefect, scene, ["master01", "master02", new])
-                print(f"{name}: {seconds[-1]:.1f} s", flush=True)
+                report = writers.check(on="master01")
+                print(
+                    f"{name}: {seconds[-1]:.1f} s; {report.acknowledged} writes, "
+                    f"{len(report.lost)} lost, longest time without one {report.longest_gap:.2f} s",
+                    flush=True,
+                )
                 lab[dead].reinstall()
                 time.sleep(6)  # what etcd asks for before it takes the next change
                 dead, new = new, dead

@@ -27,7 +27,9 @@ echo "--- which one is it"
 ctl endpoint health
 ctl member list
 id=$(ctl member list | grep ", $DEAD," | cut -d, -f1)
-ctl snapshot save /var/tmp/before.db --endpoints="https://$first:2379"
+on "$first" sudo ETCDCTL_API=3 etcdctl --endpoints="https://$first:2379" \
+  --cacert=/etc/etcd/ssl/ca.pem --cert=/etc/etcd/ssl/client.pem --key=/etc/etcd/ssl/client-key.pem \
+  snapshot save /var/tmp/before.db
 
 echo "--- remove it"
 ctl member remove "$id"
