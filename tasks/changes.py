@@ -29,7 +29,7 @@ from tasks.authority import opened_authority
 from tasks.config.rendering import InitialState
 from tasks.engine import Run, open_run, perform, together, unless
 from tasks.hosts.connection import HostConnection
-from tasks.membership import Draft, Roster, Wish, draft_plan, locate, wished_inventory
+from tasks.membership import Draft, Roster, Wish, draft_plan, known_roster, locate, wished_inventory
 from tasks.model.cluster import DesiredMember
 from tasks.model.errors import MemberFailed
 from tasks.model.inventory import Inventory
@@ -61,7 +61,8 @@ async def change_members(
     shown, decision = None, None
     if not dry_run and approvals.is_required(inventory, asked=approval):
         async with open_run(inventory, runbook, reason=reason) as run:
-            shown = (await _draft_and_publish(run, cluster, wish, {})).plan
+            roster = known_roster(run)
+            shown = (await _draft_and_publish(run, cluster, wish, {}, roster)).plan
             if shown.steps:
                 await approvals.prepare(run, shown)
         if not shown.steps:
@@ -69,8 +70,15 @@ async def change_members(
         decision = await approvals.wait(shown)
     async with open_run(inventory, runbook, reason=reason) as run:
         await opened_authority(run.inventory)
-        unlocked = await lock(run, load_inventory(cluster), dry_run=dry_run)
-        draft = await _draft_and_publish(run, cluster, wish, unlocked)
+        roster = known_roster(run)
+        # While the lock waits for a dead host, the cluster is asked who is silent: the look that
+        # counts comes after, and waits less for those.
+        looking = asyncio.ensure_future(roster.look(run))
+        try:
+            unlocked = await lock(run, load_inventory(cluster), dry_run=dry_run)
+        finally:
+            await looking
+        draft = await _draft_and_publish(run, cluster, wish, unlocked, roster)
         if shown is not None and decision is not None:
             approvals.check(run, decision, shown, draft.plan)
         if not dry_run and draft.plan.steps:
@@ -84,8 +92,10 @@ async def change_members(
             )
 
 
-async def _draft_and_publish(run: Run, cluster: str, wish: Wish, unlocked: dict[str, str]) -> Draft:
-    draft = await draft_plan(run, cluster, wish, unlocked)
+async def _draft_and_publish(
+    run: Run, cluster: str, wish: Wish, unlocked: dict[str, str], roster: Roster
+) -> Draft:
+    draft = await draft_plan(run, cluster, wish, unlocked, roster)
     await reports.refuse_on_findings(run, draft.findings)
     await reports.publish_plan(run, draft.plan, draft.findings)
     return draft

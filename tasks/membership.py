@@ -203,11 +203,18 @@ class _Outlook:
     leavers: tuple[Leaver, ...]
 
 
-async def draft_plan(run: Run, cluster: str, wish: Wish, unlocked: dict[str, str]) -> Draft:
+def known_roster(run: Run) -> Roster:
+    """Make the roster of the members whose address the inventory fixes."""
+    return Roster(_locate(run.inventory, {}))
+
+
+async def draft_plan(
+    run: Run, cluster: str, wish: Wish, unlocked: dict[str, str], roster: Roster
+) -> Draft:
     """Observe hosts and members, and plan; raises Refused. Changes nothing."""
     path = find_inventory(cluster)
     before = path.read_text()
-    seen, after = await _look(run, path, before, wish, unlocked)
+    seen, after = await _look(run, path, before, wish, unlocked, roster)
     moved = seen.wanted if wish.moving else ()
     joining = () if wish.moving else seen.wanted
     removals = frozenset(x.member_id for x in seen.leavers if x.member_id is not None)
@@ -272,10 +279,11 @@ async def draft_plan(run: Run, cluster: str, wish: Wish, unlocked: dict[str, str
 
 
 async def _look(
-    run: Run, path: Path, text: str, wish: Wish, unlocked: dict[str, str]
+    run: Run, path: Path, text: str, wish: Wish, unlocked: dict[str, str], roster: Roster
 ) -> tuple[_Outlook, str]:
     observed, absent = await _observe_hosts(run, unlocked)
-    roster = Roster(_locate(run.inventory, observed))
+    for member in _locate(run.inventory, observed):
+        roster.add(member)
     found = await roster.look(run)
     live = found.seen_members()
     original = load_inventory(str(path))
