@@ -16,6 +16,7 @@ from tasks.model.plan import Finding, Plan, Severity, Stage, Step
 from tasks.plans.bootstrap import IssueCertificates, preparation_steps
 from tasks.plans.membership import PREPARE, REFRESH, Joiner, order_changes, order_move
 
+PERSISTS_PROMOTION = (3, 5, 24)
 INVENTORY = Stage(6, "on the runner")
 
 
@@ -195,14 +196,30 @@ def judge_joiner(
 def version_findings(
     inventory: Inventory, live: tuple[SeenMember, ...], joining: tuple[str, ...]
 ) -> tuple[Finding, ...]:
-    """Tell a joining member's version that the others do not have."""
-    wanted = inventory.etcd.version
-    others = sorted({m.version for m in live if m.version and m.version != wanted})
-    if not others or not joining:
+    """Tell a joining member's version that the others do not have, and one that may forget.
+
+    Source: etcd's CHANGELOG-3.5, 3.5.20 and 3.5.24: a learner's promotion was not always persisted.
+    """
+    if not joining:
         return ()
+    wanted = inventory.etcd.version
+    found: tuple[Finding, ...] = ()
+    if (3, 5, 0) <= inventory.etcd.version_tuple < PERSISTS_PROMOTION:
+        found = (
+            Finding(
+                Severity.WARNING,
+                ", ".join(joining),
+                f"etcd {wanted} may forget at a restart that a learner was promoted; 3.5.24 and "
+                "later do not: upgrade the cluster soon",
+            ),
+        )
+    others = sorted({m.version for m in live if m.version and m.version != wanted})
+    if not others:
+        return found
     minor = wanted.rpartition(".")[0]
     severe = any(other.rpartition(".")[0] != minor for other in others)
     return (
+        *found,
         Finding(
             Severity.REFUSAL if severe else Severity.WARNING,
             ", ".join(joining),

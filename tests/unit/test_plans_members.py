@@ -154,10 +154,12 @@ def test_a_stranger_is_named_with_its_id() -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "found"), [("3.5.16", []), ("3.5.30", ["warning"]), ("3.4.23", ["refusal"])]
+    ("version", "found"),
+    [("3.5.16", ["warning"]), ("3.5.30", ["warning"]), ("3.4.23", ["refusal"])],
 )
 def test_a_joiner_of_another_version(version: str, found: list[str]) -> None:
-    """Another patch is told, another minor is refused."""
+    """Another patch is told, another minor is refused; one that may forget a promotion is told."""
     other = inventory(etcd={"version": version, "binaries": {"source": "installed"}})
     findings = plans.version_findings(other, DEAD, ("m3",))
     assert [finding.severity for finding in findings] == found
+    assert ("may forget" in findings[0].sentence) is (version == "3.5.16")
