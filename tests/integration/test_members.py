@@ -440,6 +440,7 @@ def test_the_old_host_returns_before_it_was_removed(scene: Scene, prefect: Prefe
     assert set(list_members(scene.lab, "master01")) == {"master01", "master02", "master03"}
 
 
+@chaos
 def test_two_runners_at_once(scene: Scene, prefect: Prefect) -> None:
     """One does it; the other is refused and names it, or comes too late and finds it done."""
     scene.lab["master02"].power_cut()
