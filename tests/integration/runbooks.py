@@ -9,9 +9,11 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -61,14 +63,21 @@ class Prefect:
         )
 
     def ask(self, path: str, body: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON
-        """POST to the API and return its answer."""
+        """POST to the API and return its answer; asked again while its database is busy (503)."""
         request = urllib.request.Request(  # noqa: S310 - loopback
             f"{self.api}{path}",
             data=json.dumps(body).encode(),
             headers={"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310 - loopback
-            return json.load(answer)
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310 - loopback
+                    return json.load(answer)
+            except urllib.error.HTTPError as error:
+                if error.code != HTTPStatus.SERVICE_UNAVAILABLE or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
 
     def list_task_runs(self, flow_run_id: str) -> list[dict[str, Any]]:
         """List the task runs that the database has of one run."""
