@@ -31,7 +31,7 @@ from tasks.engine import Run, open_run, perform, together, unless
 from tasks.hosts.connection import HostConnection
 from tasks.membership import Draft, Roster, Wish, draft_plan, known_roster, locate, wished_inventory
 from tasks.model.cluster import DesiredMember
-from tasks.model.errors import MemberFailed
+from tasks.model.errors import MemberFailed, Refused
 from tasks.model.inventory import Inventory
 from tasks.model.inventory_file import find_inventory, load_inventory
 from tasks.model.plan import Plan, Step
@@ -57,6 +57,13 @@ async def change_members(
     Where a person must approve, the plan is made and shown without a lock first.
     """
     snapshots.check_skip(snapshot, reason)
+    if not (wish.leaving or wish.joining or wish.moving):
+        raise Refused("name at least one member")
+    if wish.leaving and wish.joining and len(wish.leaving) != len(wish.joining):
+        raise Refused(
+            f"{len(wish.leaving)} member(s) to replace and {len(wish.joining)} replacement(s): "
+            "name one for each, or none (each host joins again)"
+        )
     inventory = wished_inventory(cluster, wish)
     shown, decision = None, None
     if not dry_run and approvals.is_required(inventory, asked=approval):

@@ -179,6 +179,8 @@ def test_what_must_not_be_done_is_refused_and_nothing_is_changed(
     assert "holds data, and this host is no member" in refuse(
         "replace_member", "--member", "master02", *to
     )
+    assert "name one for each" in refuse("replace_member", "--member", "master02", *to, *to)
+    assert "name at least one" in refuse("remove_member", "--empty-member")
     assert "no member, id or host is called so" in refuse("replace_member", "--member", "m9", *to)
     clash = ("--replacement", f"master03={lab['master04'].address}")
     assert "master03" in refuse("replace_member", "--member", "master02", *clash)
