@@ -6,7 +6,7 @@ Composes the steps of the other task modules; owns no step of its own.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -30,7 +30,6 @@ from tasks.config.rendering import InitialState
 from tasks.engine import Run, open_run, perform, together, unless
 from tasks.hosts.connection import HostConnection
 from tasks.membership import Draft, Roster, Wish, draft_plan, known_roster, locate, wished_inventory
-from tasks.model.cluster import DesiredMember
 from tasks.model.errors import MemberFailed, Refused
 from tasks.model.inventory import Inventory
 from tasks.model.inventory_file import find_inventory, load_inventory
@@ -122,11 +121,10 @@ async def carry_out(
     if snapshot == "take":
         async with roster.open(run) as client:
             await snapshots.take_snapshot(run, client, draft.health)
-    removed = {m.member.id: next(iter(m.member.client_urls), None) for m in draft.live}
+    removed = {m.member.id: m.client_url for m in draft.live}
 
     async def remove(run: Run, step: membership.RemoveMember) -> None:
-        async with roster.open(run) as client:
-            await members.remove_member(run, client, step)
+        await _on_client(roster, members.remove_member)(run, step)
         roster.drop(removed.get(step.member_id))
 
     async def promote(run: Run, step: membership.PromoteMember | membership.AwaitMember) -> None:
@@ -143,22 +141,9 @@ async def carry_out(
         except MemberFailed as error:
             raise await services.with_journals(run, error, (host,)) from error
 
-    async def on_client(run: Run, step: Step) -> None:
-        async with roster.open(run) as client:
-            if isinstance(step, membership.AddLearner):
-                await members.add_learner(run, client, step)
-            elif isinstance(step, membership.UpdateMember):
-                await members.update_member(run, client, step)
-            elif isinstance(step, membership.MoveLeader):
-                await members.move_leader(run, client, step)
-
     kept = tuple(
-        m
-        for m in draft.goal
-        if m.client_url
-        in {next(iter(s.member.client_urls), None) for s in draft.live if s.is_healthy}
+        m for m in draft.goal if m.client_url in {s.client_url for s in draft.live if s.is_healthy}
     )
-    programs = await asyncio.to_thread(installation.load_programs, run.inventory)
     async with health.measured_service(run, kept) as probe:
         await perform(
             run,
@@ -169,7 +154,7 @@ async def carry_out(
                 plans.DropConnections: members.drop_connections,
                 bootstrap.MakeAccount: installation.make_account,
                 bootstrap.InstallPrograms: partial(
-                    installation.install_programs, programs=programs
+                    installation.install_programs, programs=draft.programs
                 ),
                 bootstrap.MakeDirectories: installation.make_directories,
                 bootstrap.IssueCertificates: partial(
@@ -177,12 +162,12 @@ async def carry_out(
                     members={member.name: member for member in draft.joining},
                 ),
                 membership.RemoveMember: remove,
-                membership.AddLearner: on_client,
+                membership.AddLearner: _on_client(roster, members.add_learner),
                 membership.JoinMember: partial(_join, draft=draft),
                 membership.PromoteMember: promote,
                 membership.AwaitMember: promote,
-                membership.MoveLeader: on_client,
-                membership.UpdateMember: on_client,
+                membership.MoveLeader: _on_client(roster, members.move_leader),
+                membership.UpdateMember: _on_client(roster, members.update_member),
                 membership.ReaddressMember: partial(_readdress, draft=draft),
                 plans.RefreshConfiguration: partial(
                     configuration.refresh_configuration, members=draft.goal
@@ -249,21 +234,29 @@ async def verify_ways(run: Run, draft: Draft) -> None:
     await together(certificates.verify_peers(run, run.hosts[member.name], up) for member in here)
 
 
+def _on_client(
+    roster: Roster, action: Callable[..., Awaitable[Any]]
+) -> Callable[[Run, Any], Awaitable[None]]:
+    """Give a step of `members` a client of all members for as long as it runs."""
+
+    async def do(run: Run, step: Step) -> None:
+        async with roster.open(run) as client:
+            await action(run, client, step)
+
+    return do
+
+
 async def _join(
     run: Run, host: HostConnection, step: membership.JoinMember, *, draft: Draft
 ) -> None:
     live = (await draft.roster.look(run)).seen_members()
     joining = {member.peer_url: member for member in draft.joining}
-    initial = tuple(
-        joining.get(m.peer_url)
-        or DesiredMember(m.member.name, m.peer_url, next(iter(m.member.client_urls), ""))
-        for m in live
-    )
     # In the inventory's order, as bootstrap_cluster would write it.
-    order = [member.peer_url for member in draft.goal]
+    order = {member.peer_url: number for number, member in enumerate(draft.goal)}
     initial = tuple(
         sorted(
-            initial, key=lambda m: order.index(m.peer_url) if m.peer_url in order else len(order)
+            (joining.get(m.peer_url) or m.as_desired for m in live),
+            key=lambda member: order.get(member.peer_url, len(order)),
         )
     )
     own = next(member for member in draft.joining if member.name == host.name)
@@ -311,14 +304,14 @@ async def hand_over(cluster: str, to: str | None, *, dry_run: bool, reason: str 
         if dry_run or not steps:
             return
 
-        async def move(run: Run, step: membership.MoveLeader) -> None:
-            async with roster.open(run) as client:
-                await members.move_leader(run, client, step)
-
         async with health.measured_service(run, roster.members) as probe:
-            actions: dict[type[Step], Callable[..., Any]] = {membership.MoveLeader: move}
-            gate = partial(pass_gate, run, roster)
-            await perform(run, plan, actions, gate=gate, mark=probe.mark)
+            await perform(
+                run,
+                plan,
+                {membership.MoveLeader: _on_client(roster, members.move_leader)},
+                gate=partial(pass_gate, run, roster),
+                mark=probe.mark,
+            )
             async with roster.open(run) as client:
                 found = await health.read_health(run, client)
         gaps = probe.results()

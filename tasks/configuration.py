@@ -8,13 +8,12 @@ from tasks.config.parsing import identity, parse_configuration
 from tasks.config.rendering import InitialState, render_configuration, render_unit
 from tasks.engine import Run, step
 from tasks.hosts import files, services
-from tasks.hosts.batch import Command
 from tasks.hosts.connection import HostConnection
 from tasks.model.certificates import Role
 from tasks.model.cluster import DesiredMember
 from tasks.model.errors import CommandFailed
 from tasks.model.inventory import Inventory
-from tasks.model.observation import DataDirectory, FileState, HostObservation, HostTarget
+from tasks.model.observation import DataDirectory, HostObservation, HostTarget
 from tasks.plans.bootstrap import WriteConfiguration
 from tasks.plans.members import RefreshConfiguration
 
@@ -104,7 +103,9 @@ async def readdress(run: Run, host: HostConnection, member: DesiredMember) -> bo
             host.name, f"edit {paths.configuration}", 1, "it does not set the member's URLs"
         )
     (written,) = await host.run(
-        _write(run, found, text),
+        files.rewrite_file_command(
+            paths.configuration, found, text, backup=paths.backups / run.backup
+        ),
         changes=True,
     )
     return files.parse_change(written)
@@ -124,16 +125,10 @@ async def refresh_configuration(
     text = edit_initial_cluster(found.text or "", members) if found else None
     if found is None or text is None:
         return False
-    (written,) = await host.run(_write(run, found, text), changes=True)
-    return files.parse_change(written)
-
-
-def _write(run: Run, found: FileState, text: str) -> Command:
-    return files.write_file_command(
-        run.inventory.paths.configuration,
-        text,
-        mode=found.mode,
-        owner=found.owner,
-        group=found.group,
-        backup=run.inventory.paths.backups / run.backup,
+    (written,) = await host.run(
+        files.rewrite_file_command(
+            paths.configuration, found, text, backup=paths.backups / run.backup
+        ),
+        changes=True,
     )
+    return files.parse_change(written)

@@ -12,6 +12,7 @@ from tasks.hosts.connection import HostConnection
 from tasks.model.dependents import Moves
 from tasks.model.errors import Refused, RunbookError
 from tasks.model.inventory import KubeApiserver, LoadBalancer
+from tasks.model.observation import FileState
 from tasks.model.plan import Step
 from tasks.plans.dependents import (
     APISERVERS,
@@ -111,12 +112,10 @@ async def update_apiserver(run: Run, host: HostConnection, planned: UpdateApiser
     (found,) = await host.run(files.read_file_command(one.manifest, with_text=False))
     state = files.parse_file(found, with_text=False)
     (written,) = await host.run(
-        files.write_file_command(
+        files.rewrite_file_command(
             one.manifest,
+            state or FileState("0600", "root", "root", ""),
             planned.text,
-            mode=state.mode if state else "0600",
-            owner=state.owner if state else "root",
-            group=state.group if state else "root",
             backup=run.inventory.paths.backups / run.backup,
         ),
         changes=True,
@@ -138,12 +137,10 @@ async def update_haproxy(run: Run, host: HostConnection, planned: UpdateHaproxy)
     (found,) = await host.run(files.read_file_command(path, with_text=False))
     state = files.parse_file(found, with_text=False)
     results = await host.run(
-        files.write_file_command(
+        files.rewrite_file_command(
             path,
+            state or FileState("0644", "root", "root", ""),
             planned.text,
-            mode=state.mode if state else "0644",
-            owner=state.owner if state else "root",
-            group=state.group if state else "root",
             backup=run.inventory.paths.backups / run.backup,
             validate=hosts.check_haproxy(),
         ),

@@ -48,14 +48,7 @@ async def retire_host(run: Run, host: HostConnection, _step: RetireHost) -> bool
 
     After a failure etcd may be stopped and its data still be in place.
     """
-    paths = run.inventory.paths
-    results = await host.run(
-        retire_service_command(paths.service),
-        set_aside_command(paths.data, f"retired-{run.backup}"),
-        changes=True,
-        timeout_seconds=120,
-    )
-    return any(map(files.parse_change, results))
+    return await _stop_and_set_aside(run, host, "retired")
 
 
 @step("end the dead host's connections on {host}")
@@ -68,14 +61,7 @@ async def drop_connections(_run: Run, host: HostConnection, planned: DropConnect
 @step("set half-made data aside on {host}")
 async def discard_data(run: Run, host: HostConnection, _step: DiscardData) -> bool:
     """Stop etcd and set aside what a join that failed has left; whether there was anything."""
-    paths = run.inventory.paths
-    results = await host.run(
-        retire_service_command(paths.service),
-        set_aside_command(paths.data, f"discarded-{run.backup}"),
-        changes=True,
-        timeout_seconds=120,
-    )
-    return any(map(files.parse_change, results))
+    return await _stop_and_set_aside(run, host, "discarded")
 
 
 @step("remove a member", retry_delays_seconds=STEP_DELAYS_SECONDS)
@@ -215,6 +201,17 @@ async def write_inventory(_run: Run, planned: WriteInventory, path: Path) -> boo
 
     await asyncio.to_thread(write)
     return True
+
+
+async def _stop_and_set_aside(run: Run, host: HostConnection, word: str) -> bool:
+    paths = run.inventory.paths
+    results = await host.run(
+        retire_service_command(paths.service),
+        set_aside_command(paths.data, f"{word}-{run.backup}"),
+        changes=True,
+        timeout_seconds=120,
+    )
+    return any(map(files.parse_change, results))
 
 
 def _find(health: ClusterHealth, peer_url: str) -> SeenMember | None:

@@ -6,6 +6,7 @@ task modules; owns no step of its own.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from tasks.config.rendering import InitialState
 from tasks.engine import Run, together
 from tasks.etcd.client import EtcdClient
 from tasks.hosts.connection import HostConnection
+from tasks.installation import Programs
 from tasks.model.cluster import ClusterHealth, DesiredMember, SeenMember
 from tasks.model.dependents import Moves
 from tasks.model.errors import Refused, RunbookError
@@ -72,6 +74,7 @@ class Draft:
     joining: tuple[DesiredMember, ...]
     observed: dict[str, HostObservation]
     roster: Roster
+    programs: Programs
 
     @property
     def down(self) -> frozenset[str]:
@@ -113,10 +116,9 @@ class Roster:
                 found = await client.observe_cluster()
             self._silent = frozenset(e.endpoint for e in found.endpoints if e.status is None)
             further = {
-                url: DesiredMember(m.member.name, m.peer_url, url)
+                m.client_url: m.as_desired
                 for m in found.seen_members()
-                for url in m.member.client_urls[:1]
-                if url not in self._by_url
+                if m.client_url and m.client_url not in self._by_url
             }
             if not further:
                 return found
@@ -140,8 +142,8 @@ def wished_inventory(cluster: str, wish: Wish) -> Inventory:
 def find_same_hosts(cluster: str, words: Iterable[str]) -> tuple[str, ...]:
     """Find the inventory's hosts that are called so; raises Refused for an id or a stranger."""
     found = []
+    hosts = load_inventory(cluster).hosts
     for word in words:
-        hosts = load_inventory(cluster).hosts
         name = next((h.name for h in hosts if word in (h.name, h.address)), None)
         if name is None:
             raise Refused(
@@ -197,7 +199,6 @@ class _Outlook:
     wanted: tuple[DesiredMember, ...]
     observed: dict[str, HostObservation]
     absent: dict[str, str]
-    roster: Roster
     health: ClusterHealth
     live: tuple[SeenMember, ...]
     leavers: tuple[Leaver, ...]
@@ -218,9 +219,9 @@ async def draft_plan(
     moved = seen.wanted if wish.moving else ()
     joining = () if wish.moving else seen.wanted
     removals = frozenset(x.member_id for x in seen.leavers if x.member_id is not None)
-    order = [host.name for host in seen.inventory.hosts]
+    order = {host.name: number for number, host in enumerate(seen.inventory.hosts)}
     goal = plans.goal_members(seen.live, removals, joining, moved)
-    goal = tuple(sorted(goal, key=lambda m: order.index(m.name) if m.name in order else len(order)))
+    goal = tuple(sorted(goal, key=lambda member: order.get(member.name, len(order))))
     moves = Moves(_gone_urls(seen, moved), seen.wanted, goal)
     findings = await _judge(run, seen, goal)
     last = list(await dependents.plan_updates(run, moves, wish.skip))
@@ -238,7 +239,8 @@ async def draft_plan(
             warnings = (
                 f"{path} must say so too; set write_inventory to let this run do it:\n{diff}",
             )
-    targets = _targets(run, seen)
+    programs = await asyncio.to_thread(installation.load_programs, seen.inventory)
+    targets = _targets(run, seen, programs)
     outdated = frozenset(
         m.name
         for m in goal
@@ -274,7 +276,7 @@ async def draft_plan(
             warnings=warnings,
         )
     return Draft(
-        plan, findings, seen.live, seen.health, goal, seen.wanted, seen.observed, seen.roster
+        plan, findings, seen.live, seen.health, goal, seen.wanted, seen.observed, roster, programs
     )
 
 
@@ -302,9 +304,7 @@ async def _look(
     inventory = parse_inventory(after, path)
     if inventory.hosts == original.hosts:
         after = text
-    seen = _Outlook(
-        original, inventory, hosts, wanted, observed, absent, roster, found, live, leavers
-    )
+    seen = _Outlook(original, inventory, hosts, wanted, observed, absent, found, live, leavers)
     return seen, after
 
 
@@ -398,8 +398,7 @@ def _tells_others(seen: _Outlook, member: DesiredMember) -> bool:
     return member.client_url not in entry.client_urls or edited != text
 
 
-def _targets(run: Run, seen: _Outlook) -> dict[str, HostTarget]:
-    programs = installation.load_programs(seen.inventory)
+def _targets(run: Run, seen: _Outlook, programs: Programs) -> dict[str, HostTarget]:
     trusted = read_authority_certificate(seen.inventory)
     targets = {}
     for member in seen.wanted:

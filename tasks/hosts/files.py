@@ -80,6 +80,26 @@ echo {CHANGED}
     return Command(f"write {path}", script.strip(), content)
 
 
+def rewrite_file_command(
+    path: PurePosixPath,
+    found: FileState,
+    content: str,
+    *,
+    backup: PurePosixPath,
+    validate: str | None = None,
+) -> Command:
+    """Give a file another content, its mode and owner as they were `found`."""
+    return write_file_command(
+        path,
+        content,
+        mode=found.mode,
+        owner=found.owner,
+        group=found.group,
+        backup=backup,
+        validate=validate,
+    )
+
+
 def keep_aside(path: PurePosixPath, backup: PurePosixPath) -> str:
     """Write the shell that copies an existing file under `backup`, mode and owner kept."""
     target = quote(str(path))

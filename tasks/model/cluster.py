@@ -68,6 +68,16 @@ class SeenMember:
         """The first URL at which its peers dial it."""
         return self.member.peer_urls[0] if self.member.peer_urls else ""
 
+    @property
+    def client_url(self) -> str:
+        """The first URL that it tells its clients; empty until it has started."""
+        return self.member.client_urls[0] if self.member.client_urls else ""
+
+    @property
+    def as_desired(self) -> DesiredMember:
+        """It, as one that stays."""
+        return DesiredMember(self.member.name, self.peer_url, self.client_url)
+
 
 class AlarmType(StrEnum):
     """Etcd's alarms."""

@@ -7,7 +7,8 @@ from tasks.model.errors import Refused
 from tasks.model.inventory import CLIENT_PORT, PEER_PORT, Host
 
 
-def _url(address: str, port: int) -> str:
+def member_url(address: str, port: int) -> str:
+    """Write the URL of a member's port."""
     return f"https://[{address}]:{port}" if ":" in address else f"https://{address}:{port}"
 
 
@@ -27,4 +28,4 @@ def member_addresses(host: Host, detected: str | None) -> tuple[str, str]:
 def desired_member(host: Host, detected: str | None) -> DesiredMember:
     """Get the member that the inventory asks for; raises Refused when it has no address."""
     peer, client = member_addresses(host, detected)
-    return DesiredMember(host.name, _url(peer, PEER_PORT), _url(client, CLIENT_PORT))
+    return DesiredMember(host.name, member_url(peer, PEER_PORT), member_url(client, CLIENT_PORT))

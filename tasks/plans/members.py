@@ -13,6 +13,7 @@ from tasks.model.errors import Refused
 from tasks.model.inventory import PEER_PORT, Host, Inventory
 from tasks.model.observation import DataDirectory, HostObservation, HostTarget, ServiceState
 from tasks.model.plan import Finding, Plan, Severity, Stage, Step
+from tasks.plans.addresses import member_url
 from tasks.plans.bootstrap import IssueCertificates, preparation_steps
 from tasks.plans.membership import PREPARE, REFRESH, Joiner, order_changes, order_move
 
@@ -106,13 +107,12 @@ def find_leavers(
             if pending or (host and entry.peer_url not in _peer_urls(host)):
                 entry = None
         name = host.name if host else entry.member.name if entry else None
-        known = entry.member.client_urls[:1] if entry else ()
         found.append(
             Leaver(
                 word,
                 entry.member.id if entry else None,
                 name,
-                known[0] if known else None,
+                (entry.client_url or None) if entry else None,
                 frozenset(entry.member.peer_urls if entry else _peer_urls(host)),
             )
         )
@@ -124,10 +124,7 @@ def _address(url: str) -> str:
 
 
 def _peer_urls(host: Host | None) -> tuple[str, ...]:
-    return tuple(
-        f"https://[{address}]:{PEER_PORT}" if ":" in address else f"https://{address}:{PEER_PORT}"
-        for address in (_addresses(host) if host else ())
-    )
+    return tuple(member_url(address, PEER_PORT) for address in (_addresses(host) if host else ()))
 
 
 def _addresses(host: Host) -> set[str]:
@@ -388,7 +385,7 @@ def goal_members(
     urls = {member.peer_url for member in joining}
     names = {member.name for member in moved}
     kept = [
-        DesiredMember(m.member.name, m.peer_url, next(iter(m.member.client_urls), ""))
+        m.as_desired
         for m in live
         if m.member.id not in removals and m.peer_url not in urls and m.member.name not in names
     ]

@@ -30,77 +30,68 @@ RESTORE = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RemoveMember(Step):
+class MembershipStep(Step):
+    """A step that the gate looks at; `before` are the peer URLs that must be members then."""
+
+    before: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveMember(MembershipStep):
     """Take a member out of the list, for good."""
 
     member_id: int
     name: str
     was_healthy: bool
-    is_learner: bool
-    before: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AddLearner(Step):
+class AddLearner(MembershipStep):
     """Put a member without a vote into the list."""
 
     member: DesiredMember
-    before: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JoinMember(Step):
+class JoinMember(MembershipStep):
     """Write etcd.conf with exactly the live members, and start etcd."""
 
-    before: frozenset[str]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PromoteMember(Step):
+class PromoteMember(MembershipStep):
     """Wait until a learner has the leader's log, and give it its vote."""
 
     member: DesiredMember
-    before: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AwaitMember(Step):
+class AwaitMember(MembershipStep):
     """Wait until a voter that was added without ever having started is healthy."""
 
     member: DesiredMember
-    before: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MoveLeader(Step):
+class MoveLeader(MembershipStep):
     """Hand leadership to another voter."""
 
     member_id: int
     target_id: int
-    before: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UpdateMember(Step):
+class UpdateMember(MembershipStep):
     """Tell the cluster another peer URL of a member."""
 
     member_id: int
     member: DesiredMember
-    before: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReaddressMember(Step):
+class ReaddressMember(MembershipStep):
     """Write a member's new URLs into its etcd.conf, and restart it."""
 
     member: DesiredMember
-    before: frozenset[str]
-
-
-MembershipStep = (
-    *(RemoveMember, AddLearner, JoinMember, PromoteMember, AwaitMember),
-    *(MoveLeader, UpdateMember, ReaddressMember),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,7 +346,6 @@ def _remove(cluster: _Cluster, member: SeenMember) -> RemoveMember:
         member_id=member.member.id,
         name=member.label,
         was_healthy=member.is_healthy,
-        is_learner=member.member.is_learner,
         before=before,
     )
 
