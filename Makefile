@@ -75,9 +75,9 @@ bench-certificates: setup ## Measure check_certificates on 300 endpoints against
 	$(BIN)/python -m tests.bench.certificates
 
 .PHONY: lock
-lock: $(VENV)/.complete ## Pin the dependencies of pyproject.toml again
-	$(BIN)/pip-compile --quiet --extra dev --generate-hashes --no-emit-index-url \
-		--no-emit-find-links --no-emit-trusted-host --no-header --allow-unsafe --strip-extras \
+lock: $(VENV)/.complete ## Pin the dependencies of pyproject.toml again, for every Python that is supported
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-header --no-annotate \
 		--output-file requirements.lock pyproject.toml
 
 .PHONY: setup
