@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> int:
     app = App(
         name="python -m flows",
         help=__doc__,
-        help_format="plaintext",
+        help_format="markdown",
         version_flags=(),
         result_action="return_value",
         suppress_keyboard_interrupt=False,
@@ -80,10 +80,11 @@ def _approve(
 ) -> None:
     """Approve the plan of a run that waits for it, or reject it.
 
-    :param run: the run's id
-    :param by: who decides; the account and machine are recorded beside it
-    :param note: anything for the record
-    :param reject: do not let it be done
+    Args:
+        run: the run's id
+        by: who decides; the account and machine are recorded beside it
+        note: anything for the record
+        reject: do not let it be done
     """
     from tasks.approvals import decide  # noqa: PLC0415 - the server starts first
 

@@ -32,15 +32,16 @@ async def add_member(
     4. The other hosts' etcd.conf names the new members; etcd does not read it any more.
     5. The inventory file, if asked for; verify.
 
-    :param cluster: name under deployments/clusters, or the path of an inventory file
-    :param member: the host that joins, as NAME=ADDRESS, or the name of a host of the inventory;
-        give two to keep the number of members odd
-    :param write_inventory: write the inventory file's change, which the plan shows
-    :param skip: what else lists the members and is left to be done by hand
-    :param snapshot: `skip` needs a reason
-    :param approval: show the plan and wait for a person, also where the inventory does not ask it
-    :param dry_run: stop after the plan; nothing is changed
-    :param reason: why, for the record
+    Args:
+        cluster: name under deployments/clusters, or the path of an inventory file
+        member: the host that joins, as NAME=ADDRESS, or the name of a host of the inventory;
+            give two to keep the number of members odd
+        write_inventory: write the inventory file's change, which the plan shows
+        skip: what else lists the members and is left to be done by hand
+        snapshot: `skip` needs a reason
+        approval: show the plan and wait for a person, also where the inventory does not ask it
+        dry_run: stop after the plan; nothing is changed
+        reason: why, for the record
     """
     wish = Wish(joining=tuple(member), writes_inventory=write_inventory, skip=tuple(skip or ()))
     await change_members(

@@ -27,16 +27,17 @@ async def adopt_cluster(
     list, and says what it cannot see and what differs from policy. Nothing on the hosts is
     changed, and no lock is taken; dying at any point leaves the inventory written or not.
 
-    :param cluster: the new inventory's name
-    :param hosts: every member's host: an address, or NAME=ADDRESS
-    :param user: who logs in
-    :param key: private key for SSH; without it the SSH agent
-    :param known_hosts: the hosts' keys; an unknown one is refused
-    :param port: SSH port
-    :param unit: the systemd unit of etcd
-    :param output: the file to write; without it deployments/clusters/<cluster>.yaml
-    :param dry_run: show what was found and write nothing
-    :param reason: why, for the record
+    Args:
+        cluster: the new inventory's name
+        hosts: every member's host: an address, or NAME=ADDRESS
+        user: who logs in
+        key: private key for SSH; without it the SSH agent
+        known_hosts: the hosts' keys; an unknown one is refused
+        port: SSH port
+        unit: the systemd unit of etcd
+        output: the file to write; without it `deployments/clusters/<cluster>.yaml`
+        dry_run: show what was found and write nothing
+        reason: why, for the record
     """
     path = adoption.target_path(cluster, output)
     ssh = adoption.ssh_content(user, port, known_hosts, key)

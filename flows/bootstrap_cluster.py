@@ -47,9 +47,10 @@ async def bootstrap_cluster(cluster: str, dry_run: bool = False, reason: str | N
     5. Start (all hosts at once): some members may wait for the others; the next run starts those.
     6. Verify: the cluster runs; the next run verifies it and changes nothing.
 
-    :param cluster: name under deployments/clusters, or the path of an inventory file
-    :param dry_run: stop after the plan; nothing is changed
-    :param reason: why, for the record
+    Args:
+        cluster: name under deployments/clusters, or the path of an inventory file
+        dry_run: stop after the plan; nothing is changed
+        reason: why, for the record
     """
     async with open_run(cluster, "bootstrap_cluster", reason=reason) as run:
         await authority.check_authority(run.inventory)

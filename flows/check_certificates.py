@@ -21,9 +21,10 @@ async def check_certificates(
 
     Read-only, without a lock; dying at any point leaves nothing behind.
 
-    :param clusters: names under deployments/clusters, or paths; without them, every cluster there
-    :param json_path: write all facts and findings to this file on the runner, as JSON
-    :param reason: why, for the record
+    Args:
+        clusters: names under deployments/clusters, or paths; without them, every cluster there
+        json_path: write all facts and findings to this file on the runner, as JSON
+        reason: why, for the record
     """
     names = clusters or expiry.list_clusters()
     expiry.refuse_none(names)

@@ -16,8 +16,9 @@ async def check_health(cluster: str, reason: str | None = None) -> None:
     Read-only; dying at any point leaves nothing behind. SSH is used only to detect addresses that
     the inventory leaves out; the rest is HTTPS with the run's own client certificate.
 
-    :param cluster: name under deployments/clusters, or the path of an inventory file
-    :param reason: why, for the record
+    Args:
+        cluster: name under deployments/clusters, or the path of an inventory file
+        reason: why, for the record
     """
     async with open_run(cluster, "check_health", reason=reason) as run:
         members = await preflight.locate_members(run)

@@ -16,9 +16,10 @@ async def move_leader(
     The leader itself hands it over, without an election. When the runner dies, one of the two
     leads.
 
-    :param cluster: name under deployments/clusters, or the path of an inventory file
-    :param to: the voter that shall lead, by name or id; without it the one that is furthest
-    :param dry_run: stop after the plan; nothing is changed
-    :param reason: why, for the record
+    Args:
+        cluster: name under deployments/clusters, or the path of an inventory file
+        to: the voter that shall lead, by name or id; without it the one that is furthest
+        dry_run: stop after the plan; nothing is changed
+        reason: why, for the record
     """
     await hand_over(cluster, to, dry_run=dry_run, reason=reason)

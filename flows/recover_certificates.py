@@ -36,11 +36,12 @@ async def recover_certificates(
     4. Start what is down, restart what has loaded other authorities; the next run does the others.
     5. Verify: the cluster serves; the next run finds nothing to recover.
 
-    :param cluster: name under deployments/clusters, or the path of an inventory file
-    :param consent: take an interruption of a cluster that still serves, or go on without a
-        majority of the hosts
-    :param dry_run: stop after the plan; nothing is changed
-    :param reason: why, for the record
+    Args:
+        cluster: name under deployments/clusters, or the path of an inventory file
+        consent: take an interruption of a cluster that still serves, or go on without a
+            majority of the hosts
+        dry_run: stop after the plan; nothing is changed
+        reason: why, for the record
     """
     async with open_run(cluster, "recover_certificates", reason=reason) as run:
         unlocked = await rotation.lock(run, dry_run=dry_run, majority=False)

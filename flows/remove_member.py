@@ -34,14 +34,15 @@ async def remove_member(
        disabled and its data set aside (of a dead one before it is removed).
     4. The inventory file, if asked for; verify.
 
-    :param cluster: name under deployments/clusters, or the path of an inventory file
-    :param member: its name, id, host or address; an unstarted member has only an id
-    :param write_inventory: write the inventory file's change, which the plan shows
-    :param skip: what else lists the members and is left to be done by hand
-    :param snapshot: `skip` needs a reason
-    :param approval: show the plan and wait for a person, also where the inventory does not ask it
-    :param dry_run: stop after the plan; nothing is changed
-    :param reason: why, for the record
+    Args:
+        cluster: name under deployments/clusters, or the path of an inventory file
+        member: its name, id, host or address; an unstarted member has only an id
+        write_inventory: write the inventory file's change, which the plan shows
+        skip: what else lists the members and is left to be done by hand
+        snapshot: `skip` needs a reason
+        approval: show the plan and wait for a person, also where the inventory does not ask it
+        dry_run: stop after the plan; nothing is changed
+        reason: why, for the record
     """
     wish = Wish(
         leaving=tuple(member),

@@ -42,18 +42,19 @@ async def replace_member(
     4. The other hosts' etcd.conf names the members that are left; etcd does not read it any more.
     5. The inventory file, if asked for; verify.
 
-    :param cluster: name under deployments/clusters, or the path of an inventory file
-    :param member: the failed member: its name, id, host or address; more than one are replaced in
-        one run
-    :param replacement: the host that joins for each, as NAME=ADDRESS, or the name of a host of the
-        inventory; without it the same host, reinstalled or emptied
-    :param planned: replace a healthy member: the new one joins before the old one leaves
-    :param write_inventory: write the inventory file's change, which the plan shows
-    :param skip: what else lists the members and is left to be done by hand
-    :param snapshot: `skip` needs a reason
-    :param approval: show the plan and wait for a person, also where the inventory does not ask it
-    :param dry_run: stop after the plan; nothing is changed
-    :param reason: why, for the record
+    Args:
+        cluster: name under deployments/clusters, or the path of an inventory file
+        member: the failed member: its name, id, host or address; more than one are replaced in
+            one run
+        replacement: the host that joins for each, as NAME=ADDRESS, or the name of a host of the
+            inventory; without it the same host, reinstalled or emptied
+        planned: replace a healthy member: the new one joins before the old one leaves
+        write_inventory: write the inventory file's change, which the plan shows
+        skip: what else lists the members and is left to be done by hand
+        snapshot: `skip` needs a reason
+        approval: show the plan and wait for a person, also where the inventory does not ask it
+        dry_run: stop after the plan; nothing is changed
+        reason: why, for the record
     """
     wish = Wish(
         leaving=tuple(member),

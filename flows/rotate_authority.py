@@ -48,17 +48,18 @@ async def rotate_authority(
        certificate in use is the new one's.
     7. Verify; the old authority's files are kept aside on the runner.
 
-    :param cluster: name under deployments/clusters, or the path of an inventory file
-    :param replace: fingerprint (its first digits) of the authority that is to go; needed unless it
-        is due. With it, running the same command again after the end does nothing
-    :param until: the barrier to stop at
-    :param reverse: go back to the old authority; possible until it has been retired
-    :param clients_trusting: unmanaged clients of which you know that they trust both authorities
-    :param clients_renewed: unmanaged clients of which you know that they use new certificates
-    :param snapshot: `skip` needs a reason
-    :param accept_outage: restart members although the cluster cannot lose one (one or two members)
-    :param dry_run: stop after the plan; nothing is changed
-    :param reason: why, for the record
+    Args:
+        cluster: name under deployments/clusters, or the path of an inventory file
+        replace: fingerprint (its first digits) of the authority that is to go; needed unless it
+            is due. With it, running the same command again after the end does nothing
+        until: the barrier to stop at
+        reverse: go back to the old authority; possible until it has been retired
+        clients_trusting: unmanaged clients of which you know that they trust both authorities
+        clients_renewed: unmanaged clients of which you know that they use new certificates
+        snapshot: `skip` needs a reason
+        accept_outage: restart members although the cluster cannot lose one (one or two members)
+        dry_run: stop after the plan; nothing is changed
+        reason: why, for the record
     """
     async with open_run(cluster, "rotate_authority", reason=reason) as run:
         snapshots.check_skip(snapshot, reason)

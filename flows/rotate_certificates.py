@@ -42,10 +42,11 @@ async def rotate_certificates(
     A host that cannot be reached is left out and picked up by the next run, if the cluster can do
     without its member; otherwise the run is refused, with the count.
 
-    :param cluster: name under deployments/clusters, or the path of an inventory file
-    :param which: `due`, or `all` pairs
-    :param dry_run: stop after the plan; nothing is changed
-    :param reason: why, for the record
+    Args:
+        cluster: name under deployments/clusters, or the path of an inventory file
+        which: `due`, or `all` pairs
+        dry_run: stop after the plan; nothing is changed
+        reason: why, for the record
     """
     async with open_run(cluster, "rotate_certificates", reason=reason) as run:
         await opened_authority(run.inventory)

@@ -36,15 +36,16 @@ async def update_member(
     4. The other hosts' etcd.conf, and what else lists the members.
     5. The inventory file, if asked for; verify.
 
-    :param cluster: name under deployments/clusters, or the path of an inventory file
-    :param member: the member's name in the inventory
-    :param address: its new IP address
-    :param write_inventory: write the inventory file's change, which the plan shows
-    :param skip: what else lists the members and is left to be done by hand
-    :param snapshot: `skip` needs a reason
-    :param approval: show the plan and wait for a person, also where the inventory does not ask it
-    :param dry_run: stop after the plan; nothing is changed
-    :param reason: why, for the record
+    Args:
+        cluster: name under deployments/clusters, or the path of an inventory file
+        member: the member's name in the inventory
+        address: its new IP address
+        write_inventory: write the inventory file's change, which the plan shows
+        skip: what else lists the members and is left to be done by hand
+        snapshot: `skip` needs a reason
+        approval: show the plan and wait for a person, also where the inventory does not ask it
+        dry_run: stop after the plan; nothing is changed
+        reason: why, for the record
     """
     wish = Wish(
         moving=f"{member}={address}", writes_inventory=write_inventory, skip=tuple(skip or ())

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from prefect import Flow
 from prefect.flows import load_flow_from_entrypoint
+from prefect.utilities.callables import parameter_schema
 from ruamel.yaml import YAML
 
 from flows.__main__ import main, runbook_names
@@ -59,6 +60,35 @@ def test_help_shows_the_flows_own_parameters(capsys: pytest.CaptureFixture[str])
     shown = capsys.readouterr().out
     assert "--cluster" in shown
     assert "--dry-run" in shown
+
+
+@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda d: str(d["name"]))
+def test_each_parameter_is_explained_in_the_form_and_on_the_command_line(
+    deployment: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the same words, from the flow's docstring: nobody has to look in two places."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("COLUMNS", "400")
+    flow: Flow[..., Any] = load_flow_from_entrypoint(
+        deployment["entrypoint"], use_placeholder_flow=False
+    )
+    assert main([deployment["name"], "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for name, field in parameter_schema(flow).properties.items():
+        explanation = " ".join(field.get("description", "").replace("`", "").split())
+        assert explanation, f"{name} has no help in the form"
+        assert explanation in shown, f"{name} has no help, or another, on the command line"
+
+
+@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda d: str(d["name"]))
+def test_a_deployment_that_changes_something_shows_its_plan_first(
+    deployment: dict[str, Any],
+) -> None:
+    """Who starts it from the UI unticks `dry_run`; and no limit of Prefect's can end a run."""
+    assert ("read-only" in deployment["tags"]) != ("changes" in deployment["tags"])
+    if "changes" in deployment["tags"]:
+        assert deployment["parameters"]["dry_run"] is True
+        assert "concurrency_limit" not in deployment
 
 
 @pytest.mark.parametrize("arguments", [["no_such_runbook"], ["--no-such-option"]])
