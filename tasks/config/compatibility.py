@@ -18,7 +18,8 @@ _FOREVER = (99, 0)
 class _Rule:
     """Variables that are of no use from one minor version (included) to another (excluded).
 
-    `harmless` are values that mean the same as leaving the variable out.
+    `harmless` are values that mean the same as leaving the variable out; `only`, where given, are
+    the values that the rule is about. A `fatal` one ends etcd, the others it passes over.
     """
 
     names: frozenset[str]
@@ -28,6 +29,7 @@ class _Rule:
     until: tuple[int, int] = _FOREVER
     harmless: frozenset[str] = frozenset()
     only: frozenset[str] | None = None
+    fatal: bool = False
 
     def forbids(self, name: str, value: str, version: tuple[int, int]) -> bool:
         """Whether this variable with this value is of no use in this version."""
@@ -43,8 +45,55 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(f"ETCD_{name}" for name in text.split())
 
 
-# Sources: etcd's server/etcdmain/config.go and help.go of 3.4, 3.5 and 3.6, and starting 3.4.23,
-# 3.5.16 and 3.5.30 with each variable.
+# `etcd --help` of 3.6.16 names each successor; 3.7.3 has none of the old names. The gates are
+# values of ETCD_FEATURE_GATES, the others variables of their own.
+_GATES = {
+    "COMPACT_HASH_CHECK_ENABLED": "CompactHashCheck",
+    "ENABLE_LEASE_CHECKPOINT": "LeaseCheckpoint",
+    "ENABLE_LEASE_CHECKPOINT_PERSIST": "LeaseCheckpointPersist",
+    "INITIAL_CORRUPT_CHECK": "InitialCorruptCheck",
+    "STOP_GRPC_SERVICE_ON_DEFRAG": "StopGRPCServiceOnDefrag",
+    "TXN_MODE_WRITE_WITH_SHARED_BUFFER": "TxnModeWriteWithSharedBuffer",
+}
+_RENAMED = (
+    "BOOTSTRAP_DEFRAG_THRESHOLD_MEGABYTES COMPACT_HASH_CHECK_TIME COMPACTION_BATCH_LIMIT "
+    "COMPACTION_SLEEP_INTERVAL CORRUPT_CHECK_TIME DISTRIBUTED_TRACING_ADDRESS "
+    "DISTRIBUTED_TRACING_INSTANCE_ID DISTRIBUTED_TRACING_SAMPLING_RATE "
+    "DISTRIBUTED_TRACING_SERVICE_NAME DOWNGRADE_CHECK_TIME ENABLE_DISTRIBUTED_TRACING MEMORY_MLOCK "
+    "PEER_SKIP_CLIENT_SAN_VERIFICATION SNAPSHOT_CATCHUP_ENTRIES WARNING_APPLY_DURATION "
+    "WARNING_UNARY_REQUEST_DURATION WATCH_PROGRESS_NOTIFY_INTERVAL"
+).split()
+
+
+def _experimental_rules() -> tuple[_Rule, ...]:
+    gone, since = "is ignored: the experimental settings went away with 3.7", (3, 7)
+    gates = (
+        _Rule(
+            _names(f"EXPERIMENTAL_{name}"),
+            gone,
+            f"set ETCD_FEATURE_GATES to {gate}=VALUE instead",
+            since,
+        )
+        for name, gate in _GATES.items()
+    )
+    renamed = (
+        _Rule(_names(f"EXPERIMENTAL_{name}"), gone, f"name it ETCD_{name}", since)
+        for name in _RENAMED
+    )
+    early = (
+        _Rule(
+            _names(name),
+            "is ignored: it came with 3.6",
+            f"name it ETCD_EXPERIMENTAL_{name}, or use etcd 3.6",
+            until=(3, 6),
+        )
+        for name in _RENAMED
+    )
+    return (*gates, *renamed, *early)
+
+
+# Sources: etcd's server/etcdmain/config.go and help.go of 3.4 to 3.6, `--help` of all four, and
+# starting 3.4.23, 3.5.16, 3.5.30, 3.6.16 and 3.7.3 with each variable.
 _RULES = (
     _Rule(
         _names("CONFIG_FILE"),
@@ -98,6 +147,7 @@ _RULES = (
         "take it out or set it to 'exit'",
         since=(3, 6),
         only=frozenset({"proxy"}),
+        fatal=True,
     ),
     _Rule(
         _names(
@@ -109,10 +159,18 @@ _RULES = (
         since=(3, 6),
     ),
     _Rule(
-        _names("MAX_SNAPSHOTS"),
-        "is deprecated and goes away with 3.7",
-        "take it out; etcd keeps 5",
+        _names("V2_DEPRECATION"),
+        "has the value 'not-yet', with which etcd does not start",
+        "take it out",
         since=(3, 6),
+        only=frozenset({"not-yet"}),
+        fatal=True,
+    ),
+    _Rule(
+        _names("FEATURE_GATES"),
+        "is ignored: it came with 3.6",
+        "take it out, or use etcd 3.6",
+        until=(3, 6),
     ),
     _Rule(
         _names("DEBUG"),
@@ -132,25 +190,30 @@ _RULES = (
         "name it ETCD_LOG_OUTPUTS",
         since=(3, 5),
     ),
+    *_experimental_rules(),
 )
+
+
+def find_misfit(name: str, value: str, minor: tuple[int, int]) -> tuple[str, bool] | None:
+    """Say why a variable is of no use in a minor version, and whether etcd ends because of it.
+
+    The sentence goes on from "in etcd 3.7 NAME …". None where nothing is known against it.
+    """
+    for rule in _RULES:
+        if rule.forbids(name, value, minor):
+            return f"{rule.reason}; {rule.way_out}", rule.fatal
+    return None
 
 
 def find_unusable_settings(inventory: Inventory) -> tuple[str, ...]:
     """List a sentence for each setting that the wanted version would refuse or ignore."""
     settings, version = inventory.etcd.settings, inventory.etcd.version
     minor = inventory.etcd.version_tuple[:2]
-    problems = [
-        f"etcd.settings.environment.{name}: in etcd {version} it {rule.reason}; {rule.way_out}"
+    return tuple(
+        f"etcd.settings.environment.{name}: in etcd {version} it {misfit[0]}"
         for name, value in settings.environment.items()
-        for rule in _RULES
-        if rule.forbids(name, value, minor)
-    ]
-    if settings.snapshot_count is not None and minor >= (3, 6):
-        problems.append(
-            f"etcd.settings.snapshot_count: in etcd {version} it is deprecated and goes away "
-            "with 3.7; take it out, etcd's own default is 10000"
-        )
-    return tuple(problems)
+        if (misfit := find_misfit(name, value, minor))
+    )
 
 
 def check_settings(inventory: Inventory) -> None:

@@ -277,8 +277,8 @@ class Etcd(Strict):
     @classmethod
     def _is_supported(cls, version: str) -> str:
         major_minor = tuple(map(int, version.split(".")[:2]))
-        if not (3, 4) <= major_minor <= (3, 6):
-            msg = f"etcd {version} is not supported; 3.4, 3.5 and 3.6 are"
+        if not (3, 4) <= major_minor <= (3, 7):
+            msg = f"etcd {version} is not supported; 3.4, 3.5, 3.6 and 3.7 are"
             raise ValueError(msg)
         return version
 

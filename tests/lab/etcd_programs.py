@@ -1,28 +1,28 @@
-"""etcd's programs by version: this machine's own, or another Debian suite's, fetched once.
+"""etcd's programs by version: this machine's own, another Debian suite's, or built from Go modules.
 
 The cache holds one directory a version, complete or absent. A private apt configuration downloads
-packages of other suites from the mirror that this machine's apt uses; nothing is installed.
+packages of other suites from the mirror that this machine's apt uses; nothing is installed. 3.6
+and 3.7, which Debian lacks, are built (`go_modules`).
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import re
 import shutil
 import tempfile
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.lab import go_modules
 from tests.lab.commands import execute, run
 from tests.lab.debian import Suites
 from tests.lab.errors import CommandFailed, LabError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
 CACHE = Path("/var/cache/etcd-runbooks-lab/etcd")
 
@@ -34,6 +34,13 @@ DEFAULT = "3.5.16"
 
 NEWEST = "newest"
 """Whatever Debian's sid has; looked up once, then the cached version is meant."""
+
+ETCD_3_6 = "3.6.16"
+ETCD_3_7 = "3.7.3"
+"""Built from Go modules."""
+
+FETCH_SECONDS = 1800.0
+"""How long one process waits for another that fetches or builds the same version."""
 
 PROGRAMS = ("etcd", "etcdctl", "etcdutl")
 """etcdutl exists from 3.5 on."""
@@ -56,7 +63,7 @@ def get_programs(version: str = DEFAULT) -> EtcdPrograms:
     """Return the programs of a version (`3.5.16`, INSTALLED or NEWEST), fetched when need be.
 
     LabError says which versions can be had when that one cannot. Safe in several processes at
-    once: one fetches, the others wait for it.
+    once: one fetches a version, the others that want the same wait for it.
     """
     if version == INSTALLED:
         version = _machine_version()
@@ -67,7 +74,8 @@ def get_programs(version: str = DEFAULT) -> EtcdPrograms:
         )
     directory = _find(version)
     if directory is None:
-        with _locked():
+        kind = "modules" if go_modules.RELEASES.fullmatch(version) else "debian"
+        with go_modules.lock(CACHE / f".{kind}.lock", FETCH_SECONDS):
             # Another process may have fetched it while this one waited.
             directory = _find(version) or _fetch(version)
     sums = {path.name: _sha256(path) for path in sorted(directory.iterdir())}
@@ -95,13 +103,16 @@ def _fetch(version: str) -> Path:
         temporary = Path(name)
         programs = temporary / "programs"
         programs.mkdir()
-        if version == _machine_version_or_none():
-            found = MACHINE_PROGRAMS
+        if go_modules.RELEASES.fullmatch(version):
+            go_modules.build(version, CACHE.parent / "go", programs)
         else:
-            found = _download(version, temporary) / "usr/bin"
-        for program in PROGRAMS:
-            if (found / program).exists():
-                shutil.copy2(found / program, programs / program)
+            if version == _machine_version_or_none():
+                found = MACHINE_PROGRAMS
+            else:
+                found = _download(version, temporary) / "usr/bin"
+            for program in PROGRAMS:
+                if (found / program).exists():
+                    shutil.copy2(found / program, programs / program)
         true_version = program_version(programs / "etcd")
         execute([str(programs / "etcdctl"), "version"], environment={"ETCDCTL_API": "3"}).check()
         target = CACHE / true_version
@@ -133,7 +144,8 @@ def _download(version: str, directory: Path) -> Path:
         have += [f"{own} (this machine's packages)"] if own else []
         raise LabError(
             f"etcd {version} is not to be had: Debian has {', '.join(have) or 'none'}. "
-            f"sid moves; `--etcd {NEWEST}` takes what it has now"
+            f"sid moves; `--etcd {NEWEST}` takes what it has now. Any 3.6 and 3.7 is built from "
+            f"Go modules; pinned are {', '.join(go_modules.list_pinned())}"
         )
     for name in ("etcd-server", "etcd-client"):
         archive = suites.download(name, package, directory)
@@ -167,11 +179,3 @@ def _machine_version_or_none() -> str | None:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextmanager
-def _locked() -> Iterator[None]:
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

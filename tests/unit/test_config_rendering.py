@@ -162,7 +162,17 @@ def test_the_same_inventory_renders_the_same_text(renderer: Callable[[Inventory]
         ("3.5.16", "ETCD_LOG_OUTPUT", "stderr", True),
         ("3.6.1", "ETCD_LOG_OUTPUTS", "stderr", False),
         ("3.5.16", "ETCD_MAX_SNAPSHOTS", "5", False),
-        ("3.6.1", "ETCD_MAX_SNAPSHOTS", "5", True),
+        ("3.7.3", "ETCD_MAX_SNAPSHOTS", "5", False),
+        ("3.5.16", "ETCD_V2_DEPRECATION", "not-yet", False),
+        ("3.6.16", "ETCD_V2_DEPRECATION", "not-yet", True),
+        ("3.7.3", "ETCD_V2_DEPRECATION", "write-only", False),
+        ("3.6.16", "ETCD_EXPERIMENTAL_INITIAL_CORRUPT_CHECK", "true", False),
+        ("3.7.3", "ETCD_EXPERIMENTAL_INITIAL_CORRUPT_CHECK", "true", True),
+        ("3.7.3", "ETCD_EXPERIMENTAL_CORRUPT_CHECK_TIME", "1h", True),
+        ("3.7.3", "ETCD_FEATURE_GATES", "InitialCorruptCheck=true", False),
+        ("3.5.16", "ETCD_FEATURE_GATES", "InitialCorruptCheck=true", True),
+        ("3.5.16", "ETCD_CORRUPT_CHECK_TIME", "1h", True),
+        ("3.6.16", "ETCD_CORRUPT_CHECK_TIME", "1h", False),
         ("3.4.23", "ETCD_ENABLE_LOG_ROTATION", "true", True),
         ("3.5.16", "ETCD_ENABLE_LOG_ROTATION", "true", False),
         ("3.4.23", "ETCD_BACKEND_BBOLT_FREELIST_TYPE", "map", True),
@@ -193,7 +203,7 @@ def test_a_variable_that_the_version_would_refuse_or_ignore_is_refused(
 
 
 def test_all_unusable_settings_are_told_at_once() -> None:
-    """The operator mends the inventory once; snapshot_count is deprecated in 3.6 too."""
+    """The operator mends the inventory once; snapshot_count is none: 3.6 and 3.7 honour it."""
     inventory = make_inventory(
         "3.6.1",
         Settings(snapshot_count=5, environment={"ETCD_DEBUG": "1", "ETCD_ENABLE_V2": "true"}),
@@ -203,8 +213,16 @@ def test_all_unusable_settings_are_told_at_once() -> None:
     assert [problem.partition(":")[0] for problem in caught.value.problems] == [
         "etcd.settings.environment.ETCD_DEBUG",
         "etcd.settings.environment.ETCD_ENABLE_V2",
-        "etcd.settings.snapshot_count",
     ]
+
+
+def test_a_setting_that_3_7_dropped_is_refused_with_its_successor() -> None:
+    """A cluster would lose its corruption check by an upgrade, and etcd only warns."""
+    inventory = make_inventory(
+        "3.7.3", Settings(environment={"ETCD_EXPERIMENTAL_INITIAL_CORRUPT_CHECK": "true"})
+    )
+    with pytest.raises(InvalidInventory, match="ETCD_FEATURE_GATES to InitialCorruptCheck="):
+        render(inventory)
 
 
 @pytest.mark.parametrize(
