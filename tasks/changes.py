@@ -30,7 +30,8 @@ from tasks.config.rendering import InitialState
 from tasks.engine import Run, open_run, perform, together, unless
 from tasks.hosts.connection import HostConnection
 from tasks.membership import Draft, Roster, Wish, draft_plan, known_roster, locate, wished_inventory
-from tasks.model.errors import MemberFailed, Refused
+from tasks.model.cluster import ClusterHealth
+from tasks.model.errors import InventoryEdited, MemberFailed, Refused
 from tasks.model.inventory import Inventory
 from tasks.model.inventory_file import find_inventory, load_inventory
 from tasks.model.plan import Plan, Step
@@ -96,6 +97,9 @@ async def change_members(
                 snapshot=snapshot,
                 approved=decision.by if decision else None,
             )
+        elif not dry_run:
+            # Nothing to do is said of what was looked at: an earlier run may have died before.
+            await _verify(run, draft)
 
 
 async def _draft_and_publish(
@@ -122,6 +126,13 @@ async def carry_out(
         async with roster.open(run) as client:
             await snapshots.take_snapshot(run, client, draft.health)
     removed = {m.member.id: m.client_url for m in draft.live}
+    unwritten: list[InventoryEdited] = []
+
+    async def write_inventory(run: Run, step: plans.WriteInventory) -> None:
+        try:
+            await members.write_inventory(run, step, find_inventory(cluster))
+        except InventoryEdited as error:
+            unwritten.append(error)  # told at the end: the members are verified first
 
     async def remove(run: Run, step: membership.RemoveMember) -> None:
         await _on_client(roster, members.remove_member)(run, step)
@@ -175,15 +186,12 @@ async def carry_out(
                 UpdateApiserver: dependents.update_apiserver,
                 UpdateHaproxy: dependents.update_haproxy,
                 TellHook: dependents.tell_hook,
-                plans.WriteInventory: partial(
-                    members.write_inventory, path=find_inventory(cluster)
-                ),
+                plans.WriteInventory: write_inventory,
             },
             gate=partial(pass_gate, run, roster),
             mark=probe.mark,
         )
-        found = await rotation.wait_until_healthy(run, draft.goal, draft.down)
-        await verify_ways(run, draft)
+        found = await _verify(run, draft)
     await reports.publish_report(
         run,
         draft.plan,
@@ -195,8 +203,17 @@ async def carry_out(
             "approved by": approved or "not asked for",
             "members before": ", ".join(sorted(m.label for m in draft.live)),
             "time to full health": f"{monotonic() - began:.1f} s after the plan",
-        },
+        }
+        | ({"inventory": unwritten[0].message} if unwritten else {}),
     )
+    if unwritten:
+        raise unwritten[0]
+
+
+async def _verify(run: Run, draft: Draft) -> ClusterHealth:
+    found = await rotation.wait_until_healthy(run, draft.goal, draft.down)
+    await verify_ways(run, draft)
+    return found
 
 
 async def lock(run: Run, original: Inventory, *, dry_run: bool) -> dict[str, str]:

@@ -22,7 +22,7 @@ from tasks.hosts.members import (
     set_aside_command,
 )
 from tasks.model.cluster import ClusterHealth, Member, SeenMember
-from tasks.model.errors import EtcdRefused, EtcdUnavailable, MemberFailed
+from tasks.model.errors import EtcdRefused, EtcdUnavailable, InventoryEdited, MemberFailed
 from tasks.model.inventory import PEER_PORT
 from tasks.model.record import Event
 from tasks.plans.members import DiscardData, DropConnections, RetireHost, WriteInventory
@@ -34,6 +34,7 @@ from tasks.plans.membership import (
     RemoveMember,
     UpdateMember,
 )
+from tasks.report.inventories import inventory_diff
 
 STALL_SECONDS = 180.0
 """A learner whose raft index stands still for so long is not catching up. A snapshot of 8 GB at
@@ -194,13 +195,28 @@ async def update_member(_run: Run, client: EtcdClient, planned: UpdateMember) ->
 
 @step("write the inventory")
 async def write_inventory(_run: Run, planned: WriteInventory, path: Path) -> bool:
-    """Write the inventory file whole or not at all, its mode as it was."""
+    """Write the inventory file whole or not at all, its mode as it was.
 
-    def write() -> None:
+    Raises InventoryEdited, with both diffs, when it is not the file any more that was planned for.
+    """
+
+    def write() -> bool:
+        found = path.read_text()
+        if found == planned.text:
+            return False
+        if found != planned.before:
+            raise InventoryEdited(
+                f"{path} was edited while this run worked, and was not overwritten. What was "
+                f"edited:\n{inventory_diff(planned.before, found, path.name)}\n"
+                "what this run would have written:\n"
+                f"{inventory_diff(planned.before, planned.text, path.name)}\n"
+                "The members are changed already: run the same command again with write_inventory, "
+                "or edit the file by hand"
+            )
         write_private(path, planned.text.encode(), path.stat().st_mode & 0o777)
+        return True
 
-    await asyncio.to_thread(write)
-    return True
+    return await asyncio.to_thread(write)
 
 
 async def _stop_and_set_aside(run: Run, host: HostConnection, word: str) -> bool:

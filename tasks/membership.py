@@ -37,6 +37,7 @@ from tasks.model.inventory import Host, Inventory, SshOverride, Topology
 from tasks.model.inventory_file import edit_hosts, find_inventory, load_inventory, parse_inventory
 from tasks.model.observation import HostObservation, HostTarget
 from tasks.model.plan import Finding, Plan, Severity
+from tasks.plans import agreement
 from tasks.plans import members as plans
 from tasks.plans.addresses import desired_member
 from tasks.plans.members import Leaver
@@ -147,8 +148,9 @@ def find_same_hosts(cluster: str, words: Iterable[str]) -> tuple[str, ...]:
         name = next((h.name for h in hosts if word in (h.name, h.address)), None)
         if name is None:
             raise Refused(
-                f"{word}: no host of the inventory is called so; name the host that takes its "
-                "place (replacement, NAME=ADDRESS)"
+                f"{word}: no such member; the inventory has "
+                f"{', '.join(h.name for h in hosts)}. For a member that only the cluster knows, by "
+                "its id, name the host that takes its place (replacement, NAME=ADDRESS)"
             )
         found.append(name)
     return tuple(found)
@@ -232,7 +234,11 @@ async def draft_plan(
             sentence = f"write {path}:\n{diff}"
             last.append(
                 plans.WriteInventory(
-                    stage=plans.INVENTORY, host=None, sentence=sentence, text=after
+                    stage=plans.INVENTORY,
+                    host=None,
+                    sentence=sentence,
+                    text=after,
+                    before=before,
                 )
             )
         else:
@@ -297,8 +303,21 @@ async def _look(
         desired_member(host, observed[name].detected_address) for name, (host, _) in hosts.items()
     )
     refuse_without_members(live)
-    leavers = plans.find_leavers(wish.leaving, original, live, wanted)
-    plans.refuse_strangers(live, (*_locate(original, observed), *wanted), leavers)
+    located = _locate(original, observed)
+    leavers = plans.settle_in_place(
+        plans.find_leavers(wish.leaving, original, live, wanted, located),
+        live,
+        wanted,
+        planned=wish.planned,
+    )
+    moving = {host.name for host, _ in hosts.values()} if wish.moving else set()
+    agreement.refuse_disagreement(
+        live,
+        (*located, *wanted),
+        named=frozenset({x.host for x in leavers if x.host} | moving | {m.name for m in wanted}),
+        ids=frozenset(x.member_id for x in leavers if x.member_id is not None),
+        unlocated=frozenset(h.name for h in original.hosts) - {m.name for m in located},
+    )
     dropped = frozenset(x.host for x in leavers if x.host and x.host not in hosts)
     after = edit_hosts(text, dropped, hosts) if dropped or hosts else text
     inventory = parse_inventory(after, path)

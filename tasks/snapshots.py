@@ -10,7 +10,8 @@ from tasks.engine import Run, step
 from tasks.etcd.client import EtcdClient
 from tasks.etcd.snapshots import save_snapshot
 from tasks.model.cluster import ClusterHealth
-from tasks.model.errors import Refused
+from tasks.model.errors import EtcdUnavailable, Refused
+from tasks.plans.members import choose_source
 
 
 def snapshot_directory() -> Path:
@@ -26,13 +27,15 @@ def check_skip(snapshot: str, reason: str | None) -> None:
 
 @step("save a snapshot")
 async def take_snapshot(run: Run, client: EtcdClient, health: ClusterHealth) -> str:
-    """Save and verify a snapshot on the runner, from a healthy follower where there is one.
+    """Save and verify a snapshot on the runner, from the healthy follower that is furthest.
 
     Returns its path. Raises EtcdUnavailable; nothing of the cluster is changed.
     """
-    healthy = [e.name for e in health.endpoints if e.is_healthy]
-    healthy.sort(key=lambda name: name == health.leader_name)
-    endpoint = next(e for e in client.endpoints if e.name in healthy)
+    # By URL: a member that gets another address is asked at both, under one name.
+    url = choose_source(health)
+    endpoint = next((e for e in client.endpoints if e.url == url), None)
+    if endpoint is None:
+        raise EtcdUnavailable("no healthy member can be asked for a snapshot")
     path = snapshot_directory() / run.inventory.name / f"{run.backup}.db"
     await save_snapshot(client, endpoint, path)
     return str(path)

@@ -18,6 +18,7 @@
         ├── EtcdRefused          etcd answered a request with an error that a retry won't change
         ├── CertificateRefused   a host's request or certificate is not what the plan says
         ├── MemberFailed         a member did not become healthy
+        ├── InventoryEdited      the inventory file changed during the run and was not written
         └── LockLost             the cluster's lock is gone in mid-run
 
 A message says what is wrong, where, and what to do next. No message carries a secret: those
@@ -136,6 +137,10 @@ class CertificateRefused(Unverified):
 
 class MemberFailed(Unverified):
     """A member did not become healthy; the message carries the last lines of its journal."""
+
+
+class InventoryEdited(Unverified):
+    """The inventory file is not the one that was planned for, and was not overwritten."""
 
 
 class LockLost(Unverified):

@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from tasks.model.cluster import DesiredMember, SeenMember, format_id
+from tasks.model.cluster import ClusterHealth, DesiredMember, SeenMember, format_id
 from tasks.model.errors import Refused
 from tasks.model.inventory import PEER_PORT, Host, Inventory
 from tasks.model.observation import DataDirectory, HostObservation, HostTarget, ServiceState
@@ -50,9 +50,10 @@ class RefreshConfiguration(Step):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteInventory(Step):
-    """Write the changed inventory file."""
+    """Write the changed inventory file, if it still is what `before` says."""
 
     text: str
+    before: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,8 @@ class Leaver:
     """Who shall leave: the id, None when it is no member any more, and its host in the inventory.
 
     `word` is what the operator called it; `client_url` is known where it is, or was, a member.
-    `peer_urls` are where it is, or would be by the inventory.
+    `peer_urls` are where it is, or would be by the inventory. `is_settled`: it is healthy in its
+    own place, by an earlier run.
     """
 
     word: str
@@ -68,6 +70,7 @@ class Leaver:
     host: str | None
     client_url: str | None = None
     peer_urls: frozenset[str] = frozenset()
+    is_settled: bool = False
 
 
 def find_leavers(
@@ -75,13 +78,17 @@ def find_leavers(
     inventory: Inventory,
     live: tuple[SeenMember, ...],
     joining: tuple[DesiredMember, ...],
+    located: Iterable[DesiredMember] = (),
 ) -> tuple[Leaver, ...]:
     """Find the members that are called by name, id, host name or address; raises Refused.
+
+    `located` are the inventory's members with the addresses that were found.
 
     An entry at the peer URL of one that joins is the joining itself, begun by an earlier run, as
     long as it has no vote yet, or is not where the inventory has the one that leaves.
     """
     urls = {member.peer_url for member in joining}
+    homes = {member.name: member.peer_url for member in located}
     found = []
     for word in words:
         host = next((h for h in inventory.hosts if word in (h.name, h.address)), None)
@@ -104,7 +111,7 @@ def find_leavers(
             )
         if entry and entry.peer_url in urls:
             pending = entry.member.is_learner or not entry.member.is_started
-            if pending or (host and entry.peer_url not in _peer_urls(host)):
+            if pending or (host and entry.peer_url not in _peer_urls(host, homes)):
                 entry = None
         name = host.name if host else entry.member.name if entry else None
         found.append(
@@ -113,7 +120,7 @@ def find_leavers(
                 entry.member.id if entry else None,
                 name,
                 (entry.client_url or None) if entry else None,
-                frozenset(entry.member.peer_urls if entry else _peer_urls(host)),
+                frozenset(entry.member.peer_urls if entry else _peer_urls(host, homes)),
             )
         )
     return tuple(found)
@@ -123,33 +130,41 @@ def _address(url: str) -> str:
     return url.removeprefix("https://").removeprefix("http://").rsplit(":", 1)[0].strip("[]")
 
 
-def _peer_urls(host: Host | None) -> tuple[str, ...]:
-    return tuple(member_url(address, PEER_PORT) for address in (_addresses(host) if host else ()))
+def _peer_urls(host: Host | None, homes: dict[str, str]) -> tuple[str, ...]:
+    if host is None:
+        return ()
+    urls = [member_url(address, PEER_PORT) for address in _addresses(host)]
+    return (*urls, homes[host.name]) if host.name in homes else tuple(urls)
 
 
 def _addresses(host: Host) -> set[str]:
     return {a for a in (host.address, host.peer_address, host.client_address) if a}
 
 
-def refuse_strangers(
-    live: tuple[SeenMember, ...],
-    known: Iterable[DesiredMember],
+def settle_in_place(
     leavers: tuple[Leaver, ...],
-) -> None:
-    """Raise Refused for members that neither the inventory nor the command names."""
-    urls = {member.peer_url for member in known}
+    live: tuple[SeenMember, ...],
+    joining: tuple[DesiredMember, ...],
+    *,
+    planned: bool,
+) -> tuple[Leaver, ...]:
+    """Mark those that are healthy in their own place as replaced already; nothing else is down.
+
+    A healthy member cannot be replaced by its own host, so that there is nothing to do for it:
+    an earlier run has ended, or died in its last look.
+    """
+    urls = {member.peer_url for member in joining}
     ids = {leaver.member_id for leaver in leavers}
-    strangers = [
-        m for m in live if m.member.id not in ids and not urls.intersection(m.member.peer_urls)
-    ]
-    if strangers:
-        raise Refused(
-            "the cluster has members that the inventory does not know:\n  - "
-            + "\n  - ".join(
-                f"{m.label} ({format_id(m.member.id)}) at {m.peer_url}" for m in strangers
-            )
-            + "\nput each into the inventory, or take it out with remove_member and its id"
-        )
+    is_ill = any(not (m.is_healthy or m.member.is_learner or m.member.id in ids) for m in live)
+    healthy = {
+        m.member.id for m in live if m.is_healthy and not m.member.is_learner and m.peer_url in urls
+    }
+    if planned or is_ill:
+        return leavers
+    return tuple(
+        replace(leaver, member_id=None, is_settled=True) if leaver.member_id in healthy else leaver
+        for leaver in leavers
+    )
 
 
 def judge_joiner(
@@ -188,6 +203,16 @@ def judge_joiner(
             "move it away first (it is left alone)"
         )
     return Joiner(member), has_files and not is_leaving_here
+
+
+def choose_source(health: ClusterHealth) -> str | None:
+    """Choose whose snapshot to take: the healthy follower that is furthest, or the leader's."""
+    able = [
+        (e.status.leader != e.status.member_id, e.status.raft_applied_index, e.endpoint)
+        for e in health.endpoints
+        if e.status and e.is_healthy and not e.status.is_learner
+    ]
+    return max(able)[2] if able else None
 
 
 def version_findings(
@@ -300,7 +325,7 @@ def plan_members(
         inventory.name,
         f"{len(goal)} healthy members: {names}",
         (*steps, *further),
-        (*warnings, *_unreached(leavers, observed, others)),
+        (*warnings, *warn_of_hosts(leavers, observed, others)),
     )
 
 
@@ -409,12 +434,36 @@ def _retire(inventory: Inventory, stage: Stage, name: str) -> RetireHost:
     )
 
 
-def _unreached(
+def warn_of_hosts(
     leavers: tuple[Leaver, ...], observed: dict[str, HostObservation], others: set[str]
 ) -> tuple[str, ...]:
-    return tuple(
-        f"{leaver.host or leaver.word} cannot be reached over SSH: its etcd is not stopped. When "
-        "it comes back, its etcd ends by itself on hearing that it was removed; disable it there"
-        for leaver in leavers
-        if leaver.host is None or leaver.host not in observed or leaver.host in others
-    )
+    """Say of each old member whose host is not stopped why that is; who was asked, and who not."""
+    returning = "When it comes back, its etcd ends by itself on hearing that it was removed"
+    found = []
+    for leaver in leavers:
+        if leaver.is_settled:
+            found.append(
+                f"{leaver.host} is a healthy member in its own place: taken as replaced already. "
+                "A healthy member is replaced by another host, with planned"
+            )
+        elif leaver.host is None and leaver.member_id is None:
+            found.append(
+                f"{leaver.word} is neither a member nor in the inventory: taken as replaced "
+                "already; nothing was asked of its host"
+            )
+        elif leaver.host is None:
+            found.append(
+                f"{leaver.word} has no host in the inventory, so that none was asked: its etcd is "
+                f"not stopped. {returning}; disable it there"
+            )
+        elif leaver.host in others:
+            found.append(
+                f"the machine that was {leaver.host} before is not in the inventory and was not "
+                f"asked: its etcd is not stopped. {returning}; disable it there"
+            )
+        elif leaver.host not in observed:
+            found.append(
+                f"{leaver.host} cannot be reached over SSH: its etcd is not stopped. {returning}; "
+                "disable it there"
+            )
+    return tuple(found)

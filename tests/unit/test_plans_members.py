@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.model.cluster import DesiredMember, Member, SeenMember
+from tasks.model.cluster import (
+    ClusterHealth,
+    DesiredMember,
+    EndpointHealth,
+    EndpointStatus,
+    Member,
+    SeenMember,
+)
 from tasks.model.errors import Refused
 from tasks.model.observation import DataDirectory, HostObservation, ServiceState, ServiceStatus
 from tasks.model.plan import Plan
 from tasks.plans import members as plans
+from tasks.plans.agreement import find_gone, refuse_disagreement
 from tests.unit.plan_cases import bare, inventory, target
 
 INVENTORY = inventory()
@@ -49,6 +57,7 @@ def plan(
     """Plan to replace the member that `word` calls, by the host that was observed."""
     joining = (joins or wanted("m3", "10.0.0.3"),)
     leavers = plans.find_leavers((word,), INVENTORY, live, joining)
+    leavers = plans.settle_in_place(leavers, live, joining, planned=planned)
     return plans.plan_members(
         "replace_member",
         INVENTORY,
@@ -95,7 +104,7 @@ def test_another_machine_of_the_same_name_is_not_the_old_one() -> None:
     joins = wanted("m3", "10.0.0.9")
     made = plan(DEAD, bare("m3"), joins=joins)
     assert kinds(made) == ["RemoveMember", *JOIN]
-    assert any("cannot be reached over SSH" in text for text in made.warnings)
+    assert any("its etcd is not stopped" in text for text in made.warnings)
     host = bare("m3", data=DataDirectory.INITIALISED, service=RUNNING)
     learner = (seen(1), seen(2), seen(3, learner=True, address="10.0.0.9"))
     assert kinds(plan(learner, host, joins=joins)) == ["PromoteMember"]
@@ -145,12 +154,86 @@ def test_nobody_is_called_so() -> None:
         plans.find_leavers(("m9",), INVENTORY, DEAD, ())
 
 
+KNOWN = tuple(wanted(f"m{n}", f"10.0.0.{n}") for n in (1, 2, 3))
+
+
 def test_a_stranger_is_named_with_its_id() -> None:
     """Neither the inventory nor the command knows it."""
-    known = [wanted(f"m{n}", f"10.0.0.{n}") for n in (1, 2, 3)]
-    plans.refuse_strangers(DEAD, known, ())
+    refuse_disagreement(DEAD, KNOWN)
     with pytest.raises(Refused, match=r"the unstarted member 6d \(6d\) at https://10.0.0.9:2380"):
-        plans.refuse_strangers((*DEAD, seen(9, started=False)), known, ())
+        refuse_disagreement((*DEAD, seen(9, started=False)), KNOWN)
+
+
+def test_a_member_that_was_removed_by_hand_is_not_passed_over() -> None:
+    """The refusal names the commands that lead out; naming it in the run is one of them."""
+    live = (seen(1), seen(2))
+    with pytest.raises(Refused, match="replace_member --member m3"):
+        refuse_disagreement(live, KNOWN)
+    refuse_disagreement(live, KNOWN, named=frozenset({"m3"}))
+    assert find_gone(KNOWN, ()) == ()
+
+
+def test_a_member_whose_address_nobody_knows_is_no_stranger() -> None:
+    """Its host was entered by a DNS name and is dead: it is known by its name."""
+    refuse_disagreement(DEAD, KNOWN[:2], unlocated=frozenset({"m3"}))
+
+
+def test_a_member_at_another_address_than_the_inventorys_is_told_as_that() -> None:
+    """It is no stranger."""
+    live = (seen(1), seen(2), seen(3, address="10.0.0.9"))
+    with pytest.raises(Refused, match=r"m3 \(67\) at \S+ is at https://10.0.0.3:2380 in the"):
+        refuse_disagreement(live, KNOWN)
+
+
+def test_a_replacement_in_place_that_died_in_its_last_look_is_done() -> None:
+    """The member is healthy and all others are: there is nothing to do, and that is said."""
+    host = bare("m3", data=DataDirectory.INITIALISED, service=RUNNING)
+    healthy = (seen(1), seen(2), seen(3))
+    made = plan(healthy, host)
+    assert kinds(made) == []
+    assert "taken as replaced already" in made.warnings[0]
+    with pytest.raises(Refused, match=r"is a healthy voter \(members that are down: m2"):
+        plan((seen(1), seen(2, up=False), seen(3)), host)
+    with pytest.raises(Refused, match="its own host cannot join beside it"):
+        plan(healthy, host, planned=True)
+
+
+def test_a_host_that_was_never_asked_is_not_called_unreachable() -> None:
+    """A replacement that has ended, run again: the old host is not in the inventory any more."""
+    joins = wanted("m9", "10.0.0.9")
+    inventory_now = inventory(hosts=[{"name": "m1", "address": "10.0.0.1"}])
+    live = (seen(1), seen(9))
+    leavers = plans.find_leavers(("m3",), inventory_now, live, (joins,))
+    (told,) = plans.warn_of_hosts(leavers, {}, set())
+    assert "cannot be reached" not in told
+    assert "taken as replaced already" in told
+
+
+def test_the_snapshot_comes_from_the_healthy_follower_that_is_furthest() -> None:
+    """Also where a member that moves is asked at two addresses, of which one is dead."""
+
+    def endpoint(url: str, applied: int | None, *, leads: bool = False) -> EndpointHealth:
+        status = applied and EndpointStatus(
+            1, 7, "3.5.16", 7 if leads else 1, 2, applied, applied, 1, 1
+        )
+        return EndpointHealth("m1", url, is_healthy=bool(status), status=status or None)
+
+    seen_now = ClusterHealth(
+        (
+            endpoint("https://10.0.0.9:2379", None),
+            endpoint("https://10.0.0.1:2379", 90, leads=True),
+            endpoint("https://10.0.0.2:2379", 70),
+            endpoint("https://10.0.0.3:2379", 80),
+        ),
+        reads_linearizable=True,
+    )
+    assert plans.choose_source(seen_now) == "https://10.0.0.3:2379"
+    assert plans.choose_source(ClusterHealth(seen_now.endpoints[:2], reads_linearizable=True)) == (
+        "https://10.0.0.1:2379"
+    )
+    assert (
+        plans.choose_source(ClusterHealth(seen_now.endpoints[:1], reads_linearizable=False)) is None
+    )
 
 
 @pytest.mark.parametrize(
