@@ -312,7 +312,7 @@ async def hand_over(cluster: str, to: str | None, *, dry_run: bool, reason: str 
         await opened_authority(run.inventory)
         await lock(run, inventory, dry_run=dry_run)
         roster = Roster(await locate(run))
-        live = (await roster.look(run)).seen_members()
+        live = (await roster.look(run, settled=True)).seen_members()
         membership.refuse_without_members(live)
         steps = membership.order_handover(live, to)
         goal = f"{to or 'another voter'} leads"

@@ -40,6 +40,7 @@ from tasks.model.plan import Finding, Plan, Severity
 from tasks.plans import agreement
 from tasks.plans import members as plans
 from tasks.plans.addresses import desired_member
+from tasks.plans.health import refuse_unseen
 from tasks.plans.members import Leaver
 from tasks.plans.membership import refuse_without_members
 from tasks.plans.preflight import clock_findings, find_reasons
@@ -110,11 +111,16 @@ class Roster:
         """Open a client of all of them."""
         return health.etcd_client(run, self.members, self._silent)
 
-    async def look(self, run: Run) -> ClusterHealth:
-        """Ask all members; those that the list names and nobody knew are asked, too."""
+    async def look(self, run: Run, *, settled: bool = False) -> ClusterHealth:
+        """Ask all members; those that the list names and nobody knew are asked, too.
+
+        `settled`: for a plan, which must not conclude from the middle of an election that quorum
+        is lost. Raises Refused when etcd's authentication hides the members.
+        """
         while True:
             async with self.open(run) as client:
-                found = await client.observe_cluster()
+                found = await (client.observe_settled() if settled else client.observe_cluster())
+            refuse_unseen(found)
             self._silent = frozenset(e.endpoint for e in found.endpoints if e.status is None)
             further = {
                 m.client_url: m.as_desired
@@ -292,7 +298,7 @@ async def _look(
     observed, absent = await _observe_hosts(run, unlocked)
     for member in _locate(run.inventory, observed):
         roster.add(member)
-    found = await roster.look(run)
+    found = await roster.look(run, settled=True)
     live = found.seen_members()
     original = load_inventory(str(path))
     hosts = joining_hosts(original, wish)

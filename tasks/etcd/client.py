@@ -25,7 +25,9 @@ from tasks.etcd.failures import (
 )
 from tasks.etcd.handshake import find_alert
 from tasks.model.cluster import (
+    AUTHENTICATION_IS_ON,
     Alarm,
+    AlarmType,
     ClusterHealth,
     DesiredMember,
     EndpointHealth,
@@ -35,6 +37,8 @@ from tasks.model.cluster import (
 from tasks.model.errors import EtcdRefused, EtcdUnavailable, MemberFailed, RunbookError
 
 POLL_SECONDS = 0.15
+ELECTION_SECONDS = 5.0
+"""Etcd's default election takes 1 to 2 s, and a second one when votes were split."""
 NO_REASON = "no quorum, or an alarm is raised (etcd 3.4 does not say which)"
 
 _HEALTH_KEY = b"etcd-runbooks/health"
@@ -128,8 +132,12 @@ class EtcdClient:
         await self._call(endpoint, wire.read_key(_HEALTH_KEY), lambda _: None)
 
     async def get_health(self, endpoint: Endpoint) -> wire.Health:
-        """Get the verdict of /health, itself a linearizable read; false is not an error."""
-        return await self._ask(endpoint, "GET", "/health", wire.parse_health)
+        """Get the verdict of /health, itself a linearizable read; false is not an error.
+
+        A full database does not make it false (every version since 3.4 knows the parameter).
+        """
+        excluded = {"exclude": AlarmType.NOSPACE.value}
+        return await self._ask(endpoint, "GET", "/health", wire.parse_health, query=excluded)
 
     async def get_version(self, endpoint: Endpoint) -> wire.Version:
         """Get the server's version and the cluster's."""
@@ -199,39 +207,49 @@ class EtcdClient:
                 failures.append(error.message.removeprefix(f"{endpoint.url}: "))
                 return otherwise
 
-        health, status, members, alarms = await asyncio.gather(
+        async def can_read() -> bool:
+            await self.read_linearizable(endpoint)
+            return True
+
+        health, reads, status, members, alarms = await asyncio.gather(
             attempt(self.get_health(endpoint), None),
+            attempt(can_read(), otherwise=False),
             attempt(self.get_status(endpoint), None),
             attempt(self.list_members(endpoint, linearizable=False), ()),
             attempt(self.list_alarms(endpoint), ()),
         )
-        if health is not None and not health.is_healthy:
+        if health is not None and not health.is_healthy and not reads:
             failures.insert(0, f"/health is false: {health.reason or NO_REASON}")
         return EndpointHealth(
             name=endpoint.name,
             endpoint=endpoint.url,
-            is_healthy=health is not None and health.is_healthy,
+            # /health is false for CORRUPT as well; a read that worked is the better witness.
+            is_healthy=reads or (health is not None and health.is_healthy),
             status=status,
             members=members,
-            alarms=alarms,
+            alarms=tuple(dict.fromkeys((*alarms, *(status.alarms if status else ())))),
             error="; ".join(dict.fromkeys(failures)) or None,
+            has_authentication=AUTHENTICATION_IS_ON in failures,
+            reads=reads,
         )
 
     async def observe_cluster(self) -> ClusterHealth:
         """Ask all endpoints at once, and each for a linearizable read; never raises."""
+        endpoints = tuple(await asyncio.gather(*map(self.observe_endpoint, self.endpoints)))
+        return ClusterHealth(endpoints, reads_linearizable=any(e.reads for e in endpoints))
 
-        async def can_read(endpoint: Endpoint) -> bool:
-            try:
-                await self.read_linearizable(endpoint)
-            except RunbookError:
-                return False  # observe_endpoint tells why
-            return True
+    async def observe_settled(self, timeout_seconds: float = ELECTION_SECONDS) -> ClusterHealth:
+        """Observe, again for some seconds while an election is under way; never raises.
 
-        endpoints, reads = await asyncio.gather(
-            asyncio.gather(*map(self.observe_endpoint, self.endpoints)),
-            asyncio.gather(*map(can_read, self.endpoints)),
-        )
-        return ClusterHealth(endpoints=tuple(endpoints), reads_linearizable=any(reads))
+        One look in the middle of an election shows a cluster without a quorum.
+        """
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + timeout_seconds
+        while True:
+            health = await self.observe_cluster()
+            if health.is_settled or clock() + POLL_SECONDS >= deadline:
+                return health
+            await asyncio.sleep(POLL_SECONDS)
 
     async def wait_until_healthy(
         self,
@@ -240,9 +258,10 @@ class EtcdClient:
         on_progress: Callable[[tuple[str, ...]], None] | None = None,
         without: frozenset[str] = frozenset(),
     ) -> ClusterHealth:
-        """Poll until the cluster is exactly the expected one in full health, and return it so.
+        """Poll until the members are exactly the expected ones, up and together; return it so.
 
-        Problems of the members in `without`, which nobody could reach, do not count.
+        Alarms do not count: whoever changes what they forbid looks at them before. Problems of the
+        members in `without`, which nobody could reach, do not count.
         `on_progress` gets the problems that are left, each time that they change. Raises
         MemberFailed with the last problems when the time is over; the observation under way then
         is still awaited, for at most one call's limit.
@@ -254,7 +273,7 @@ class EtcdClient:
             health = await self.observe_cluster()
             problems = tuple(
                 problem
-                for problem in health.find_problems(expected)
+                for problem in health.find_faults(expected)
                 if problem.partition(":")[0] not in without
             )
             if not problems:
@@ -285,8 +304,9 @@ class EtcdClient:
         path: str,
         parse: Callable[[bytes], T],
         body: dict[str, Any] | None = None,
+        query: dict[str, str] | None = None,
     ) -> T:
-        content = await self._send(endpoint, method, path, body)
+        content = await self._send(endpoint, method, path, body, query)
         try:
             return parse(content)
         except wire.GatewayError as error:
@@ -295,7 +315,12 @@ class EtcdClient:
             raise EtcdRefused(endpoint.url, f"{path} {error}", wire.GrpcCode.UNKNOWN) from error
 
     async def _send(
-        self, endpoint: Endpoint, method: str, path: str, body: dict[str, Any] | None
+        self,
+        endpoint: Endpoint,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None,
+        query: dict[str, str] | None,
     ) -> bytes:
         origin = httpx.URL(endpoint.url)
         host, port = endpoint.connect_to or (origin.host, origin.port or 443)
@@ -311,6 +336,7 @@ class EtcdClient:
                 response = await self._http.request(
                     method,
                     origin.copy_with(host=host, port=port, path=path),
+                    params=query,
                     json=body,
                     headers={"Host": origin.netloc.decode("ascii")},
                     extensions={"sni_hostname": origin.host, "trace": follow},

@@ -11,6 +11,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from tasks.etcd.wire import COMMON_NAME_IGNORED, GatewayError, GrpcCode
+from tasks.model.cluster import AUTHENTICATION_IS_ON
 from tasks.model.errors import EtcdRefused, EtcdUnavailable
 
 if TYPE_CHECKING:
@@ -155,12 +156,7 @@ def translate_gateway_error(
         text += "it restarts, or its server certificate lacks the usage 'client auth'"
         return EtcdUnavailable(f"{url}: {text}", host=name)
     if COMMON_NAME_IGNORED in message or "user name is empty" in message:
-        return EtcdRefused(
-            url,
-            "etcd's authentication (RBAC) is on, which ignores client certificates on the JSON "
-            "gateway; this engine does not log in: run it on clusters with 'auth disable' only",
-            code,
-        )
+        return EtcdRefused(url, AUTHENTICATION_IS_ON, code)
     if "not supported for learner" in message:
         return EtcdRefused(url, "it is a learner, which does not serve this until promoted", code)
     if code in _TRANSIENT_CODES or any(text in message for text in _TRANSIENT_MESSAGES):

@@ -19,6 +19,7 @@ from tasks.model.cluster import Alarm, AlarmType, EndpointStatus, Member
 
 COMMON_NAME_IGNORED = "CommonName of client sending a request against gateway will be ignored"
 
+_ALARM = re.compile(r"memberID:(\d+)\s+alarm:(\w+)", re.ASCII)
 _DIGITS = re.compile(r"\d{1,20}", re.ASCII)
 _MAX_UINT64 = 2**64 - 1
 
@@ -167,6 +168,8 @@ def parse_status(answer: dict[str, Any]) -> EndpointStatus:
     errors = answer.get("errors", [])
     if not isinstance(errors, list):
         raise NotEtcd(f"'errors' is not a list: {errors!r}")
+    texts = [str(text).strip() for text in errors]
+    alarms = [match for text in texts if (match := _ALARM.fullmatch(text))]
     return EndpointStatus(
         cluster_id=parse_uint64(header, "cluster_id"),
         member_id=parse_uint64(header, "member_id"),
@@ -178,7 +181,9 @@ def parse_status(answer: dict[str, Any]) -> EndpointStatus:
         db_size=parse_uint64(answer, "dbSize"),
         db_size_in_use=parse_uint64(answer, "dbSizeInUse"),
         is_learner=answer.get("isLearner") is True,
-        errors=tuple(str(text).strip() for text in errors),
+        errors=tuple(text for text in texts if not _ALARM.fullmatch(text)),
+        alarms=tuple(_alarm(int(match[1]), match[2]) for match in alarms),
+        db_quota=parse_uint64(answer, "dbSizeQuota") or None,
     )
 
 
@@ -198,13 +203,16 @@ def parse_members(answer: dict[str, Any]) -> tuple[Member, ...]:
 
 def parse_alarms(answer: dict[str, Any]) -> tuple[Alarm, ...]:
     """Read the answer to LIST_ALARMS; raises NotEtcd."""
-    found = []
-    for row in _rows(answer, "alarms"):
-        name = _text(row, "alarm")
-        if name not in set(AlarmType):
-            raise NotEtcd(f"has an alarm that this engine does not know: {name!r}")
-        found.append(Alarm(member_id=parse_uint64(row, "memberID"), type=AlarmType(name)))
-    return tuple(found)
+    return tuple(
+        _alarm(parse_uint64(row, "memberID"), _text(row, "alarm"))
+        for row in _rows(answer, "alarms")
+    )
+
+
+def _alarm(member_id: int, name: str) -> Alarm:
+    if name not in set(AlarmType):
+        raise NotEtcd(f"has an alarm that this engine does not know: {name!r}")
+    return Alarm(member_id, AlarmType(name))
 
 
 def parse_health(content: bytes) -> Health:

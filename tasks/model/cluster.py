@@ -1,5 +1,10 @@
 """A cluster as etcd itself tells of it: members, endpoints, alarms; and its arithmetic.
 
+Three questions are asked of a member, and have three answers. Is it *up*: does etcd answer for
+itself, in this cluster? Is it *healthy*: does it have the quorum's ear, so that it counts for one?
+*May it write*: is no alarm in the way? A full database (NOSPACE) is up and healthy; it serves
+reads, deletes, changes of the members and of the leader.
+
 Ids are etcd's 64-bit numbers; `format_id` writes them as etcdctl does, in hexadecimal.
 """
 
@@ -7,6 +12,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+
+AUTHENTICATION_IS_ON = (
+    "etcd's authentication (RBAC) is on. It ignores client certificates on the JSON gateway, and "
+    "this engine does not log in: that alone is why it cannot see the members or go on. The "
+    "members may be well (/health answers). Work with etcdctl --user, or switch it off for the "
+    "time of the runbook: etcdctl --user root auth disable, and afterwards auth enable"
+)
 
 
 def format_id(number: int) -> str:
@@ -44,12 +56,35 @@ class Member:
         return bool(self.name)
 
 
+class AlarmType(StrEnum):
+    """Etcd's alarms: a database at its quota, and data that differs between members."""
+
+    NOSPACE = "NOSPACE"
+    CORRUPT = "CORRUPT"
+
+
+_MEANINGS = {
+    AlarmType.NOSPACE: "its database has reached its quota; the cluster takes no writes, and does "
+    "all else",
+    AlarmType.CORRUPT: "its data differs from the other members'",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """An alarm and the member that raised it; 3.5 may name none (0)."""
+
+    member_id: int
+    type: AlarmType
+
+
 @dataclass(frozen=True, slots=True)
 class SeenMember:
     """A row of the member list, and how its endpoint answered.
 
-    A voter is healthy when its /health is true; a learner when it answers for itself, since it
-    serves nothing else. `applied` is its raft applied index.
+    A voter is healthy when it serves linearizable reads; a learner, which serves none, when it
+    hears a leader. Alarms do not make it ill: `alarms` are those of the cluster that this member
+    raised. `applied` is its raft applied index.
     """
 
     member: Member
@@ -57,6 +92,13 @@ class SeenMember:
     is_leader: bool = False
     version: str | None = None
     applied: int = 0
+    answers: bool = False
+    alarms: frozenset[AlarmType] = frozenset()
+
+    @property
+    def is_up(self) -> bool:
+        """Whether its etcd answers for itself, in this cluster."""
+        return self.answers or self.is_healthy
 
     @property
     def label(self) -> str:
@@ -79,24 +121,13 @@ class SeenMember:
         return DesiredMember(self.member.name, self.peer_url, self.client_url)
 
 
-class AlarmType(StrEnum):
-    """Etcd's alarms."""
-
-    NOSPACE = "NOSPACE"
-    CORRUPT = "CORRUPT"
-
-
-@dataclass(frozen=True, slots=True)
-class Alarm:
-    """An alarm and the member that raised it."""
-
-    member_id: int
-    type: AlarmType
-
-
 @dataclass(frozen=True, slots=True)
 class EndpointStatus:
-    """An endpoint's answer to /v3/maintenance/status; sizes in bytes, leader 0 when none."""
+    """An endpoint's answer to /v3/maintenance/status; sizes in bytes, leader 0 when none.
+
+    `alarms` are the cluster's, as this member knows them; `errors` are what else it complains of.
+    `db_quota` is told from 3.6 on.
+    """
 
     cluster_id: int
     member_id: int
@@ -109,13 +140,17 @@ class EndpointStatus:
     db_size_in_use: int
     is_learner: bool = False
     errors: tuple[str, ...] = ()
+    alarms: tuple[Alarm, ...] = ()
+    db_quota: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class EndpointHealth:
     """What one member's client endpoint answered; `error` says why a part is missing.
 
-    `is_healthy` is /health, itself a linearizable read. `members` is this endpoint's own view.
+    `is_healthy`: it has the quorum's ear: a linearizable read works there (`reads`), or /health,
+    which is one, whatever alarms are raised. `members` is this endpoint's own view. With
+    `has_authentication` (RBAC) nothing but /health answers.
     """
 
     name: str
@@ -125,6 +160,19 @@ class EndpointHealth:
     members: tuple[Member, ...] = ()
     alarms: tuple[Alarm, ...] = ()
     error: str | None = None
+    has_authentication: bool = False
+    reads: bool = False
+
+    @property
+    def is_up(self) -> bool:
+        """Whether its etcd answers for itself."""
+        return self.is_healthy or self.status is not None
+
+    @property
+    def may_write(self) -> bool:
+        """Whether a write that is sent there would be taken."""
+        is_learner = self.status is not None and self.status.is_learner
+        return self.is_healthy and not is_learner and not self.alarms
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +183,17 @@ class ClusterHealth:
     reads_linearizable: bool
 
     def find_problems(self, expected: tuple[DesiredMember, ...]) -> tuple[str, ...]:
-        """List what keeps this from being exactly the expected cluster in full health.
+        """List what keeps this from being exactly the expected cluster in full health."""
+        return (*self.find_faults(expected), *self.find_alarms())
+
+    def find_faults(self, expected: tuple[DesiredMember, ...]) -> tuple[str, ...]:
+        """List what keeps the expected members from being up and together; no alarms.
 
         Source: what etcd's /health does not show: members that answer for another cluster, a
-        list that differs between members, a learner, a raised alarm, a lagging follower.
+        list that differs between members, a learner, a lagging follower.
         """
+        if self.has_authentication:
+            return (AUTHENTICATION_IS_ON,)
         problems = [
             f"{e.name}: {e.error or 'is unhealthy'}"
             for e in self.endpoints
@@ -155,24 +209,75 @@ class ClusterHealth:
         problems += [f"{name}: has no leader" for name, s in statuses if s.leader == 0]
         problems += [f"{name}: is still a learner" for name, s in statuses if s.is_learner]
         problems += [f"{name}: {text}" for name, s in statuses for text in s.errors]
-        want = {(m.name, m.peer_url) for m in expected}
-        for endpoint in self.endpoints:
-            if not endpoint.members:
-                continue
-            seen = {(m.name, url) for m in endpoint.members for url in m.peer_urls}
-            problems += [
-                f"{endpoint.name}: its member list lacks {n} at {u}" for n, u in sorted(want - seen)
-            ]
-            problems += [
-                f"{endpoint.name}: its member list has {n or 'an unstarted member'} at {u}, "
-                "which the inventory does not have"
-                for n, u in sorted(seen - want)
-            ]
-        alarms = {(a.member_id, a.type) for e in self.endpoints for a in e.alarms}
-        problems += [f"alarm {kind} on member {format_id(i)}" for i, kind in sorted(alarms)]
+        problems += self._list_differences(expected)
         if not self.reads_linearizable:
             problems.append("no endpoint served a linearizable read")
-        return tuple(problems)
+        return tuple(dict.fromkeys(problems))
+
+    def _list_differences(self, expected: tuple[DesiredMember, ...]) -> list[str]:
+        """Tell each difference between the lists and the inventory once, with who tells it."""
+        want = {(m.name, m.peer_url) for m in expected}
+        lists = {
+            e.name: {(m.name, url) for m in e.members for url in m.peer_urls}
+            for e in self.endpoints
+            if e.members
+        }
+
+        def tell(name: str, url: str, *, lacks: bool) -> str:
+            tellers = [teller for teller, seen in lists.items() if ((name, url) in seen) != lacks]
+            of = "" if len(tellers) == len(lists) else f" of {', '.join(tellers)}"
+            if lacks:
+                return f"the member list{of} lacks {name} at {url}"
+            return (
+                f"the member list{of} has {name or 'an unstarted member'} at {url}, "
+                "which the inventory does not have"
+            )
+
+        lacking = {row for seen in lists.values() for row in want - seen}
+        strange = {row for seen in lists.values() for row in seen - want}
+        return [
+            *(tell(*row, lacks=True) for row in sorted(lacking)),
+            *(tell(*row, lacks=False) for row in sorted(strange)),
+        ]
+
+    def find_alarms(self) -> tuple[str, ...]:
+        """Tell each raised alarm once, by its member's name."""
+        return tuple(
+            f"{self.member_name(alarm.member_id)}: alarm {alarm.type}: {_MEANINGS[alarm.type]}"
+            for alarm in self.alarms
+        )
+
+    @property
+    def alarms(self) -> tuple[Alarm, ...]:
+        """All raised alarms, each once."""
+        found = {alarm for e in self.endpoints for alarm in e.alarms}
+        return tuple(sorted(found, key=lambda alarm: (alarm.type, alarm.member_id)))
+
+    @property
+    def has_authentication(self) -> bool:
+        """Whether RBAC is on, which keeps this engine from seeing more than /health."""
+        return any(e.has_authentication for e in self.endpoints)
+
+    def member_name(self, member_id: int) -> str:
+        """Name a member, by its id where no list names it."""
+        if member_id == 0:
+            return "a member that etcd does not name"
+        names = {m.id: m.name for e in self.endpoints for m in e.members if m.name}
+        names |= {e.status.member_id: e.name for e in self.endpoints if e.status}
+        return names.get(member_id, f"member {format_id(member_id)}")
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether looking again in a second would not show more: no election is under way.
+
+        True also when nobody answers, since nobody elects then.
+        """
+        if self.has_authentication or not any(e.status for e in self.endpoints):
+            return True
+        voters = [m for m in self.seen_members() if not m.member.is_learner]
+        leaders = {e.status.leader for e in self.endpoints if e.status and e.is_healthy}
+        healthy = sum(m.is_healthy for m in voters)
+        return healthy >= quorum(len(voters)) and leaders != {0} and len(leaders) == 1
 
     @property
     def leader_name(self) -> str | None:
@@ -208,7 +313,7 @@ class ClusterHealth:
             endpoint = by_id.get(member.id)
             status = endpoint.status if endpoint else None
             serves = endpoint is not None and (
-                not (status and status.errors)
+                bool(status and status.leader) and not (status and status.errors)
                 if member.is_learner
                 else endpoint.is_healthy and not endpoint.error
             )
@@ -219,6 +324,8 @@ class ClusterHealth:
                     is_leader=bool(status and status.leader == member.id),
                     version=status.version if status else None,
                     applied=status.raft_applied_index if status else 0,
+                    answers=status is not None,
+                    alarms=frozenset(a.type for a in self.alarms if a.member_id == member.id),
                 )
             )
         return tuple(found)

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from tasks.model.cluster import ClusterHealth, DesiredMember, format_id, quorum
+from tasks.model.cluster import (
+    AUTHENTICATION_IS_ON,
+    ClusterHealth,
+    DesiredMember,
+    format_id,
+    quorum,
+)
+from tasks.plans.health import corrupt_names, corrupt_sentence
 
 
 def find_obstacles(
@@ -15,15 +22,20 @@ def find_obstacles(
 ) -> tuple[str, ...]:
     """List what forbids to touch a host's member now; empty when the gate is open.
 
-    The cluster must keep a quorum of healthy voters without that member. Where all members are
-    healthy and the step does not restart etcd, no member is lost by it and the gate is open. A
-    plan counts those as healthy that earlier steps have `healed`.
+    NOSPACE does not: what is done to certificates and members needs no write. Data that differs
+    (CORRUPT) forbids restarts. The cluster must keep a quorum of healthy voters without that
+    member. Where all members are healthy and the step does not restart etcd, no member is lost by
+    it and the gate is open. A plan counts those as healthy that earlier steps have `healed`.
     """
     healthy = healed | {
         e.name
         for e in health.endpoints
         if e.is_healthy and not e.error and e.status and not e.status.is_learner
     }
+    if health.has_authentication:
+        return (AUTHENTICATION_IS_ON,)
+    if restarts and (corrupt := corrupt_names(health)):
+        return (corrupt_sentence(corrupt),)
     names = [member.name for member in expected]
     obstacles = [
         f"{e.name}: {e.error or 'is unhealthy'}"

@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from tasks.model.cluster import DesiredMember, SeenMember, format_id, quorum
+from tasks.model.cluster import AlarmType, DesiredMember, SeenMember, format_id, quorum
 from tasks.model.errors import Refused
 from tasks.model.plan import Stage, Step
+from tasks.plans.health import corrupt_sentence
 
 PREPARE = Stage(1, "prepare, all hosts at once")
 CHANGE = Stage(2, "change the members, one step at a time", is_serial=True)
@@ -154,11 +155,22 @@ def refuse_without_quorum(live: tuple[SeenMember, ...]) -> None:
     cluster = _Cluster(list(live))
     needed = quorum(len(cluster.voters))
     if cluster.healthy < needed:
-        down = ", ".join(m.label for m in cluster.voters if not m.is_healthy)
+        down = ", ".join(m.label for m in cluster.voters if not m.is_up)
+        deaf = ", ".join(m.label for m in cluster.voters if m.is_up and not m.is_healthy)
+        who = "; ".join(
+            f"{what}: {names}"
+            for what, names in (("down", down), ("up without a quorum", deaf))
+            if names
+        )
         raise Refused(
             f"quorum is lost: {cluster.healthy} of {len(cluster.voters)} voters are healthy and "
-            f"{needed} are needed (not healthy: {down}); no member can be changed. {RESTORE}"
+            f"{needed} are needed ({who}); no member can be changed. {RESTORE}"
         )
+
+
+def _refuse_corrupt(live: tuple[SeenMember, ...]) -> None:
+    if names := [m.label for m in live if AlarmType.CORRUPT in m.alarms]:
+        raise Refused(corrupt_sentence(names))
 
 
 def order_changes(
@@ -175,6 +187,7 @@ def order_changes(
     """
     refuse_without_members(live)
     refuse_without_quorum(live)
+    _refuse_corrupt(live)
     cluster = _Cluster(list(live))
     leaving = [m for m in cluster.members if m.member.id in removals]
     alive = [m for m in leaving if m.is_healthy and not m.member.is_learner]
@@ -221,6 +234,7 @@ def order_move(
     It keeps its data and its id. `restarts`: its etcd does not know the new URLs yet.
     """
     refuse_without_quorum(live)
+    _refuse_corrupt(live)
     cluster = _Cluster(list(live))
     entry = cluster.named(wanted.name)
     clash = cluster.at(wanted.peer_url)
@@ -305,6 +319,8 @@ def find_obstacles(step: Step, live: tuple[SeenMember, ...]) -> tuple[str, ...]:
         return (f"the plan is stale: {'; '.join(told)}",)
     try:
         refuse_without_quorum(live)
+        if not isinstance(step, MoveLeader):
+            _refuse_corrupt(live)
         if isinstance(step, RemoveMember):
             entry = next((m for m in live if m.member.id == step.member_id), None)
             if entry is None:

@@ -9,6 +9,7 @@ from tasks.model.errors import Refused
 from tasks.model.inventory import Inventory, Topology
 from tasks.model.plan import Plan, Stage, Step
 from tasks.plans.gate import find_obstacles
+from tasks.plans.health import refuse_unseen
 from tasks.plans.leaves import Work, leaf_steps
 
 ISSUE = Stage(1, "make and sign, all hosts at once")
@@ -38,6 +39,7 @@ def plan_rotation(
             f"{inventory.name} is stacked: kubeadm owns those certificates; renew them with "
             "`kubeadm certs renew` on each control-plane node"
         )
+    refuse_unseen(health)
     leader = health.leader_name
     # Those first that are ill, for their certificates may be why; the leader last.
     ill = {e.name for e in health.endpoints if e.error or not e.is_healthy}

@@ -18,6 +18,7 @@ from tasks.model.inventory import Inventory
 from tasks.model.plan import Plan, Stage, Step
 from tasks.model.trust import UNMADE, TrustView
 from tasks.plans.gate import find_obstacles
+from tasks.plans.health import refuse_corrupt, refuse_unseen
 from tasks.plans.leaves import Work, leaf_steps
 
 MAKE = Stage(1, "on the runner")
@@ -211,8 +212,13 @@ def plan_succession(
 def refuse_ill(
     inventory: Inventory, members: tuple[DesiredMember, ...], health: ClusterHealth
 ) -> None:
-    """Raise Refused unless every member is healthy: the barriers need them all."""
-    if problems := health.find_problems(members):
+    """Raise Refused unless every member is healthy: the barriers need them all.
+
+    A full database (NOSPACE) is no obstacle: an authority is exchanged without a write.
+    """
+    refuse_unseen(health)
+    refuse_corrupt(health)
+    if problems := health.find_faults(members):
         raise Refused(
             f"the authority of {inventory.name} is rotated in full health only:\n  - "
             + "\n  - ".join(problems)

@@ -47,7 +47,7 @@ class FakeEtcd(httpx.AsyncBaseTransport):
         self.version = version
         self.gateway_is_broken = gateway_is_broken
         self.running = {member.client_url: True for member in self.members}
-        self.alarms: list[int] = []
+        self.alarms: list[tuple[int, str]] = []
         self.auth_is_enabled = False
         self.requests: list[httpx.Request] = []
         # A real one blocks only until its members know that the leader is gone.
@@ -92,11 +92,15 @@ class FakeEtcd(httpx.AsyncBaseTransport):
 
     async def raise_nospace(self, i: int) -> None:
         """Raise member `i`'s NOSPACE alarm."""
-        self.alarms.append(FIRST_ID + i)
+        self.alarms.append((FIRST_ID + i, "NOSPACE"))
 
     async def clear_nospace(self, i: int) -> None:
         """Take member `i`'s NOSPACE alarm back."""
-        self.alarms.remove(FIRST_ID + i)
+        self.alarms.remove((FIRST_ID + i, "NOSPACE"))
+
+    async def raise_corrupt(self, i: int) -> None:
+        """Raise member `i`'s CORRUPT alarm."""
+        self.alarms.append((FIRST_ID + i, "CORRUPT"))
 
     async def add_learner(self) -> DesiredMember:
         """Add a learner, which does not start."""
@@ -129,7 +133,7 @@ class FakeEtcd(httpx.AsyncBaseTransport):
                 return self._error(503, 14, broken)
             return await self._gateway(row, request)
         if request.url.path == "/health":
-            return await self._health()
+            return await self._health(request.url.params.get("exclude"))
         cluster = f"{self.version.rpartition('.')[0]}.0"
         return _answer(200, etcdserver=self.version, etcdcluster=cluster)
 
@@ -142,7 +146,7 @@ class FakeEtcd(httpx.AsyncBaseTransport):
                 is_local = self._is_3_4 or not body.get("linearizable")
                 return await self._guarded(row, {"members": self._rows}, is_local=is_local)
             case "/v3/maintenance/alarm":
-                alarms = [{"memberID": str(i), "alarm": "NOSPACE"} for i in self.alarms]
+                alarms = [{"memberID": str(i), "alarm": kind} for i, kind in self.alarms]
                 answer = {"alarms": alarms} if alarms else {}
                 return await self._guarded(row, answer, has_header=not self._is_3_4)
             case "/v3/kv/range":
@@ -187,10 +191,10 @@ class FakeEtcd(httpx.AsyncBaseTransport):
         up = [row for row in voters if any(self.running.get(u) for u in row["clientURLs"])]
         return int(str(up[0]["ID"])) if len(up) >= quorum(len(voters)) else 0
 
-    async def _health(self) -> httpx.Response:
+    async def _health(self, excluded: str | None) -> httpx.Response:
         reason = ""
-        if self.alarms:
-            reason = "ALARM NOSPACE"
+        if counting := [kind for _, kind in self.alarms if kind != excluded]:
+            reason = f"ALARM {counting[0]}"
         elif not self._leader:
             await asyncio.sleep(self.no_leader_seconds)
             reason = "RAFT NO LEADER"
@@ -212,7 +216,9 @@ class FakeEtcd(httpx.AsyncBaseTransport):
             "raftAppliedIndex": "8",
             "dbSizeInUse": "16384",
         }
-        errors = [f"memberID:{i} alarm:NOSPACE " for i in self.alarms]
+        if self.version.startswith(("3.6.", "3.7.")):
+            answer["dbSizeQuota"] = "2147483648"
+        errors = [f"memberID:{i} alarm:{kind} " for i, kind in self.alarms]
         if self._leader:
             answer["leader"] = str(self._leader)
         else:

@@ -200,16 +200,20 @@ class RealCluster:
 
     async def raise_nospace(self, i: int) -> None:
         """Raise member `i`'s NOSPACE alarm, as a full quota does."""
-        await self._alarm(i, "ACTIVATE")
+        await self._alarm(i, "ACTIVATE", "NOSPACE")
 
     async def clear_nospace(self, i: int) -> None:
         """Take member `i`'s NOSPACE alarm back."""
-        await self._alarm(i, "DEACTIVATE")
+        await self._alarm(i, "DEACTIVATE", "NOSPACE")
 
-    async def _alarm(self, i: int, action: str) -> None:
+    async def raise_corrupt(self, i: int) -> None:
+        """Raise member `i`'s CORRUPT alarm, as a check that finds a difference does."""
+        await self._alarm(i, "ACTIVATE", "CORRUPT")
+
+    async def _alarm(self, i: int, action: str, kind: str) -> None:
         async with self.client() as client:
             status = await client.get_status(self.endpoints[i])
-        alarm = {"action": action, "memberID": str(status.member_id), "alarm": "NOSPACE"}
+        alarm = {"action": action, "memberID": str(status.member_id), "alarm": kind}
         (await self._post("maintenance/alarm", alarm)).raise_for_status()
 
     async def add_learner(self) -> DesiredMember:

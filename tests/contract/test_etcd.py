@@ -42,7 +42,7 @@ class Build:
         return RealCluster(self.binary, directory, size, server_usages=usages)
 
 
-FAKES = [pytest.param(Build(v), id=f"fake-{v}") for v in ("3.4.23", "3.5.30")]
+FAKES = [pytest.param(Build(v), id=f"fake-{v}") for v in ("3.4.23", "3.5.30", "3.7.3")]
 REAL = [pytest.param(Build(v, path), id=f"real-{v}") for v, path in BINARIES.items()]
 NONE_HERE = pytest.param(Build("none"), id="real", marks=NOTHING_HERE)
 
@@ -195,21 +195,48 @@ async def test_wait_ends_when_its_time_is_over(cluster: Cluster) -> None:
 
 
 async def test_space_alarm(cluster: Cluster) -> None:
-    """A NOSPACE alarm is unhealthy and named with its member, while reads go on."""
+    """NOSPACE leaves the members up and with the quorum's ear; they may not write, that is all."""
     async with healthy(cluster) as client:
         await cluster.raise_nospace(1)
         full = await client.get_status(client.endpoints[1])
-        assert await client.list_alarms(client.endpoints[0]) == (
-            Alarm(full.member_id, AlarmType.NOSPACE),
-        )
+        raised = Alarm(full.member_id, AlarmType.NOSPACE)
+        assert await client.list_alarms(client.endpoints[0]) == (raised,)
         health = await observe_until(client, lambda h: all(e.alarms for e in h.endpoints))
         assert health.reads_linearizable
-        assert not any(e.is_healthy for e in health.endpoints)
-        assert all("/health is false" in str(e.error) for e in health.endpoints)
-        problems = health.find_problems(cluster.members)
-        assert f"alarm NOSPACE on member {full.member_id:x}" in problems
-        await cluster.clear_nospace(1)
+        assert all(e.is_up and e.is_healthy and not e.may_write for e in health.endpoints)
+        assert not any(e.error for e in health.endpoints)
+        assert all(e.status and e.status.alarms == (raised,) for e in health.endpoints)
+        assert health.is_settled
+        assert [m.is_healthy for m in health.seen_members()] == [True] * 3
+        assert not health.find_faults(cluster.members)
+        (told,) = health.find_problems(cluster.members)
+        assert told.startswith("etcd2: alarm NOSPACE"), "once, by the member's name"
         await client.wait_until_healthy(cluster.members, START_SECONDS)
+        await cluster.clear_nospace(1)
+        await observe_until(client, lambda h: all(e.may_write for e in h.endpoints))
+
+
+async def test_corrupt_alarm(own_cluster: Cluster) -> None:
+    """CORRUPT makes /health false everywhere, and is told once, of the member that it names."""
+    async with healthy(own_cluster) as client:
+        await own_cluster.raise_corrupt(0)
+        health = await observe_until(client, lambda h: all(e.alarms for e in h.endpoints))
+        assert not (await client.get_health(client.endpoints[0])).is_healthy
+        (member,) = health.seen_members()
+        assert member.is_healthy
+        assert member.alarms == {AlarmType.CORRUPT}
+        (told,) = health.find_problems(own_cluster.members)
+        assert told.startswith("etcd1: alarm CORRUPT")
+
+
+async def test_an_election_is_looked_at_again(cluster: Cluster) -> None:
+    """A cluster whose leader has just gone shows a quorum again within the same observation."""
+    async with healthy(cluster) as client:
+        leader = (await client.observe_cluster()).leader_name
+        cluster.kill(next(i for i, m in enumerate(cluster.members) if m.name == leader))
+        health = await client.observe_settled(START_SECONDS)
+        assert sum(m.is_healthy for m in health.seen_members()) == 2
+        assert health.leader_name not in (None, leader)
 
 
 async def test_learner(own_cluster: Cluster) -> None:
@@ -275,7 +302,9 @@ async def test_authentication_is_on(own_cluster: Cluster) -> None:
             await client.get_status(client.endpoints[0])
         observed = await client.observe_endpoint(client.endpoints[0])
         assert observed.is_healthy
-        assert "RBAC" in str(observed.error)
+        health = await client.observe_settled()
+        (told,) = health.find_problems(own_cluster.members)
+        assert "RBAC" in told
 
 
 async def test_server_certificate_without_client_auth(build: Build, tmp_path: Path) -> None:

@@ -79,7 +79,8 @@ def test_status_without_leader() -> None:
     """Without a leader the key is left out, which reads as 0, and the errors say so."""
     status = wire.parse_status(wire.parse_answer(STATUS_NO_LEADER))
     assert status.leader == 0
-    assert status.errors == ("etcdserver: no leader", "memberID:2 alarm:NOSPACE")
+    assert status.errors == ("etcdserver: no leader",)
+    assert status.alarms == (Alarm(2, AlarmType.NOSPACE),), "told without a quorum as well"
 
 
 def test_members() -> None:

@@ -95,8 +95,8 @@ GATEWAY = [
     (14, "etcdserver: rpc not supported for learner", EtcdRefused, "it is a learner"),
     (14, 'desc = "remote error: tls: bad certificate"', EtcdRefused, "lacks the usage 'client"),
     (14, "write tcp a->b: write: broken pipe", EtcdUnavailable, "lacks the usage 'client auth'"),
-    (16, COMMON_NAME_IGNORED, EtcdRefused, "'auth disable'"),
-    (3, "etcdserver: user name is empty", EtcdRefused, "'auth disable'"),
+    (16, COMMON_NAME_IGNORED, EtcdRefused, "auth disable"),
+    (3, "etcdserver: user name is empty", EtcdRefused, "auth disable"),
     (5, "etcdserver: member not found", EtcdRefused, "member not found"),
 ]
 
