@@ -121,6 +121,11 @@ async def _verify(run: Run, members: tuple[DesiredMember, ...]) -> ClusterHealth
     async with health.etcd_client(run, members) as client:
         try:
             verifying = health.verify_cluster(run, client, members, START_SECONDS)
-            return await unless(services.watch_start(run), verifying)
+            found = await unless(services.watch_start(run), verifying)
         except MemberFailed as error:
             raise await services.with_journals(run, error) from error
+    if others := bootstrap.find_other_versions(run.inventory, found):
+        raise MemberFailed(
+            "every member is healthy, but not of one version:\n  - " + "\n  - ".join(others)
+        )
+    return found

@@ -19,6 +19,11 @@ AUTHORITY = Stage(1, "on the runner")
 PREPARE = Stage(2, "prepare, all hosts at once")
 START = Stage(3, "start, all at once")
 
+NO_UPGRADE = (
+    "the inventory wants {0.etcd.version}: bootstrap_cluster neither upgrades nor downgrades a "
+    "member; write the version that runs into etcd.version (and its binaries)"
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MakeAuthority(Step):
@@ -75,7 +80,8 @@ def plan_bootstrap(
     reasons = [
         reason
         for host in observed
-        for reason in _reasons_against(inventory, host, by_name[host.host], health)
+        for reason in _other_program(inventory, host)
+        or _reasons_against(inventory, host, by_name[host.host], health)
     ]
     if not authority_exists:
         reasons += [
@@ -85,6 +91,7 @@ def plan_bootstrap(
             for host in observed
             if host.authority is not None
         ]
+    reasons += find_other_versions(inventory, health)
     if reasons:
         raise Refused(f"{inventory.name} cannot be bootstrapped:\n  - " + "\n  - ".join(reasons))
     steps: list[Step] = []
@@ -103,6 +110,26 @@ def plan_bootstrap(
     count = len(inventory.hosts)
     goal = f"{count} healthy etcd {inventory.etcd.version} member(s) with mutual TLS"
     return Plan("bootstrap_cluster", inventory.name, goal, tuple(steps), warnings)
+
+
+def find_other_versions(inventory: Inventory, health: ClusterHealth | None) -> list[str]:
+    """Say for each running member of another version that this is no upgrade, and the way out."""
+    return [
+        f"{endpoint.name}: etcd {endpoint.status.version} runs, and {NO_UPGRADE.format(inventory)}"
+        for endpoint in (health.endpoints if health else ())
+        if endpoint.status and endpoint.status.version != inventory.etcd.version
+    ]
+
+
+def _other_program(inventory: Inventory, host: HostObservation) -> list[str]:
+    """Refuse to put another version under data: etcd never starts below its cluster's version."""
+    there = next((p.version for p in host.programs if p.name == "etcd"), None)
+    if host.data is not DataDirectory.INITIALISED or there in (None, inventory.etcd.version):
+        return []
+    return [
+        f"{host.host}: {inventory.paths.binaries}/etcd is {there} and has data, and "
+        + NO_UPGRADE.format(inventory)
+    ]
 
 
 def _reasons_against(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.model.certificates import Role
-from tasks.model.cluster import ClusterHealth, EndpointHealth, Member
+from tasks.model.cluster import ClusterHealth, EndpointHealth, EndpointStatus, Member
 from tasks.model.errors import Refused
 from tasks.model.inventory import Inventory
 from tasks.model.observation import (
@@ -19,6 +20,7 @@ from tasks.model.observation import (
     FileState,
     HostObservation,
     HostTarget,
+    Program,
     ServiceState,
     ServiceStatus,
 )
@@ -169,6 +171,24 @@ def test_a_member_that_lost_its_data_is_not_started_as_new() -> None:
     health = ClusterHealth((EndpointHealth("m2", "u", is_healthy=True, members=rows),), True)
     with pytest.raises(Refused, match="does not replace members"):
         plan(finished("m1", data=DataDirectory.MISSING), finished("m2"), health=health)
+
+
+def test_a_cluster_upgraded_by_hand_gets_no_older_program_under_it() -> None:
+    """The inventory still says 3.5.16: each member that starts again would die."""
+    upgraded = finished(programs=(Program("etcd", "c" * 64, "3.7.3"),))
+    with pytest.raises(Refused, match=r"etcd is 3\.7\.3 and has data, and the inventory wants"):
+        plan(upgraded, wanted=UPLOADED, targets=(target(program_sums={"etcd": "b" * 64}),))
+
+
+def test_a_running_version_that_is_not_the_wanted_one_is_refused() -> None:
+    """Also where the program on disk has been put back already."""
+    status = EndpointStatus(1, 2, "3.7.3", 2, 1, 1, 1, 1, 1)
+    health = ClusterHealth((EndpointHealth("m1", "e", is_healthy=True, status=status),), True)
+    with pytest.raises(Refused, match=r"m1: etcd 3\.7\.3 runs, .* wants 3\.5\.16"):
+        plan(finished(), health=health)
+    same = replace(status, version="3.5.16")
+    healthy = ClusterHealth((EndpointHealth("m1", "e", is_healthy=True, status=same),), True)
+    assert plan(finished(), health=healthy).steps == ()
 
 
 def test_hosts_that_trust_an_authority_that_the_runner_lacks_are_refused() -> None:
