@@ -12,9 +12,12 @@ import gc
 import importlib
 import os
 import sys
+import tempfile
+import threading
+import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from cyclopts import App, CycloptsError
 from rich.console import Console
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
 
 REFUSED = 2
 PIPE_WIDTH = 200
+EXIT_SECONDS = 8.0
+LOG_BYTES = 4 << 20
+ROOM_BYTES = 8 << 20
 
 
 def runbook_names() -> list[str]:
@@ -36,11 +42,33 @@ def runbook_names() -> list[str]:
 
 def main(arguments: list[str]) -> int:
     """Run the command line; returns the exit status."""
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    os.environ.setdefault("PREFECT_LOGGING_TO_API_BATCH_INTERVAL", "0.5")
     errors = Console(stderr=True, soft_wrap=True)
     known = [*runbook_names(), "approve"]
-    runs = bool(arguments) and arguments[0] in known and "--help" not in arguments
+    if not arguments or arguments[0] not in known or "--help" in arguments:
+        return _main(arguments, errors, runs=False)
+    errors = Console(file=_quieten(), soft_wrap=True)
+    try:
+        _probe_home()
+    except OSError as error:
+        errors.print(_no_room(error), style="red", highlight=False, markup=False)
+        return REFUSED
+    try:
+        return _main(arguments, errors, runs=True)
+    except Exception as error:  # noqa: BLE001 - nobody reads a traceback at night
+        traceback.print_exc()
+        said = (
+            f"failed: {type(error).__name__}: {error} (a fault of the command line's own; its "
+            f"traceback is in {_home() / 'etcd-runbooks' / 'prefect.log'})"
+        )
+        errors.print(said, style="red", highlight=False, markup=False)
+        return 1
+
+
+def _main(arguments: list[str], errors: Console, *, runs: bool) -> int:
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    os.environ.setdefault("PREFECT_LOGGING_TO_API_BATCH_INTERVAL", "0.5")
+    # A database that is away for a moment answers 500; the run that is about to begin asks again.
+    os.environ.setdefault("PREFECT_CLIENT_RETRY_EXTRA_CODES", "500,502")
     api = EmbeddedApi() if runs and not _has_server() else None
     if api is not None:
         _use(api)
@@ -54,10 +82,10 @@ def main(arguments: list[str]) -> int:
     )
     for name in runbook_names():
         runbook = getattr(importlib.import_module(f"flows.{name}"), name)
-        app.command(_command(runbook, api), name=name)
+        app.command(_command(runbook, api, errors), name=name)
     app.command(functools.partial(_approve, api), name="approve")
     try:
-        app(arguments, exit_on_error=False, print_error=True, error_console=errors)
+        status = app(arguments, exit_on_error=False, print_error=True, error_console=errors)
     except CycloptsError:
         return REFUSED  # Cyclopts has said what is wrong
     except RunbookError as error:
@@ -67,7 +95,7 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         errors.print("interrupted: run it again, it starts from what is there", style="red")
         return 1
-    return 0
+    return status if isinstance(status, int) else 0
 
 
 def _approve(
@@ -102,30 +130,83 @@ def _has_server() -> bool:
 def _use(api: EmbeddedApi) -> None:
     from prefect.context import refresh_global_settings_context  # noqa: PLC0415 - as above
 
+    from tasks import recording  # noqa: PLC0415 - as above
+
     os.environ["PREFECT_API_URL"] = api.url
+    recording.is_embedded = True
     # Without it Prefect keeps what it read before, and starts an API of its own.
     refresh_global_settings_context()
 
 
-def _command(runbook: Flow[..., Any], api: EmbeddedApi | None) -> Callable[..., None]:
+def _home() -> Path:
+    return Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
+
+
+def _quieten() -> TextIO:
+    """Let what Prefect's threads and exit handlers say go to a file; returns the operator's stderr.
+
+    They speak of an API that is away in tracebacks, at any moment up to the interpreter's end.
+    """
+    sys.stderr.flush()
+    operators = os.fdopen(os.dup(2), "w", buffering=1)
+    try:
+        directory = _home() / "etcd-runbooks"
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = directory / "prefect.log"
+        is_long = path.exists() and path.stat().st_size > LOG_BYTES
+        log = os.open(path, os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if is_long else os.O_APPEND))
+    except OSError:
+        log = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(log, 2)
+    os.close(log)
+    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+    return operators
+
+
+def _probe_home() -> None:
+    """Raise OSError when PREFECT_HOME has no room for a run's record."""
+    directory = _home() / "etcd-runbooks"
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with tempfile.TemporaryFile(dir=directory) as probe:
+        os.posix_fallocate(probe.fileno(), 0, ROOM_BYTES)
+
+
+def _no_room(error: OSError) -> str:
+    return (
+        f"refused: PREFECT_HOME, {_home()}, cannot take the record of a run ({error.strerror}); "
+        "nothing was changed. Make room there, or set PREFECT_HOME to a directory that can be "
+        "written"
+    )
+
+
+def _command(
+    runbook: Flow[..., Any], api: EmbeddedApi | None, errors: Console
+) -> Callable[..., int]:
     @functools.wraps(runbook.fn)
-    def run(*args: object, **kwargs: object) -> None:
+    def run(*args: object, **kwargs: object) -> int:
         from tasks.engine import listeners  # noqa: PLC0415 - the server starts first
+        from tasks.launch import Launch  # noqa: PLC0415
         from tasks.terminal.progress import Progress  # noqa: PLC0415
 
         if api is not None:
             api.wait_until_ready()
         width = None if sys.stdout.isatty() else PIPE_WIDTH
+        launch = Launch(runbook, args, kwargs)
         with Progress(Console(soft_wrap=True, width=width)) as progress:
             listeners.append(progress)
-            asyncio.run(recovered_and_run(*args, **kwargs))
-
-    async def recovered_and_run(*args: object, **kwargs: object) -> None:
-        from tasks.recording import recover_dead_runs  # noqa: PLC0415
-
-        await recover_dead_runs()
-        running: Any = runbook(*args, **kwargs)
-        await running
+            outcome = launch.run()
+        if launch.behind:
+            progress.tell(
+                f"Prefect has not heard all of this run; it is in {launch.behind}, and the next "
+                "run delivers it"
+            )
+        if outcome.exit_status == 0:
+            progress.tell_done()
+        else:
+            sys.stdout.flush()
+            said = f"{outcome.word}: {outcome.message}"
+            errors.print(said, style="red", highlight=False, markup=False)
+        return outcome.exit_status
 
     return run
 
@@ -136,4 +217,8 @@ if __name__ == "__main__":
     gc.set_threshold(50_000, 20, 20)
     status = main(sys.argv[1:])
     gc.freeze()
+    # Prefect's exit handlers wait for an API that is away; the outcome has been told.
+    end = threading.Timer(EXIT_SECONDS, os._exit, (status,))
+    end.daemon = True
+    end.start()
     sys.exit(status)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from prefect import flow
-
 from tasks import adoption
 from tasks.engine import open_run
+from tasks.frame import runbook
 
 
-@flow(name="adopt_cluster", flow_run_name="adopt {cluster}", persist_result=False)
+@runbook(flow_run_name="adopt {cluster}")
 async def adopt_cluster(
     cluster: str,
     hosts: list[str],

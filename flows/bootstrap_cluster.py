@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
-from prefect import flow
-
 from tasks import (
     authority,
     certificates,
@@ -19,6 +17,7 @@ from tasks import (
     services,
 )
 from tasks.engine import Run, open_run, perform, unless
+from tasks.frame import runbook
 from tasks.installation import Programs
 from tasks.model.cluster import ClusterHealth, DesiredMember
 from tasks.model.errors import MemberFailed
@@ -30,7 +29,7 @@ from tasks.preflight import Examination
 START_SECONDS = 60.0
 
 
-@flow(name="bootstrap_cluster", flow_run_name="bootstrap {cluster}", persist_result=False)
+@runbook(flow_run_name="bootstrap {cluster}")
 async def bootstrap_cluster(cluster: str, dry_run: bool = False, reason: str | None = None) -> None:
     """Bring up a new etcd cluster on the hosts of an inventory.
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from prefect import flow
-
 from tasks import expiry
+from tasks.frame import runbook
 
 
-@flow(name="check_certificates", flow_run_name="check certificates", persist_result=False)
+@runbook(flow_run_name="check certificates")
 async def check_certificates(
     clusters: list[str] | None = None,
     json_path: str | None = None,

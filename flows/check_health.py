@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from prefect import flow
-
 from tasks import health, preflight, reports
 from tasks.engine import open_run
+from tasks.frame import runbook
 from tasks.model.errors import MemberFailed
 
 
-@flow(name="check_health", flow_run_name="check health of {cluster}", persist_result=False)
+@runbook(flow_run_name="check health of {cluster}")
 async def check_health(cluster: str, reason: str | None = None) -> None:
     """Show every member of a cluster, and fail when anything keeps it from full health.
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from prefect import flow
-
 from tasks.changes import hand_over
+from tasks.frame import runbook
 
 
-@flow(name="move_leader", flow_run_name="move leader of {cluster}", persist_result=False)
+@runbook(flow_run_name="move leader of {cluster}")
 async def move_leader(
     cluster: str, to: str | None = None, dry_run: bool = False, reason: str | None = None
 ) -> None:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from functools import partial
 
-from prefect import flow
-
 from tasks import health, reports, rotation, succession, trust
 from tasks.engine import Run, open_run, perform
+from tasks.frame import runbook
 from tasks.plans import leaves
 from tasks.plans import recovery as plans
 from tasks.plans.succession import WriteTrust
 from tasks.rotation import Sight
 
 
-@flow(name="recover_certificates", flow_run_name="recover {cluster}", persist_result=False)
+@runbook(flow_run_name="recover {cluster}")
 async def recover_certificates(
     cluster: str,
     consent: bool = False,

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from prefect import flow
-
 from tasks.changes import change_members
+from tasks.frame import runbook
 from tasks.membership import Wish
 
 
-@flow(name="remove_member", flow_run_name="remove member from {cluster}", persist_result=False)
+@runbook(flow_run_name="remove member from {cluster}")
 async def remove_member(
     cluster: str,
     member: list[str],

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from prefect import flow
-
 from tasks.changes import change_members
+from tasks.frame import runbook
 from tasks.membership import Wish, find_same_hosts
 
 
-@flow(name="replace_member", flow_run_name="replace member of {cluster}", persist_result=False)
+@runbook(flow_run_name="replace member of {cluster}")
 async def replace_member(
     cluster: str,
     member: list[str],

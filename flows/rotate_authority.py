@@ -5,11 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import Literal
 
-from prefect import flow
-
 from tasks import barriers, health, reports, rotation, snapshots, succession, trust
 from tasks.authority import opened_authority
 from tasks.engine import Run, open_run, perform
+from tasks.frame import runbook
 from tasks.hosts.connection import HostConnection
 from tasks.model.plan import Plan, Step
 from tasks.plans import leaves
@@ -17,7 +16,7 @@ from tasks.plans import succession as plans
 from tasks.rotation import Sight
 
 
-@flow(name="rotate_authority", flow_run_name="rotate authority of {cluster}", persist_result=False)
+@runbook(flow_run_name="rotate authority of {cluster}")
 async def rotate_authority(
     cluster: str,
     replace: str | None = None,

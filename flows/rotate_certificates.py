@@ -5,18 +5,17 @@ from __future__ import annotations
 from functools import partial
 from typing import Literal
 
-from prefect import flow
-
 from tasks import certificates, health, reports, rotation
 from tasks.authority import opened_authority
 from tasks.engine import Run, open_run, perform
+from tasks.frame import runbook
 from tasks.model.plan import Plan, Step
 from tasks.plans import leaves
 from tasks.plans.rotation import VerifyLeaves, plan_rotation
 from tasks.rotation import Sight
 
 
-@flow(name="rotate_certificates", flow_run_name="rotate {cluster}", persist_result=False)
+@runbook(flow_run_name="rotate {cluster}")
 async def rotate_certificates(
     cluster: str,
     which: Literal["due", "all"] = "due",

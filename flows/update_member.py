@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from prefect import flow
-
 from tasks.changes import change_members
+from tasks.frame import runbook
 from tasks.membership import Wish
 
 
-@flow(name="update_member", flow_run_name="update member of {cluster}", persist_result=False)
+@runbook(flow_run_name="update member of {cluster}")
 async def update_member(
     cluster: str,
     member: str,

@@ -12,11 +12,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from prefect.artifacts import acreate_markdown_artifact
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
+from tasks import frame
 from tasks.authority import write_private
 from tasks.engine import Run, open_run, step, together
 from tasks.etcd import wire
@@ -193,7 +193,7 @@ async def publish(
     table = adoption_table(found)
     remarks = (*find_remarks(found), *_authority_remarks(found), *differences)
     run.journal.append(Event.OBSERVED, columns=table.columns, rows=table.rows, problems=remarks)
-    await acreate_markdown_artifact(
+    await frame.publish(
         markdown=adoption_markdown(run.inventory.name, str(path), text, table, remarks),
         key=artifact_key("adopt_cluster", run.inventory.name),
         description=f"{run.inventory.name}, as found on {len(found)} hosts",

@@ -7,10 +7,13 @@ approved is what the person says: Prefect's open-source server does not know its
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import getpass
 import hashlib
 import json
 import socket
+from collections.abc import Iterator
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
@@ -22,7 +25,7 @@ from prefect.input.actions import acreate_flow_run_input, aread_flow_run_input
 from pydantic import Field
 
 from tasks.engine import Run
-from tasks.model.errors import Refused
+from tasks.model.errors import RecordUnreachable, Refused, Rejected, RunbookError
 from tasks.model.inventory import Approval, Inventory
 from tasks.model.plan import Plan
 from tasks.model.record import Event
@@ -30,6 +33,7 @@ from tasks.report.plans import plan_markdown
 
 WAIT_SECONDS = 24 * 3600
 POLL_SECONDS = 2
+ANSWER_SECONDS = 20.0
 KEY = "approval"
 DIGEST_KEY = "approval-plan"
 
@@ -53,16 +57,32 @@ def plan_digest(plan: Plan) -> str:
     return hashlib.sha256(json.dumps([plan.goal, sentences]).encode()).hexdigest()
 
 
+@contextlib.contextmanager
+def _asking() -> Iterator[None]:
+    """Name a failure of Prefect's API for what it is; before an approval nothing is changed."""
+    try:
+        yield
+    except (FlowPauseTimeout, ObjectNotFound, RunbookError):
+        raise
+    except Exception as error:
+        raise RecordUnreachable(
+            f"Prefect's API failed while the plan waited for approval ({type(error).__name__}); "
+            "nothing was changed. Start the runbook again to see and approve its plan"
+        ) from error
+
+
 async def prepare(run: Run, plan: Plan) -> None:
     """Note which plan is shown; raises Refused when this run has shown another one before."""
     digest = plan_digest(plan)
     try:
-        shown = await aread_flow_run_input(DIGEST_KEY)
+        with _asking():
+            shown = await aread_flow_run_input(DIGEST_KEY)
     except ObjectNotFound:
         shown = None
     run.outcome = "waits for approval"
     if shown is None:
-        await acreate_flow_run_input(DIGEST_KEY, digest)
+        with _asking():
+            await acreate_flow_run_input(DIGEST_KEY, digest)
         run.journal.append(
             Event.PROGRESS,
             text="waiting for approval: in the UI (Resume), or with\n  "
@@ -81,18 +101,21 @@ async def wait(plan: Plan) -> Decision:
     has_deployment = context is not None and context.flow_run and context.flow_run.deployment_id
     form = Decision.with_initial_data(description=plan_markdown(plan))
     try:
-        if has_deployment:
-            decision = await asuspend_flow_run(wait_for_input=form, timeout=WAIT_SECONDS, key=KEY)
-        else:
-            decision = await apause_flow_run(
-                wait_for_input=form, timeout=WAIT_SECONDS, poll_interval=POLL_SECONDS, key=KEY
-            )
+        with _asking():
+            if has_deployment:
+                decision = await asuspend_flow_run(
+                    wait_for_input=form, timeout=WAIT_SECONDS, key=KEY
+                )
+            else:
+                decision = await apause_flow_run(
+                    wait_for_input=form, timeout=WAIT_SECONDS, poll_interval=POLL_SECONDS, key=KEY
+                )
     except FlowPauseTimeout as error:
         raise Refused("nobody has approved the plan in time; start a new run") from error
     if not isinstance(decision, Decision):
         raise Refused("this run was decided on before; start a new run")
     if not decision.approve:
-        raise Refused(f"the plan was rejected by {decision.by}: {decision.note or 'no note'}")
+        raise Rejected(f"the plan was rejected by {decision.by}: {decision.note or 'no note'}")
     return decision
 
 
@@ -120,7 +143,7 @@ async def decide(flow_run_id: str, *, approve: bool, by: str | None, note: str) 
         identity = UUID(flow_run_id)
     except ValueError as error:
         raise Refused(f"{flow_run_id!r} is not the id of a run") from error
-    async with get_client() as client:
+    async with asyncio.timeout(ANSWER_SECONDS), get_client() as client:
         try:
             flow_run = await client.read_flow_run(identity)
         except ObjectNotFound as error:

@@ -26,6 +26,7 @@ from prefect.context import FlowRunContext, TaskRunContext
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
 
+from tasks import frame
 from tasks.hosts.batch import Command, Result
 from tasks.hosts.connection import HostConnection
 from tasks.journal.journal import Journal
@@ -34,7 +35,7 @@ from tasks.model.inventory import Host, Inventory
 from tasks.model.inventory_file import load_inventory
 from tasks.model.plan import Plan, Step
 from tasks.model.record import Event, Record
-from tasks.recording import journal_directory, settle
+from tasks.recording import journal_directory
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -223,6 +224,7 @@ async def perform(
             await action(run, one)
         else:
             await action(run, (run.hosts | run.clients)[one.host], one)
+        run.journal.append(Event.PERFORMED, host=one.host, sentence=one.sentence)
 
     async def follow(steps: tuple[Step, ...]) -> None:
         for one in steps:
@@ -258,7 +260,14 @@ async def open_run(
     now = datetime.now(UTC)
     # To the microsecond: one flow run may open a cluster twice.
     path = journal_directory() / inventory.name / f"{now:%Y%m%dT%H%M%S.%fZ}-{flow_run_id}.jsonl"
-    with Journal(path, _tell) as journal:
+    framed = frame.current.get()
+    try:
+        opened = Journal(path, _tell)
+    except OSError as error:
+        raise frame.unwritable(path.parent, error) from error
+    with opened as journal:
+        if framed is not None:
+            framed.open(path)
         run = Run(inventory, runbook, journal, flow_run_id)
         journal.append(
             Event.RUN_STARTED,
@@ -279,6 +288,4 @@ async def open_run(
             raise
         finally:
             await asyncio.gather(*(host.close() for host in (run.hosts | run.clients).values()))
-            if context is not None:
-                await settle(path)
             journal.append(Event.RUN_FINISHED, outcome=outcome)

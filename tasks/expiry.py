@@ -13,10 +13,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from prefect.artifacts import acreate_markdown_artifact
 from prefect.events import emit_event
 
-from tasks import certificates, preflight
+from tasks import certificates, frame, preflight
 from tasks.authority import find_authority_certificate, write_private
 from tasks.certificates import LeafTarget, client_targets, member_targets
 from tasks.engine import Run, open_run, step
@@ -245,7 +244,7 @@ async def publish_check(run: Run, check: ClusterCheck) -> None:
     if left_out:
         problems.append(f"{left_out} certificates without a finding are not shown here")
     run.journal.append(Event.OBSERVED, columns=table.columns, rows=table.rows, problems=problems)
-    await acreate_markdown_artifact(
+    await frame.publish(
         markdown=certificates_markdown((check,), now),
         key=artifact_key("check_certificates", check.cluster),
         description=verdict((check,)),
@@ -276,7 +275,7 @@ async def publish_fleet(checks: tuple[ClusterCheck, ...], json_path: str | None)
     """Publish the table of all clusters where there are several, and write JSON where asked."""
     now = datetime.now(UTC)
     if len(checks) > 1:
-        await acreate_markdown_artifact(
+        await frame.publish(
             markdown=certificates_markdown(checks, now),
             key=artifact_key("check_certificates", "all"),
             description=verdict(checks),

@@ -6,9 +6,8 @@ import re
 from dataclasses import asdict
 from datetime import UTC, datetime
 
-from prefect.artifacts import acreate_markdown_artifact
-
 from tasks.engine import Run
+from tasks.frame import publish
 from tasks.journal.journal import read_journal
 from tasks.model.cluster import ClusterHealth
 from tasks.model.errors import PreflightFailed
@@ -38,7 +37,7 @@ async def publish_plan(run: Run, plan: Plan, findings: tuple[Finding, ...]) -> N
             *({"severity": "for the operator", "finding": text} for text in plan.warnings),
         ],
     )
-    await acreate_markdown_artifact(
+    await publish(
         markdown=plan_markdown(plan, findings),
         key=artifact_key(plan.runbook, plan.cluster, "plan"),
         description=plan.goal,
@@ -50,7 +49,7 @@ async def refuse_on_findings(run: Run, findings: tuple[Finding, ...]) -> None:
     refusals = tuple(str(f) for f in findings if f.severity is Severity.REFUSAL)
     if not refusals:
         return
-    await acreate_markdown_artifact(
+    await publish(
         markdown=findings_markdown(run.runbook, run.inventory.name, findings),
         key=artifact_key(run.runbook, run.inventory.name, "preflight"),
         description="refused by preflight",
@@ -62,7 +61,7 @@ async def publish_health(run: Run, health: ClusterHealth, problems: tuple[str, .
     """Publish the member table, and tell it to the journal for the terminal."""
     table = health_table(health)
     run.journal.append(Event.OBSERVED, columns=table.columns, rows=table.rows, problems=problems)
-    await acreate_markdown_artifact(
+    await publish(
         markdown=health_markdown(run.inventory.name, table, problems),
         key=artifact_key(run.runbook, run.inventory.name),
         description="healthy" if not problems else f"{len(problems)} problem(s)",
@@ -99,8 +98,9 @@ async def publish_report(
         **(facts or {}),
         "journal": str(run.journal.path),
     }
-    await acreate_markdown_artifact(
+    await publish(
         markdown=report_markdown(plan, told, steps, findings, health, gaps=gaps, pairs=pairs),
         key=artifact_key(plan.runbook, plan.cluster, "report"),
         description=f"{plan.runbook} {plan.cluster}",
+        report=True,
     )

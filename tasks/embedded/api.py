@@ -1,5 +1,7 @@
 """The embedded Prefect API: one process over PREFECT_HOME that lives as long as the runner.
 
+It is watched, and started again on the same port when it dies, a few times at most.
+
 Prefect starts one by itself when no server is configured, but that one outlives a runner that was
 killed, and by its defaults loses task runs that had not been written yet. This one is told to end
 by the kernel when the runner dies, and writes in batches. It is started before Prefect is
@@ -15,11 +17,16 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 
+from tasks.model.errors import RecordUnreachable
+
 START_SECONDS = 90.0
+WATCH_SECONDS = 0.2
+RESTARTS = 5
 SETTINGS = {
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "100",
@@ -48,12 +55,22 @@ class EmbeddedApi:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}/api"
+        self._port = port
+        self._is_stopping = False
+        self._is_ready = False
+        self._process = self._start()
+        # The kernel's signal comes when the thread ends that started a process: this one lives as
+        # long as the interpreter.
+        threading.Thread(target=self._watch, daemon=True).start()
+        atexit.register(self.stop)
+
+    def _start(self) -> subprocess.Popen[bytes]:
         # Ctrl-C is for the runner, which then still has to write how it ended: a session of its
         # own. The kernel ends it when the runner dies.
         die_with_runner = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
         serve = ["-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
-        options = ["--host", "127.0.0.1", "--port", str(port), "--log-level", "error"]
-        self._process = subprocess.Popen(
+        options = ["--host", "127.0.0.1", "--port", str(self._port), "--log-level", "error"]
+        return subprocess.Popen(
             [*die_with_runner, sys.executable, *serve, *options, "--lifespan", "on"],
             env={**os.environ, **SETTINGS},
             stdin=subprocess.DEVNULL,
@@ -61,27 +78,40 @@ class EmbeddedApi:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        atexit.register(self.stop)
+
+    def _watch(self) -> None:
+        for _ in range(RESTARTS):
+            while self._process.poll() is None or not self._is_ready:
+                time.sleep(WATCH_SECONDS)
+            if self._is_stopping:
+                return
+            self._process = self._start()
 
     def wait_until_ready(self) -> None:
-        """Wait for the API's first answer; raises RuntimeError when it does not come."""
+        """Wait for the API's first answer; raises RecordUnreachable when it does not come."""
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             with (
                 contextlib.suppress(OSError, urllib.error.URLError),
                 urllib.request.urlopen(f"{self.url}/health", timeout=2),  # noqa: S310 - loopback
             ):
+                self._is_ready = True
                 return
             if self._process.poll() is not None:
-                raise RuntimeError(
-                    f"the embedded Prefect API ended with status {self._process.returncode}; "
-                    "see what `prefect server start` says"
+                raise RecordUnreachable(
+                    f"the embedded Prefect API ended with status {self._process.returncode}. "
+                    "Nothing was changed. Is there room in PREFECT_HOME, and can it be written? "
+                    "`prefect server start` says more"
                 )
             time.sleep(0.05)
-        raise RuntimeError(f"the embedded Prefect API did not answer within {START_SECONDS:g} s")
+        raise RecordUnreachable(
+            f"the embedded Prefect API did not answer within {START_SECONDS:g} s. Nothing was "
+            "changed. See what `prefect server start` says"
+        )
 
     def stop(self) -> None:
         """End it, and wait until what it had queued is written."""
+        self._is_stopping = True
         self._process.terminate()
         try:
             self._process.wait(15)

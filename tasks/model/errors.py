@@ -7,7 +7,9 @@
     │   ├── HostKeyRefused       an SSH host key is unknown or is not the known one
     │   ├── AccessRefused        SSH authentication or sudo was denied
     │   ├── AuthorityRefused     the authority cannot be opened, or may not sign
-    │   └── LockHeld             another run works on this cluster
+    │   ├── LockHeld             another run works on this cluster
+    │   ├── Rejected             a person said no to the plan
+    │   └── RecordUnreachable    Prefect's API, or the disk of PREFECT_HOME, when a run begins
     ├── Transient            a retry may help; the step is idempotent
     │   ├── HostUnreachable      no connection, or it broke
     │   ├── CommandTimedOut      a remote command did not end in time
@@ -19,10 +21,12 @@
         ├── CertificateRefused   a host's request or certificate is not what the plan says
         ├── MemberFailed         a member did not become healthy
         ├── InventoryEdited      the inventory file changed during the run and was not written
-        └── LockLost             the cluster's lock is gone in mid-run
+        ├── LockLost             the cluster's lock is gone in mid-run
+        └── JournalUnwritable    the run's journal takes no more lines; no step begins without
 
-A message says what is wrong, where, and what to do next. No message carries a secret: those
-who raise take them out before.
+`state_name` is the state in which Prefect shows a run that ended so; it is the class's, or that of
+the class above. A message says what is wrong, where, and what to do next. No message carries a
+secret: those who raise take them out before.
 """
 
 from __future__ import annotations
@@ -32,6 +36,7 @@ class RunbookError(Exception):
     """Anything that ends a runbook; `host` is set where one host is to blame."""
 
     exit_status = 1
+    state_name = "Failed"
 
     def __init__(self, message: str, *, host: str | None = None) -> None:
         super().__init__(message)
@@ -48,6 +53,7 @@ class Refused(RunbookError):
     """Nothing was changed, and nothing will be until the operator changes what is named."""
 
     exit_status = 2
+    state_name = "Refused"
 
 
 class Transient(RunbookError):
@@ -60,6 +66,8 @@ class Unverified(RunbookError):
 
 class CheckFailed(RunbookError):
     """A read-only check found what must be seen to; nothing was changed."""
+
+    state_name = "CheckFailed"
 
 
 class InvalidInventory(Refused):
@@ -97,6 +105,18 @@ class AuthorityRefused(Refused):
 
 class LockHeld(Refused):
     """Another run holds the cluster's lock; the message names it."""
+
+    state_name = "LockedOut"
+
+
+class Rejected(Refused):
+    """A person was shown the plan and said no."""
+
+    state_name = "Rejected"
+
+
+class RecordUnreachable(Refused):
+    """Prefect's API, or PREFECT_HOME's disk, was not usable when a run was to begin."""
 
 
 class HostUnreachable(Transient):
@@ -145,3 +165,7 @@ class InventoryEdited(Unverified):
 
 class LockLost(Unverified):
     """The cluster's lock is no longer held by this run."""
+
+
+class JournalUnwritable(Unverified):
+    """The run's journal takes no more lines; no further step was begun."""

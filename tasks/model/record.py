@@ -20,11 +20,25 @@ class Event(StrEnum):
     STEP_FINISHED = "step-finished"
     STEP_FAILED = "step-failed"
     RUN_FINISHED = "run-finished"
+    PERFORMED = "performed"
+
+    # The lines of a run's own file, beside the journals of the clusters that it opened.
+    BEGUN = "begun"
+    KNOWN = "known"
+    OPENED = "opened"
+    ARTIFACT = "artifact"
+    ENDED = "ended"
+    RECORDED = "recorded"
 
     @property
     def is_boundary(self) -> bool:
         """Whether the line must be on disk before anything else happens."""
-        return self is not Event.COMMAND
+        return self not in (Event.COMMAND, Event.PERFORMED)
+
+    @property
+    def begins_work(self) -> bool:
+        """Whether something would be done after this line, which must not be without it."""
+        return self in (Event.BEGUN, Event.RUN_STARTED, Event.STEP_STARTED)
 
 
 @dataclass(frozen=True, slots=True)

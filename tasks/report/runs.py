@@ -25,10 +25,6 @@ def report_markdown(
     pairs: Table | None = None,
 ) -> str:
     """Write the report artifact; `steps` are the journal's lines of finished and failed steps."""
-    table = Table(
-        ("step", "outcome", "seconds"),
-        tuple((row["step"], _outcome(row), f"{row['seconds']:.2f}") for row in steps),
-    )
     lines = [f"# {plan.runbook} {plan.cluster}", "", f"**Goal:** {plan.goal}", ""]
     lines += [f"- **{name}:** {value}" for name, value in facts.items()]
     if health is not None:
@@ -37,8 +33,22 @@ def report_markdown(
         lines += ["", "## Certificates", "", pairs.to_markdown()]
     if gaps:
         lines += ["", *gap_section(gaps)]
-    lines += ["", "## What was done", "", table.to_markdown(), *findings_sections(findings)]
+    lines += [
+        "",
+        "## What was done",
+        "",
+        steps_table(steps).to_markdown(),
+        *findings_sections(findings),
+    ]
     return "\n".join(lines)
+
+
+def steps_table(steps: Iterable[dict[str, Any]]) -> Table:
+    """Make the table of steps and how each ended."""
+    return Table(
+        ("step", "outcome", "seconds"),
+        tuple((row["step"], _outcome(row), f"{row['seconds']:.2f}") for row in steps),
+    )
 
 
 def _outcome(row: dict[str, Any]) -> str:

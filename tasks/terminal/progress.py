@@ -58,9 +58,15 @@ class Progress:
             self._console.print(details["summary"], highlight=False)
         elif record.event in (Event.STEP_STARTED, Event.STEP_FINISHED, Event.STEP_FAILED):
             self._show_step(record.event, details)
-        elif record.event is Event.RUN_FINISHED and details["outcome"] == "done":
-            said = f"{self._changes} step(s) changed something" if self._changes else "no changes"
-            self._console.print(f"done: {said}")
+
+    def tell(self, text: str) -> None:
+        """Print a line below everything."""
+        self._console.print(text, highlight=False, markup=False)
+
+    def tell_done(self) -> None:
+        """Print the last line of a run that did what was asked."""
+        said = f"{self._changes} step(s) changed something" if self._changes else "no changes"
+        self._console.print(f"done: {said}")
 
     def _show_plan(self, plan: dict[str, Any]) -> None:
         self._console.print(f"plan: {plan['goal']}", highlight=False)

@@ -43,8 +43,12 @@ def fake_run(journal: Journal | None = None, lost: str | None = None) -> Any:  #
         if lost:
             raise LockLost(lost)
 
+    silent = SimpleNamespace(append=lambda *_, **__: None)
     return SimpleNamespace(
-        clients={}, journal=journal, check_lock=check_lock, hosts={"m1": "host m1", "m2": "host m2"}
+        clients={},
+        journal=journal or silent,
+        check_lock=check_lock,
+        hosts={"m1": "host m1", "m2": "host m2"},
     )
 
 

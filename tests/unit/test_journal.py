@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tasks.journal.journal import Journal, find_dead_runs, read_journal
+import pytest
+
+from tasks.journal.journal import Journal, find_undelivered, read_journal
+from tasks.model.errors import JournalUnwritable
 from tasks.model.record import Event, Record
 
 
@@ -29,18 +32,33 @@ def test_a_half_written_last_line_is_left_out(tmp_path: Path) -> None:
     assert [record.event for record in read_journal(path)] == [Event.RUN_STARTED]
 
 
-def test_only_a_run_without_an_end_and_without_a_runner_is_dead(tmp_path: Path) -> None:
-    """Finished, alive, dead."""
-    cluster = tmp_path / "c1"
-    with Journal(cluster / "1-finished.jsonl") as journal:
-        journal.append(Event.RUN_STARTED, run="1")
-        journal.append(Event.RUN_FINISHED, outcome="done")
-    with Journal(cluster / "2-dead.jsonl") as journal:
-        journal.append(Event.RUN_STARTED, run="2")
-    with Journal(cluster / "3-alive.jsonl") as journal:
-        journal.append(Event.RUN_STARTED, run="3")
-        assert [path.stem for path in find_dead_runs(tmp_path)] == ["2-dead"]
-    assert [path.stem for path in find_dead_runs(tmp_path)] == ["2-dead", "3-alive"]
+def test_only_a_run_that_is_not_recorded_and_has_no_runner_is_delivered(tmp_path: Path) -> None:
+    """Recorded, alive, dead or ended without its record."""
+    with Journal(tmp_path / "1-recorded.jsonl") as journal:
+        journal.append(Event.BEGUN, key="1")
+        journal.append(Event.RECORDED)
+    with Journal(tmp_path / "2-dead.jsonl") as journal:
+        journal.append(Event.BEGUN, key="2")
+    with Journal(tmp_path / "3-alive.jsonl") as journal:
+        journal.append(Event.BEGUN, key="3")
+        assert [path.stem for path in find_undelivered(tmp_path)] == ["2-dead"]
+    assert [path.stem for path in find_undelivered(tmp_path)] == ["2-dead", "3-alive"]
+
+
+def test_a_second_runner_that_would_deliver_is_kept_away(tmp_path: Path) -> None:
+    """Two at once must not double anything."""
+    with Journal(tmp_path / "j.jsonl"), pytest.raises(BlockingIOError):
+        Journal(tmp_path / "j.jsonl")
+
+
+def test_on_a_full_disk_nothing_begins_and_what_ends_is_kept_for_later() -> None:
+    """The device says that there is no room; a step's end is told, a step's begin is refused."""
+    heard: list[Record] = []
+    with Journal(Path("/dev/full"), heard.append) as journal:
+        journal.append(Event.STEP_FINISHED, step="one")
+        with pytest.raises(JournalUnwritable, match=r"/dev/full cannot be written \(No space left"):
+            journal.append(Event.STEP_STARTED, step="two")
+        assert [record.details["step"] for record in heard] == ["one"]
 
 
 def test_the_journal_is_the_runners_alone(tmp_path: Path) -> None:

@@ -37,6 +37,8 @@ def show(*records: Record, is_terminal: bool) -> str:
     with Progress(console) as progress:
         for record in records:
             progress(record)
+            if record.details.get("outcome") == "done":
+                progress.tell_done()
     return written.getvalue()
 
 

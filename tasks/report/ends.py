@@ -1,0 +1,22 @@
+"""The report of a run that has none of its own: refused, rejected, failed, interrupted, looked."""
+
+from __future__ import annotations
+
+from tasks.model.outcome import Outcome, Work
+from tasks.report.runs import steps_table
+
+
+def end_markdown(runbook: str, outcome: Outcome, work: Work, facts: dict[str, str]) -> str:
+    """Write the report artifact: how it ended, what was done and what was not."""
+    head = outcome.word + (f": {outcome.message}" if outcome.message else "")
+    lines = [f"# {runbook}", "", f"**{head}**", "", work.sentence(), ""]
+    if work.goal:
+        lines += [f"**Goal:** {work.goal}", ""]
+    lines += [f"- **{name}:** {value}" for name, value in facts.items()]
+    if work.done:
+        lines += ["", "## Done", "", *(f"- {one}" for one in work.done)]
+    if work.left:
+        lines += ["", "## Not done", "", *(f"- {one}" for one in work.left)]
+    if work.steps:
+        lines += ["", "## Steps", "", steps_table(work.steps).to_markdown()]
+    return "\n".join(lines)

@@ -1,0 +1,80 @@
+"""How a run ended: a word for the operator, a name for Prefect, what was and was not done."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tasks.model.errors import (
+    CheckFailed,
+    HostUnreachable,
+    LockHeld,
+    LockLost,
+    PreflightFailed,
+    RecordUnreachable,
+    Rejected,
+)
+from tasks.model.outcome import CRASHED_RUN, outcome_of, work_of
+from tasks.model.record import Event, Record
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "kind", "word", "status"),
+    [
+        (None, "Completed", "COMPLETED", "done", 0),
+        (PreflightFailed(("no",)), "Refused", "FAILED", "refused", 2),
+        (RecordUnreachable("away"), "Refused", "FAILED", "refused", 2),
+        (LockHeld("by another"), "LockedOut", "FAILED", "refused", 2),
+        (Rejected("by Eve"), "Rejected", "CANCELLED", "refused", 2),
+        (CheckFailed("late"), "CheckFailed", "FAILED", "failed", 1),
+        (HostUnreachable("gone"), "Failed", "FAILED", "failed", 1),
+        (LockLost("gone"), "Failed", "FAILED", "failed", 1),
+        (KeyError("x"), "Failed", "FAILED", "failed", 1),
+        (asyncio.CancelledError(), "Interrupted", "CANCELLED", "interrupted", 1),
+        (KeyboardInterrupt(), "Interrupted", "CANCELLED", "interrupted", 1),
+    ],
+)
+def test_each_end_has_a_name_of_its_own(
+    error: BaseException | None, state: str, kind: str, word: str, status: int
+) -> None:
+    """Told apart in the runs list; a failure is never called done."""
+    outcome = outcome_of(error)
+    assert (outcome.state, outcome.kind, outcome.word) == (state, kind, word)
+    assert outcome.exit_status == status
+
+
+def test_a_dead_runner_is_crashed() -> None:
+    """Prefect's own word for it."""
+    assert (CRASHED_RUN.state, CRASHED_RUN.kind) == ("Crashed", "CRASHED")
+
+
+def lines(*performed: str, changed: bool) -> list[Record]:
+    """Write the journal of a run that planned two steps."""
+    plan: list[dict[str, str | None]] = [
+        {"host": "m1", "sentence": "one"},
+        {"host": None, "sentence": "two"},
+    ]
+    return [
+        Record(0, Event.PLANNED, {"goal": "a goal", "steps": plan}),
+        Record(1, Event.STEP_FINISHED, {"step": "s", "seconds": 1.0, "changed": changed}),
+        *(
+            Record(2, Event.PERFORMED, {"host": one["host"], "sentence": one["sentence"]})
+            for one in plan
+            if one["sentence"] in performed
+        ),
+    ]
+
+
+def test_what_was_done_and_what_was_not_is_said() -> None:
+    """Nothing, half, all."""
+    assert work_of(lines(changed=False)).sentence() == (
+        "Nothing was changed. Not done: m1: one, two."
+    )
+    assert work_of(lines("one", changed=True)).sentence() == (
+        "1 step(s) changed something; 1 of 2 of the plan done; not done: two."
+    )
+    assert work_of(lines("one", "two", changed=True)).sentence() == (
+        "1 step(s) changed something; 2 of 2 of the plan done."
+    )
+    assert work_of([]).sentence() == "Nothing was changed."
