@@ -8,6 +8,10 @@ BIN := $(VENV)/bin
 PACKAGES := systemd-container openssh-server openssh-client sudo iproute2 dbus procps haproxy curl \
 	util-linux etcd-server etcd-client golang-cfssl openssl rsync python3-venv gcc libc6-dev
 
+# Tests with hosts wait most of their time, so more of them run at once than there are cores.
+WORKERS ?= 4
+PARALLEL = --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder
+
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -15,20 +19,20 @@ help: ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | column -t -s "$$(printf '\t')"
 
 .PHONY: demo
-demo: setup ## Bring up three hosts and bootstrap an etcd cluster on them
-	@$(BIN)/python -m tests.demo
+demo: setup ## Bring up three hosts and an etcd cluster on them (ETCD=3.7.3, LAB=lab3)
+	@$(BIN)/python -m tests.demo $(if $(LAB),--lab "$(LAB)") $(if $(ETCD),--etcd "$(ETCD)")
 
 .PHONY: test
 test: setup ## Run all tests but the long chaos runs
-	$(BIN)/pytest -m "not chaos"
+	$(BIN)/pytest $(PARALLEL) -m "not chaos"
 
 .PHONY: test-unit
 test-unit: $(VENV)/.complete ## Run the tests that need no hosts
-	$(BIN)/pytest -m "not chaos and not lab"
+	$(BIN)/pytest $(PARALLEL) -m "not chaos and not lab"
 
 .PHONY: test-chaos
 test-chaos: setup ## Run every kill point and fault; takes long
-	$(BIN)/pytest -m chaos
+	$(BIN)/pytest $(PARALLEL) -m chaos
 
 .PHONY: check
 check: format-check lint types contracts schema-check test ## Everything that CI runs

@@ -5,54 +5,77 @@ Every command is shown as you would type it. The hosts stay until `python -m tes
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 from pathlib import Path
 
 from tests.lab.preparedness import unavailable_reason
-from tests.lab.state import list_records
 
 ROOT = Path(__file__).parents[1]
 LAB = "lab3"
-NEXT = f"""
+NEXT = """
 The cluster is up. What you can do now, in this directory:
 
-  .venv/bin/python -m flows bootstrap_cluster --cluster {LAB}      again: it changes nothing
-  .venv/bin/python -m flows check_health --cluster {LAB}
-  .venv/bin/python -m tests.lab freeze {LAB}/master02 etcd.service  then check_health, then thaw
-  .venv/bin/prefect server start                                the runs, at http://127.0.0.1:4200
-  .venv/bin/python -m tests.lab down --name {LAB}                  take the hosts down
+  {python} -m flows bootstrap_cluster --cluster {lab}      again: it changes nothing
+  {python} -m flows check_health --cluster {lab}
+  {python} -m tests.lab freeze {lab}/master02 etcd.service  then check_health, then thaw
+  {prefect} server start                                the runs, at http://127.0.0.1:4200
+  {python} -m tests.lab down --name {lab}                  take the hosts down
 """
-ELSEWHERE = f"""
+ELSEWHERE = """
 The demo starts real hosts on this machine, and this machine cannot have them:
-{{reason}}.
+{reason}.
 
-On your own hosts: copy deployments/clusters/example.yaml to {LAB}.yaml beside it, put your
+On your own hosts: copy deployments/clusters/example.yaml to {lab}.yaml beside it, put your
 hosts, key and known_hosts in, and run
 
-  .venv/bin/python -m flows bootstrap_cluster --cluster {LAB} --dry-run
+  {python} -m flows bootstrap_cluster --cluster {lab} --dry-run
+"""
+FAILED = """
+The demo ends here. Its hosts stay as they are; to have new ones and to begin anew:
+
+  {python} -m tests.lab down --name {lab} && make demo{variables}
 """
 
 
 def main() -> int:
     """Run the demo; returns the exit status of the first command that fails."""
+    parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
+    parser.add_argument("--lab", default=LAB, help=f"the lab's name ({LAB}): make demo LAB=…")
+    parser.add_argument("--etcd", help="etcd's version: make demo ETCD=3.7.3")
+    options = parser.parse_args()
+    lab, python = options.lab, _shown(Path(sys.executable))
+    words = {
+        "lab": lab,
+        "python": python,
+        "prefect": _shown(Path(sys.executable).with_name("prefect")),
+        "variables": (f" LAB={lab}" if lab != LAB else "")
+        + (f" ETCD={options.etcd}" if options.etcd else ""),
+    }
     if (reason := unavailable_reason()) is not None:
-        print(ELSEWHERE.format(reason=reason))
+        print(ELSEWHERE.format(reason=reason, **words))
         return 1
-    python = str(Path(sys.executable).relative_to(ROOT))
+    up = [python, "-m", "tests.lab", "up", "3", "--name", lab]
     commands = [
-        f"{python} -m flows bootstrap_cluster --cluster {LAB} --reason demo",
-        f"{python} -m flows check_health --cluster {LAB}",
+        [*up, *(("--etcd", options.etcd) if options.etcd else ())],
+        [python, "-m", "flows", "bootstrap_cluster", "--cluster", lab, "--reason", "demo"],
+        [python, "-m", "flows", "check_health", "--cluster", lab],
     ]
-    if LAB not in {record.name for record in list_records()}:
-        commands.insert(0, f"{python} -m tests.lab up 3 --name {LAB}")
     for command in commands:
-        print(f"\n$ {command}", flush=True)
-        ended = subprocess.run(command.split(), cwd=ROOT, check=False)
+        print(f"\n$ {' '.join(command)}", flush=True)
+        ended = subprocess.run(command, cwd=ROOT, check=False)
         if ended.returncode:
+            # The lab's own message says what to do.
+            print("" if command is commands[0] else FAILED.format(**words), end="")
             return ended.returncode
-    print(NEXT)
+    print(NEXT.format(**words))
     return 0
+
+
+def _shown(program: Path) -> str:
+    """Name a program as it is typed in this directory."""
+    return str(program.relative_to(ROOT) if program.is_relative_to(ROOT) else program)
 
 
 if __name__ == "__main__":

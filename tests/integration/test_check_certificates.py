@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tests.lab.lab import Lab
 
 pytest_plugins = ["tests.lab.fixtures", "tests.integration.fixtures"]
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
 SSL = "/etc/etcd/ssl"
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from tests.lab.fixtures import StartLab
 
 pytest_plugins = ["tests.lab.fixtures", "tests.integration.fixtures"]
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
 chaos = pytest.mark.chaos
 

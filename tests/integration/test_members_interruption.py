@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tests.lab.fixtures import StartLab
 
 pytest_plugins = ["tests.lab.fixtures", "tests.integration.fixtures"]
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
 KEPT = ("master01", "master02")
 SWAPPED = ("master03", "master04")

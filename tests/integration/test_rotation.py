@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tests.lab.lab import Lab
 
 pytest_plugins = ["tests.lab.fixtures", "tests.integration.fixtures"]
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
 ISSUER = "openssl verify -CAfile /etc/etcd/ssl/ca.pem /etc/etcd/ssl/{server,peer,client}.pem"
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from tests.lab.lab import Lab
 
 pytest_plugins = ["tests.lab.fixtures", "tests.integration.fixtures"]
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
 HOSTS = ("master01", "master02", "master03")
 Table = dict[str, int | tuple[int, ...]]

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.lab import teardown
+from tests.lab import revival, teardown
 from tests.lab.errors import LabError
 from tests.lab.etcd_programs import DEFAULT, INSTALLED, NEWEST
 from tests.lab.lab import Lab
@@ -59,20 +59,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def up(options: argparse.Namespace) -> None:
-    """Start a lab that stays until `down`."""
+    """Start a lab that stays until `down`; of one that is there, bring up what is not."""
     name = options.name or f"lab{options.hosts}"
+    inventory = (options.inventory or CLUSTERS / f"{name}.yaml").absolute()
     began = time.monotonic()
-    lab = Lab.start(
-        name,
-        hosts=options.hosts,
-        subnet=options.subnet,
-        etcd=options.etcd,
-        etcd_source=options.etcd_source,
-        data_disk_mb=options.data_disk_mb,
-        inventory=options.inventory or CLUSTERS / f"{name}.yaml",
-        owned=False,
-    )
-    print(f"{name}: {options.hosts} hosts in {time.monotonic() - began:.1f} s, {lab.inventory}")
+    for removed in teardown.reap():
+        print(f"{removed}: removed, the process that it belonged to is dead")
+    with revival.alone():
+        found = revival.find(name)
+        if found is not None and found.owner is None and not revival.is_whole(Lab(found)):
+            print(f"{name}: half removed, with a host's disk gone; the rest is removed, too")
+            teardown.remove(found)
+            found = None
+        if found is None:
+            lab = Lab.start(
+                name,
+                hosts=options.hosts,
+                subnet=options.subnet,
+                etcd=options.etcd or DEFAULT,
+                etcd_source=options.etcd_source,
+                data_disk_mb=options.data_disk_mb,
+                inventory=inventory,
+                owned=False,
+            )
+            done = [f"{options.hosts} hosts in {time.monotonic() - began:.1f} s, {inventory}"]
+        else:
+            lab = Lab(found)
+            revival.check_as_asked(lab, hosts=options.hosts, etcd=options.etcd)
+            done = revival.revive(lab, inventory)
+    print(f"{name}: {'; '.join(done) or 'is up'}")
     for host in lab.hosts.values():
         print(
             f"  {host.name}  ssh -i {lab.key} -o UserKnownHostsFile={lab.known_hosts} "
@@ -166,12 +181,12 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(command=command)
         return added
 
-    start = add("up", "start a lab", up)
+    start = add("up", "start a lab, or what of it is off", up)
     start.add_argument("hosts", type=int, nargs="?", default=3, help="how many (3)")
     start.add_argument("--name", help="the lab's name (lab and the number of hosts)")
     start.add_argument("--subnet", help="the first free of 10.77.N.0/24")
     versions = f"3.4.23, {DEFAULT}, … or {INSTALLED} or {NEWEST} ({DEFAULT})"
-    start.add_argument("--etcd", default=DEFAULT, help=versions)
+    start.add_argument("--etcd", help=versions)
     sources = ("directory", "installed")
     start.add_argument("--etcd-source", choices=sources, default="directory")
     start.add_argument("--data-disk-mb", type=int, help="a disk for /var/lib that can be filled")

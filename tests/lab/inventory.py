@@ -17,20 +17,46 @@ if TYPE_CHECKING:
 MARK = "# Written by tests.lab for its own hosts; removed when they go down.\n"
 
 
-def write_inventory(lab: LabRecord, programs: EtcdPrograms) -> None:
-    """Write the file at the lab's `inventory` path; LabError rather than replace another's file."""
-    path = Path(lab.inventory)
-    if path.exists() and not path.read_text().startswith(MARK):
+def inventories(lab: LabRecord) -> list[Path]:
+    """List where the lab's inventory is: the first one's place, and other checkouts'."""
+    others = _others(lab)
+    added = others.read_text().splitlines() if others.exists() else []
+    return [Path(path) for path in dict.fromkeys([lab.inventory, *added])]
+
+
+def add_inventory(lab: LabRecord, path: Path) -> None:
+    """Note one more place, so that the file there is kept true and removed with the lab."""
+    if path not in inventories(lab):
+        with _others(lab).open("a") as file:
+            file.write(f"{path}\n")
+
+
+def check_place(path: Path) -> None:
+    """LabError when somebody else's file is at the place where an inventory shall be."""
+    if path.exists() and not _is_ours(path):
         raise LabError(f"{path} is not a lab's file and is left alone: choose another --inventory")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(inventory_text(lab, programs))
+
+
+def write_inventory(lab: LabRecord, programs: EtcdPrograms) -> None:
+    """Write the file at each of its places whose directory is there; another's file is left."""
+    for path in inventories(lab):
+        if path.parent.is_dir() and (not path.exists() or _is_ours(path)):
+            path.write_text(inventory_text(lab, programs))
 
 
 def remove_inventory(lab: LabRecord) -> None:
-    """Remove the file, unless somebody has replaced it by one of their own."""
-    path = Path(lab.inventory)
-    if path.is_file() and path.read_text().startswith(MARK):
-        path.unlink()
+    """Remove the files, but for those that somebody has replaced by one of their own."""
+    for path in inventories(lab):
+        if _is_ours(path):
+            path.unlink()
+
+
+def _others(lab: LabRecord) -> Path:
+    return lab.directory / "inventories"
+
+
+def _is_ours(path: Path) -> bool:
+    return path.is_file() and path.read_text().startswith(MARK)
 
 
 def inventory_text(lab: LabRecord, programs: EtcdPrograms) -> str:

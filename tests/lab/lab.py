@@ -20,7 +20,7 @@ from tests.lab.errors import LabError
 from tests.lab.etcd_programs import DEFAULT, get_programs
 from tests.lab.host import Host
 from tests.lab.installation import write_hosts
-from tests.lab.inventory import write_inventory
+from tests.lab.inventory import check_place, write_inventory
 from tests.lab.preparedness import unavailable_reason
 from tests.lab.state import (
     NAME,
@@ -28,6 +28,7 @@ from tests.lab.state import (
     LabRecord,
     Owner,
     boot_id,
+    lab_group,
     list_records,
     locked,
     read_record,
@@ -80,9 +81,7 @@ class Lab:
             slot=-1,
             subnet=subnet or "",
             boot=boot_id(),
-            cgroups=tuple(
-                str(group / f"etcd-runbooks-lab.{name}") for group in cgroups.list_own_groups()
-            ),
+            cgroups=tuple(str(group / lab_group(name)) for group in cgroups.list_own_groups()),
             owner=Owner.current() if owned else None,
             inventory=str((inventory or STATE / name / f"{name}.yaml").absolute()),
             etcd=programs.version,
@@ -94,6 +93,8 @@ class Lab:
         try:
             network.make_bridge(record)
             make_credentials(record)
+            check_place(lab.inventory)
+            lab.inventory.parent.mkdir(parents=True, exist_ok=True)
             write_inventory(record, programs)
             lab._raise_hosts(list(lab.hosts.values()))
         except BaseException:

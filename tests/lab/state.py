@@ -33,6 +33,11 @@ FIRST_HOST = 11
 NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 
 
+def lab_group(name: str) -> str:
+    """Name the control group above all of a lab's processes."""
+    return f"etcd-runbooks-lab.{name}"
+
+
 @dataclass(frozen=True, slots=True)
 class Owner:
     """The process a lab belongs to; start time and boot tell it from a later one of its id."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tests.lab import cgroups, mounts, network
 from tests.lab.inventory import remove_inventory
-from tests.lab.state import GONE, STATE, UNBORN, list_records, locked
+from tests.lab.state import GONE, STATE, UNBORN, lab_group, list_records, locked
 
 if TYPE_CHECKING:
     from tests.lab.state import LabRecord
@@ -59,9 +59,22 @@ def reap_under_lock() -> list[str]:
     abandoned = [record for record in list_records() if record.is_abandoned]
     for record in abandoned:
         _remove_under_lock(record)
+    for directory in STATE.glob("[!.]*/"):
+        # Under the lock no lab is without its record, so this is what somebody deleted by hand.
+        if not (directory / "lab.json").exists():
+            _remove_remains(directory)
     for leftover in [*STATE.glob(f"{UNBORN}*"), *STATE.glob(f"{GONE}*")]:
         shutil.rmtree(leftover, ignore_errors=True)
     return [record.name for record in abandoned]
+
+
+def _remove_remains(directory: Path) -> None:
+    """Take away what is found by a lab's name alone; its bridge, if there is one, stays unused."""
+    groups = [group / lab_group(directory.name) for group in cgroups.list_own_groups()]
+    cgroups.kill(groups)
+    cgroups.remove(groups)
+    mounts.unmount_below(directory)
+    _delete(directory)
 
 
 def _delete(directory: Path) -> None:

@@ -195,7 +195,12 @@ def test_a_bundle_is_read_whole() -> None:
     assert read_certificate(bundle) == shared_authority().facts
 
 
-@pytest.mark.parametrize("pem", ["", b"junk", CERTIFICATE[:100], b"\xff", STRANGE])
+@pytest.mark.parametrize(
+    "pem",
+    ["", b"junk", CERTIFICATE[:100], b"\xff", STRANGE],
+    # Named, for a random certificate is no name: workers must agree on the names of tests.
+    ids=["empty", "junk", "cut off", "no text", "strange"],
+)
 def test_what_is_no_certificate_is_refused(pem: bytes | str) -> None:
     """Never an error of the library's own."""
     with pytest.raises(CertificateRefused, match="cannot be read"):
