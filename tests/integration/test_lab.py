@@ -33,8 +33,8 @@ pytestmark = pytest.mark.lab
 
 ROOT = Path(__file__).parents[2]
 
-SECONDS = 5.0
-"""How long anything of one host may take here; most takes a tenth of it."""
+SECONDS = 30.0
+"""How long anything of one host may take here on a busy machine; most takes half a second."""
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +157,7 @@ def test_the_operator_logs_in_at_once_and_has_sudo(pair: Lab) -> None:
     began = time.monotonic()
     answer = ssh(pair, pair["master01"], "sudo -n id -un && id -un")
     assert (answer.returncode, answer.stdout) == (0, "root\noperator\n"), answer.stderr
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 9
 
 
 def test_hosts_know_each_other_and_their_default_route(pair: Lab) -> None:
