@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from prefect import Flow
 
 REFUSED = 2
-PIPE_WIDTH = 200
 EXIT_SECONDS = 8.0
 LOG_BYTES = 4 << 20
 ROOM_BYTES = 8 << 20
@@ -190,9 +189,8 @@ def _command(
 
         if api is not None:
             api.wait_until_ready()
-        width = None if sys.stdout.isatty() else PIPE_WIDTH
         launch = Launch(runbook, args, kwargs)
-        with Progress(Console(soft_wrap=True, width=width)) as progress:
+        with Progress(Console(soft_wrap=True)) as progress:
             listeners.append(progress)
             outcome = launch.run()
         if launch.behind:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tasks.model.plan import Finding, Plan, Severity
+from itertools import groupby
+
+from tasks.model.plan import Finding, Plan, Severity, Stage, Step
 
 
 def plan_markdown(plan: Plan, findings: tuple[Finding, ...] = ()) -> str:
@@ -12,14 +14,26 @@ def plan_markdown(plan: Plan, findings: tuple[Finding, ...] = ()) -> str:
         lines.append("Nothing is to be done: everything is as the inventory wants it.")
     for stage in plan.stages():
         lines += [f"## {stage.title[0].upper()}{stage.title[1:]}", ""]
-        for host, steps in plan.tracks(stage).items():
+        for host, numbered in _turns(plan, stage):
             lines.append(f"**{host or 'runner'}**")
-            lines += [_item(f"{number}.", step.sentence) for number, step in enumerate(steps, 1)]
+            lines += [_item(f"{number}.", step.sentence) for number, step in numbered]
             lines.append("")
     if plan.warnings:
         lines += ["## For the operator", "", *(_item("-", text) for text in plan.warnings)]
     lines += findings_sections(findings)
     return "\n".join(lines)
+
+
+def _turns(plan: Plan, stage: Stage) -> list[tuple[str | None, list[tuple[int, Step]]]]:
+    """Group a stage's steps in the order in which they are done, each with its number.
+
+    In a serial stage that is the plan's order, so a host comes again at each of its turns; in any
+    other the hosts work side by side, and each has its own count.
+    """
+    if not stage.is_serial:
+        return [(host, list(enumerate(s, 1))) for host, s in plan.tracks(stage).items()]
+    numbered = enumerate((step for step in plan.steps if step.stage == stage), 1)
+    return [(host, list(turn)) for host, turn in groupby(numbered, key=lambda one: one[1].host)]
 
 
 def _item(mark: str, text: str) -> str:

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tasks.model.record import Event, Record
+from tasks.terminal.tables import table_lines
 
 RUNNER = "runner"
 MARKS = {"changed": ("green", "✔ changed"), "same": ("dim", "✔ as it was"), "done": ("green", "✔")}
@@ -78,12 +79,8 @@ class Progress:
             self._console.print(f"  {one['severity']}: {one['finding']}", style="yellow")
 
     def _show_table(self, health: dict[str, Any]) -> None:
-        table = Table()
-        for column in health["columns"]:
-            table.add_column(column, overflow="fold")
-        for row in health["rows"]:
-            table.add_row(*row)
-        self._console.print(table, soft_wrap=True)
+        for line in table_lines(health["columns"], health["rows"], self._console.width):
+            self._console.print(line, highlight=False, markup=False)
         for problem in health["problems"]:
             self._console.print(f"- {problem}", style="red", highlight=False)
 

@@ -9,7 +9,7 @@ from tasks.model.cluster import (
     EndpointHealth,
     EndpointStatus,
 )
-from tasks.model.plan import Finding, Plan, Severity, Step
+from tasks.model.plan import Finding, Plan, Severity, Stage, Step
 from tasks.plans.bootstrap import AUTHORITY, START
 from tasks.report.health import health_markdown, health_table
 from tasks.report.plans import findings_markdown, plan_markdown
@@ -69,6 +69,17 @@ def test_a_plan_lists_its_steps_by_stage_and_host() -> None:
     text = plan_markdown(PLAN, (Finding(Severity.WARNING, "m1", "is slow"),))
     assert text.index("make the authority") < text.index("**m1**") < text.index("start etcd")
     assert "- m1: is slow" in text
+
+
+def test_a_serial_stage_is_listed_in_the_order_in_which_it_is_done() -> None:
+    """Not by host: a promotion stood above the start of what it promotes."""
+    stage = Stage(1, "members", is_serial=True)
+    turns = (("m1", "add m4"), ("m4", "write etcd.conf, start etcd"), ("m1", "promote m4"))
+    steps = tuple(Step(stage=stage, host=host, sentence=text) for host, text in turns)
+    text = plan_markdown(Plan("add_member", "c1", "goal", steps))
+    places = [text.index(f"{n}. {said}") for n, (_, said) in enumerate(turns, 1)]
+    assert places == sorted(places)
+    assert text.count("**m1**") == 2
 
 
 def test_a_plan_without_steps_says_so() -> None:

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from tasks.model.record import Event, Record
 from tasks.terminal.progress import Progress
+from tasks.terminal.tables import table_lines
 
 STEP = {"step": "install etcd on m1", "host": "m1", "task_run": "1"}
 RECORDS = (
@@ -81,3 +82,41 @@ def test_a_run_that_failed_is_not_called_done() -> None:
     """The error itself is the command line's to show."""
     failed = Record(6, Event.RUN_FINISHED, {"outcome": "CommandFailed: x"})
     assert "done" not in show(RECORDS[0], failed, is_terminal=False)
+
+
+COLUMNS = ("member", "id", "version", "role", "raft lag", "healthy")
+ROW = (
+    "master01",
+    "8e9e05c52164694d",
+    "3.5.30",
+    "follower",
+    "0",
+    "no: the server says why at length",
+)
+
+
+def test_a_table_fits_80_columns_and_breaks_no_word() -> None:
+    """In a pipe as well as on a terminal, without box characters."""
+    said = "10.77.0.11:2379 does not answer within 2 s, and no member has heard of it since"
+    row = [*ROW[:-1], said]
+    for width in (80, 60, 30):
+        lines = table_lines(COLUMNS, [row, ROW], width)
+        assert max(map(len, lines)) <= width
+        words = " ".join(lines).split()
+        assert set(" ".join(row).split()) <= set(words)
+        assert "".join(lines).isascii()
+
+
+def test_a_table_that_fits_is_one_line_a_row() -> None:
+    """The columns stand below each other."""
+    lines = table_lines(("member", "role"), [("m1", "leader"), ("master02", "")], 80)
+    assert lines == ("member    role", "m1        leader", "master02")
+
+
+def test_a_table_too_narrow_for_its_words_is_a_block_a_row() -> None:
+    """Each column has its line."""
+    assert table_lines(("member", "id", "role"), [("m1", "8e9e05", "leader")], 15) == (
+        "m1",
+        "  id    8e9e05",
+        "  role  leader",
+    )
