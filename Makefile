@@ -6,7 +6,8 @@ PYTHON ?= $(shell command -v /usr/bin/python3.11 || command -v python3.11 || com
 VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := systemd-container openssh-server openssh-client sudo iproute2 dbus procps haproxy curl \
-	util-linux etcd-server etcd-client golang-cfssl openssl rsync python3-venv gcc libc6-dev
+	util-linux etcd-server etcd-client golang-cfssl openssl rsync python3-venv gcc libc6-dev \
+	postgresql
 
 # Tests with hosts wait most of their time, so more of them run at once than there are cores.
 WORKERS ?= 4

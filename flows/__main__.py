@@ -66,6 +66,8 @@ def main(arguments: list[str]) -> int:
 def _main(arguments: list[str], errors: Console, *, runs: bool) -> int:
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_LOGGING_TO_API_BATCH_INTERVAL", "0.5")
+    # deployments/automations.yaml takes a run without three of these for one without a runner.
+    os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")
     # A database that is away for a moment answers 500; the run that is about to begin asks again.
     os.environ.setdefault("PREFECT_CLIENT_RETRY_EXTRA_CODES", "500,502")
     api = EmbeddedApi() if runs and not _has_server() else None

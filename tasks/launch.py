@@ -25,6 +25,8 @@ from tasks.frame import RECORD_SECONDS, Frame, current
 from tasks.model.errors import RecordUnreachable, Refused
 from tasks.model.outcome import INTERRUPTED, Outcome, outcome_of
 
+TAG = "etcd-runbooks"
+"""On each run, as on each deployment's: automations know this project's runs by it."""
 CONNECT_SECONDS = 5.0
 CREATE_SECONDS = 20.0
 BEGIN_SECONDS = 60.0
@@ -125,6 +127,7 @@ class Launch:
                     flow=self.flow,
                     name=frame.key,
                     parameters=self.flow.serialize_parameters(self.parameters),
+                    tags=[TAG],
                     state=Pending(),
                 )
         except Exception as error:

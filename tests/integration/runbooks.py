@@ -62,7 +62,7 @@ class Prefect:
             key=lambda path: path.stat().st_mtime,
         )
 
-    def ask(self, path: str, body: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON
+    def ask(self, path: str, body: dict[str, Any] | list[Any]) -> Any:  # noqa: ANN401 - JSON
         """POST to the API and return its answer; asked again while its database is busy (503)."""
         request = urllib.request.Request(  # noqa: S310 - loopback
             f"{self.api}{path}",
@@ -79,6 +79,11 @@ class Prefect:
                     raise
                 time.sleep(0.5)
 
+    def get(self, path: str) -> Any:  # noqa: ANN401 - JSON
+        """GET from the API."""
+        with urllib.request.urlopen(f"{self.api}{path}", timeout=20) as answer:  # noqa: S310 - loopback
+            return json.load(answer)
+
     def list_task_runs(self, flow_run_id: str) -> list[dict[str, Any]]:
         """List the task runs that the database has of one run."""
         body = {"flow_runs": {"id": {"any_": [flow_run_id]}}, "limit": 200}
@@ -87,8 +92,8 @@ class Prefect:
 
 
 @contextlib.contextmanager
-def prefect_server(home: Path) -> Iterator[Prefect]:
-    """Start a Prefect server over `home` for the length of the block."""
+def prefect_server(home: Path, **settings: str) -> Iterator[Prefect]:
+    """Start a Prefect server over `home` for the length of the block; with more settings."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
@@ -97,7 +102,8 @@ def prefect_server(home: Path) -> Iterator[Prefect]:
     log = (home / "server.log").open("w")
     process = subprocess.Popen(
         [sys.executable, "-m", "prefect", "server", "start", "--port", port],
-        env={**Prefect(home).environment, **recorder, **quiet, "PREFECT_SERVER_API_PORT": port},
+        env={**Prefect(home).environment, **recorder, **quiet, "PREFECT_SERVER_API_PORT": port}
+        | settings,
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=log,

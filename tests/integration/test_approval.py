@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +13,7 @@ import pytest
 
 from tests.integration.members import Scene, check_cluster, list_members, raise_cluster
 from tests.integration.runbooks import ROOT, Ended, Prefect, finish, start_runbook
+from tests.integration.teams import deploy, worker
 
 if TYPE_CHECKING:
     from tests.lab.fixtures import StartLab
@@ -139,52 +136,11 @@ def test_without_a_server_the_command_line_finds_the_run_in_the_same_home(
     assert ended.status == 0, ended.output
 
 
-@contextmanager
-def worker(prefect: Prefect) -> Iterator[None]:
-    """Deploy and start a process worker."""
-    environment = {
-        **prefect.environment,
-        "ETCD_RUNBOOKS_CHECKOUT": str(ROOT),
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-    }
-    tool = [sys.executable, "-m", "prefect", "--no-prompt"]
-    for command in (
-        ("work-pool", "create", "etcd", "--type", "process", "--overwrite"),
-        ("deploy", "--name", "replace_member"),
-    ):
-        subprocess.run(
-            [*tool, *command], cwd=ROOT, env=environment, check=True, capture_output=True
-        )
-    with (prefect.home / "worker.log").open("w") as log:
-        process = subprocess.Popen(
-            [*tool, "worker", "start", "--pool", "etcd", "--install-policy", "never"],
-            cwd=prefect.home,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
-        try:
-            yield
-        finally:
-            process.terminate()
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-def get_json(prefect: Prefect, path: str) -> Any:  # noqa: ANN401 - JSON
-    """GET from the API."""
-    with urllib.request.urlopen(f"{prefect.api}{path}", timeout=20) as answer:  # noqa: S310 - loopback
-        return json.load(answer)
-
-
 def test_under_a_worker_the_run_is_suspended_and_resumed(scene: Scene, prefect: Prefect) -> None:
     """Its process ends; the answer comes over the API, as the UI sends it."""
+    deploy(prefect, "--name", "replace_member")
     with worker(prefect):
-        deployment = get_json(prefect, "/deployments/name/replace_member/replace_member")
+        deployment = prefect.get("/deployments/name/replace_member/replace_member")
         parameters = {
             "cluster": str(scene.inventory),
             "member": ["master02"],

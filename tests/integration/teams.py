@@ -1,0 +1,136 @@
+"""A team's server as README describes it: deployments, a process worker, PostgreSQL."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.integration.runbooks import ROOT, Prefect
+
+TOOL = (sys.executable, "-m", "prefect", "--no-prompt")
+
+
+def environment(prefect: Prefect) -> dict[str, str]:
+    """No variable but the server's address, and a worker that looks for runs often."""
+    return {**prefect.environment, "PREFECT_WORKER_QUERY_SECONDS": "2"}
+
+
+def deploy(prefect: Prefect, *options: str, checkout: Path = ROOT) -> None:
+    """Make the work pool and deploy from a checkout."""
+    create = ("work-pool", "create", "etcd", "--type", "process", "--overwrite")
+    for command in (create, ("deploy", *options)):
+        ended = subprocess.run(
+            [*TOOL, *command],
+            cwd=checkout,
+            env=environment(prefect),
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+@contextlib.contextmanager
+def worker(prefect: Prefect, checkout: Path = ROOT) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a process worker in a checkout, in a process group of its own."""
+    log = (prefect.home / "worker.log").open("w")
+    process = subprocess.Popen(
+        [*TOOL, "worker", "start", "--pool", "etcd", "--install-policy", "never"],
+        cwd=checkout,
+        env=environment(prefect),
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        log.close()
+
+
+def copy_checkout(target: Path) -> Path:
+    """Copy what a worker needs of the checkout, as another machine would have it."""
+    for name in ("flows", "tasks", "templates", "deployments"):
+        shutil.copytree(ROOT / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "prefect.yaml", target)
+    shutil.copy(ROOT / "pyproject.toml", target)
+    return target
+
+
+@contextlib.contextmanager
+def postgresql() -> Iterator[str]:
+    """Start a PostgreSQL of Debian's on loopback; yields the URL of a database for Prefect."""
+    programs = max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parts[-2]))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    # Not under pytest's directory, which is closed to other users: PostgreSQL refuses root.
+    with tempfile.TemporaryDirectory(prefix="etcd-runbooks-postgresql-") as name:
+        shutil.chown(name, "postgres", "postgres")
+        data = f"{name}/data"
+        subprocess.run(
+            [programs / "initdb", "-D", data, "-U", "postgres", "--auth=trust", "--no-sync"],
+            user="postgres",
+            group="postgres",
+            extra_groups=[],
+            cwd=name,
+            check=True,
+            capture_output=True,
+        )
+        process = subprocess.Popen(
+            [
+                *(programs / "postgres", "-D", data, "-p", str(port), "-k", name),
+                *("-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"),
+            ],
+            user="postgres",
+            group="postgres",
+            extra_groups=[],
+            cwd=name,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            asked = [str(programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
+            deadline = time.monotonic() + 30
+            while subprocess.run(asked, check=False).returncode != 0:
+                assert process.poll() is None, "PostgreSQL has ended"
+                assert time.monotonic() < deadline, "PostgreSQL does not start"
+                time.sleep(0.1)
+            yield f"postgresql+asyncpg://postgres@127.0.0.1:{port}/postgres"
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(30)
+
+
+def children(process: int) -> list[int]:
+    """List a process and all its descendants."""
+    found = [process]
+    for one in found:
+        for path in Path(f"/proc/{one}/task").glob("*/children"):
+            with contextlib.suppress(OSError):
+                found += [int(word) for word in path.read_text().split()]
+    return found
+
+
+def kill_all(process: int) -> None:
+    """End a worker and its runs as a power cut does."""
+    for one in children(process):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(one, signal.SIGKILL)

@@ -1,0 +1,78 @@
+"""What a team asks of its server: a deployed schedule yields runs, and they execute."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.integration.runbooks import ROOT, Prefect, prefect_server, run_runbook
+from tests.integration.teams import copy_checkout, deploy, postgresql, worker
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.lab.fixtures import StartLab
+    from tests.lab.lab import Lab
+
+pytest_plugins = ["tests.lab.fixtures"]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
+
+NAME = "check_certificates/check_certificates"
+
+
+@pytest.fixture(scope="module")
+def lab(start_module_lab: StartLab, tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    """Bootstrap a cluster."""
+    lab = start_module_lab(hosts=3)
+    ended = run_runbook(Prefect(tmp_path_factory.mktemp("home")), "bootstrap_cluster", lab)
+    assert ended.status == 0, ended.output
+    return lab
+
+
+def list_runs(prefect: Prefect, deployment: str) -> list[dict[str, Any]]:
+    """List a deployment's runs."""
+    body = {"deployments": {"id": {"any_": [deployment]}}, "limit": 100}
+    found: list[dict[str, Any]] = prefect.ask("/flow_runs/filter", body)
+    return found
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_a_deployed_schedule_yields_runs_that_execute(
+    lab: Lab, database: str, tmp_path: Path
+) -> None:
+    """Deployed in one checkout, run by a worker in another, without a variable for either."""
+    home = tmp_path / "home"
+    home.mkdir()
+    with ExitStack() as stack:
+        settings = {}
+        if database == "postgresql":
+            url = stack.enter_context(postgresql())
+            settings["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = url
+        prefect = stack.enter_context(prefect_server(home, **settings))
+        deploy(prefect, *(["--all"] if database == "sqlite" else ["--name", "check_certificates"]))
+        deployment = prefect.get(f"/deployments/name/{NAME}")
+        assert str(ROOT) not in json.dumps(deployment)
+        assert [one["schedule"]["cron"] for one in deployment["schedules"]] == ["0 6 * * *"]
+        stack.enter_context(worker(prefect, copy_checkout(tmp_path / "elsewhere")))
+        schedule = {
+            "schedule": {"interval": 10},
+            "active": True,
+            "parameters": {"clusters": [str(lab.inventory)]},
+        }
+        prefect.ask(f"/deployments/{deployment['id']}/schedules", [schedule])
+        deadline = time.monotonic() + 200
+        while True:
+            runs = list_runs(prefect, deployment["id"])
+            done = [run for run in runs if run["state"]["type"] == "COMPLETED"]
+            bad = [run for run in runs if run["state"]["type"] in {"FAILED", "CRASHED"}]
+            assert not bad, (bad[0]["state"], (home / "worker.log").read_text()[-5000:])
+            if len(done) > 1:
+                break
+            assert time.monotonic() < deadline, (home / "worker.log").read_text()[-5000:]
+            time.sleep(1)
+        assert all(run["auto_scheduled"] for run in done)
+        assert all("etcd-runbooks" in run["tags"] for run in done)
