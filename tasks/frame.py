@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import functools
 import getpass
+import inspect
 import signal
 import socket
 import traceback
@@ -225,6 +226,10 @@ def runbook(
                 current.set(frame)
             return await frame.perform(function(*args, **kwargs))
 
+        # Prefect looks their names up where the function is defined, which would be here.
+        told: Any = framed
+        told.__signature__ = inspect.signature(function, eval_str=True)
+        told.__annotations__ = inspect.get_annotations(function, eval_str=True)
         made: Any = flow(name=function.__name__, flow_run_name=flow_run_name, persist_result=False)(
             framed
         )

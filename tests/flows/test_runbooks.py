@@ -99,3 +99,17 @@ def test_a_wrong_command_line_is_refused(
     assert main(arguments) == 2
     captured = capsys.readouterr()
     assert arguments[0] in captured.err + captured.out
+
+
+@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda d: str(d["name"]))
+def test_prefect_takes_the_parameters_of_a_flow_before_its_run(deployment: dict[str, Any]) -> None:
+    """Their types are resolved where the runbook is written, not where its decorator is."""
+    flow: Flow[..., Any] = load_flow_from_entrypoint(
+        deployment["entrypoint"], use_placeholder_flow=False
+    )
+    fields = flow.parameters.properties
+    given = {
+        name: ["x"] if fields[name].get("type") == "array" else "x"
+        for name in flow.parameters.required or ()
+    }
+    assert flow.validate_parameters(given).keys() == fields.keys()
