@@ -1,7 +1,8 @@
 """The command line: `python -m flows` lists the runbooks, `python -m flows NAME …` runs one.
 
 It runs the same flows that a worker runs, with the same parameters, and holds no logic of its
-own. Exit status: 0 done, 1 failed, 2 refused (nothing was changed).
+own. Exit status: 0 done, 1 failed, 2 refused (nothing was changed), 3 done
+but for hosts that could not be seen.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from prefect import Flow
 
 REFUSED = 2
+NOT_SEEN = 3
 EXIT_SECONDS = 8.0
 LOG_BYTES = 4 << 20
 ROOM_BYTES = 8 << 20
@@ -90,7 +92,7 @@ def _main(arguments: list[str], errors: Console, *, runs: bool) -> int:
     except CycloptsError:
         return REFUSED  # Cyclopts has said what is wrong
     except RunbookError as error:
-        word = "refused" if error.exit_status == REFUSED else "failed"
+        word = {REFUSED: "refused", NOT_SEEN: "not seen"}.get(error.exit_status, "failed")
         errors.print(f"{word}: {error}", style="red", highlight=False, markup=False)
         return error.exit_status
     except KeyboardInterrupt:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tasks import health, preflight, reports
+from tasks import health, location, reports
 from tasks.engine import open_run
 from tasks.frame import runbook
 from tasks.model.errors import MemberFailed
@@ -20,7 +20,7 @@ async def check_health(cluster: str, reason: str | None = None) -> None:
         reason: why, for the record
     """
     async with open_run(cluster, "check_health", reason=reason) as run:
-        members = await preflight.locate_members(run)
+        members = await location.locate_members(run)
         async with health.etcd_client(run, members) as client:
             found = await health.read_health(run, client)
         problems = found.find_problems(members)

@@ -45,6 +45,8 @@ async def recover_certificates(
     async with open_run(cluster, "recover_certificates", reason=reason) as run:
         unlocked = await rotation.lock(run, dry_run=dry_run, majority=False)
         sight = await rotation.look(run, unlocked)
+        if not sight.observed:
+            rotation.raise_unseen(run, sight)
         await reports.refuse_on_findings(run, sight.findings)
         damage, found = await rotation.assess(run, sight), None
         if not damage.has_expired_authority:
@@ -52,6 +54,7 @@ async def recover_certificates(
         plan = plans.plan_recovery(run.inventory, damage, found, sight.absent, consent=consent)
         await reports.publish_plan(run, plan, sight.findings)
         if dry_run or not plan.steps:
+            rotation.raise_unseen(run, sight)
             return
         renewal, rest = plan.cut_before(plans.TRUST)
         await perform(run, renewal, {plans.RenewAuthority: succession.renew_authority})
@@ -79,6 +82,7 @@ async def recover_certificates(
             gaps=probe.results(),
             pairs=rotation.pair_changes(sight, after),
         )
+        rotation.raise_unseen(run, sight)
 
 
 async def _verify(run: Run, _step: plans.VerifyRecovery, *, sight: Sight) -> None:

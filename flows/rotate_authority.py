@@ -67,6 +67,7 @@ async def rotate_authority(
         sight = await rotation.look(run, unlocked)
         await reports.refuse_on_findings(run, sight.findings)
         rotation.refuse_absent(run, sight)
+        leaves.refuse_reinstalled(run.inventory, sight.observed)
         found = await rotation.read_health(run, sight)
         direction = trust.choose(run.inventory, replace, reverse=reverse)
         if direction is None:

@@ -51,10 +51,13 @@ async def rotate_certificates(
         await opened_authority(run.inventory)
         unlocked = await rotation.lock(run, dry_run=dry_run)
         sight = await rotation.look(run, unlocked)
+        if not sight.observed:
+            rotation.raise_unseen(run, sight)
         await reports.refuse_on_findings(run, sight.findings)
         plan = await _plan(run, sight, which)
         await reports.publish_plan(run, plan, sight.findings)
         if dry_run:
+            rotation.raise_unseen(run, sight)
             return
         async with health.measured_service(run, sight.members) as probe:
             await perform(
@@ -74,9 +77,11 @@ async def rotate_certificates(
         await reports.publish_report(
             run, plan, sight.findings, found, reason, gaps=probe.results(), pairs=changes
         )
+        rotation.raise_unseen(run, sight)
 
 
 async def _plan(run: Run, sight: Sight, which: str) -> Plan:
+    leaves.refuse_reinstalled(run.inventory, sight.observed)
     authority = (await opened_authority(run.inventory)).certificate_pem
     work = {
         name: {

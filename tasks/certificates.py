@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,7 +16,7 @@ from tasks.hosts.batch import Command
 from tasks.hosts.connection import HostConnection, now
 from tasks.model.certificates import Role
 from tasks.model.cluster import DesiredMember
-from tasks.model.errors import CertificateRefused
+from tasks.model.errors import CertificateRefused, RunbookError
 from tasks.model.inventory import CLIENT_PORT, PEER_PORT, Client, Host, Inventory, Pair
 from tasks.model.observation import HostObservation, LeafFiles, PairsObservation
 from tasks.pki.inspect import find_differences, read_certificate
@@ -26,6 +28,7 @@ from tasks.plans.leaves import StageLeaves, SwapLeaves
 RENEW_BEFORE = timedelta(days=1)
 """Bootstrap reissues only what is about to expire; renewing in time is another runbook's work."""
 SERVED_SECONDS = 10.0
+DISCARD_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +254,10 @@ async def swap_leaves(
 
 
 async def _signed(run: Run, host: HostConnection, targets: list[LeafTarget]) -> list[Command]:
-    """Make keys and requests on the host and sign them; returns the commands that stage them."""
+    """Make keys and requests on the host and sign them; returns the commands that stage them.
+
+    What is staged is taken away at the end of a run that failed, on whichever host it did.
+    """
     requests = [
         leaves.request_leaf_command(
             target.pair.key,
@@ -262,6 +268,15 @@ async def _signed(run: Run, host: HostConnection, targets: list[LeafTarget]) -> 
     ]
     if not requests:
         return []
+    pairs = [(target.pair.certificate, target.pair.key) for target in targets]
+
+    async def discard(_kind: object, error: BaseException | None, _trace: object) -> None:
+        if error is not None:
+            with contextlib.suppress(RunbookError, TimeoutError):
+                async with asyncio.timeout(DISCARD_SECONDS):
+                    await host.run(leaves.discard_staged_command(pairs), changes=True)
+
+    run.on_exit.push_async_exit(discard)
     answers = await host.run(*requests, changes=True)
     authority = await opened_authority(run.inventory)
     return [

@@ -29,9 +29,18 @@ from tasks.authority import opened_authority
 from tasks.config.rendering import InitialState
 from tasks.engine import Run, open_run, perform, together, unless
 from tasks.hosts.connection import HostConnection
-from tasks.membership import Draft, Roster, Wish, draft_plan, known_roster, locate, wished_inventory
+from tasks.membership import (
+    Draft,
+    Roster,
+    Wish,
+    draft_plan,
+    known_roster,
+    leaving_hosts,
+    locate,
+    wished_inventory,
+)
 from tasks.model.cluster import ClusterHealth
-from tasks.model.errors import InventoryEdited, MemberFailed, Refused
+from tasks.model.errors import InventoryEdited, LockHeld, LockLost, MemberFailed, Refused
 from tasks.model.inventory import Inventory
 from tasks.model.inventory_file import find_inventory, load_inventory
 from tasks.model.plan import Plan, Step
@@ -82,10 +91,13 @@ async def change_members(
         # counts comes after, and waits less for those.
         looking = asyncio.ensure_future(roster.look(run))
         try:
-            unlocked = await lock(run, load_inventory(cluster), dry_run=dry_run)
+            # An approved plan must be the one that was shown, which has waited for everyone.
+            original = load_inventory(cluster)
+            patient = leaving_hosts(original, wish) if shown is None else frozenset()
+            unlocked, late = await lock(run, original, dry_run=dry_run, patient=patient)
         finally:
             await looking
-        draft = await _draft_and_publish(run, cluster, wish, unlocked, roster)
+        draft = await _draft_and_publish(run, cluster, wish, unlocked, roster, late)
         if shown is not None and decision is not None:
             approvals.check(run, decision, shown, draft.plan)
         if not dry_run and draft.plan.steps:
@@ -94,6 +106,7 @@ async def change_members(
                 cluster,
                 draft,
                 reason,
+                late,
                 snapshot=snapshot,
                 approved=decision.by if decision else None,
             )
@@ -103,9 +116,14 @@ async def change_members(
 
 
 async def _draft_and_publish(
-    run: Run, cluster: str, wish: Wish, unlocked: dict[str, str], roster: Roster
+    run: Run,
+    cluster: str,
+    wish: Wish,
+    unlocked: dict[str, str],
+    roster: Roster,
+    late: locks.Late | None = None,
 ) -> Draft:
-    draft = await draft_plan(run, cluster, wish, unlocked, roster)
+    draft = await draft_plan(run, cluster, wish, unlocked, roster, frozenset(late or {}))
     await reports.refuse_on_findings(run, draft.findings)
     await reports.publish_plan(run, draft.plan, draft.findings)
     return draft
@@ -116,6 +134,7 @@ async def carry_out(
     cluster: str,
     draft: Draft,
     reason: str | None,
+    late: locks.Late,
     *,
     snapshot: str,
     approved: str | None = None,
@@ -161,6 +180,7 @@ async def carry_out(
             draft.plan,
             {
                 plans.RetireHost: partial(_retire, draft=draft),
+                plans.AwaitHost: partial(_await_host, draft=draft, late=late),
                 plans.DiscardData: members.discard_data,
                 plans.DropConnections: members.drop_connections,
                 bootstrap.MakeAccount: installation.make_account,
@@ -216,12 +236,14 @@ async def _verify(run: Run, draft: Draft) -> ClusterHealth:
     return found
 
 
-async def lock(run: Run, original: Inventory, *, dry_run: bool) -> dict[str, str]:
+async def lock(
+    run: Run, original: Inventory, *, dry_run: bool, patient: frozenset[str] = frozenset()
+) -> tuple[dict[str, str], locks.Late]:
     """Lock every host that can be reached, a majority of the inventory's among them."""
     if dry_run:
-        return {}
+        return {}, {}
     names = frozenset(host.name for host in original.hosts)
-    return await locks.lock_cluster(run, majority=True, among=names)
+    return await locks.lock_cluster(run, majority=True, among=names, patient=patient)
 
 
 async def pass_gate(run: Run, roster: Roster, step: Step) -> None:
@@ -285,7 +307,9 @@ async def _join(
     await services.start_joiner(run, host, changed=changed)
 
 
-async def _retire(run: Run, host: HostConnection, step: plans.RetireHost, *, draft: Draft) -> None:
+async def _retire(
+    run: Run, host: HostConnection, step: plans.RetireHost | plans.AwaitHost, *, draft: Draft
+) -> None:
     planned = {m.member.name for m in draft.live if m.is_healthy}
     live = (await draft.roster.look(run)).seen_members()
     if any(m.is_healthy and m.member.name == host.name for m in live) and host.name not in planned:
@@ -295,6 +319,19 @@ async def _retire(run: Run, host: HostConnection, step: plans.RetireHost, *, dra
             host=host.name,
         )
     await members.retire_host(run, host, step)
+
+
+async def _await_host(
+    run: Run, host: HostConnection, step: plans.AwaitHost, *, draft: Draft, late: locks.Late
+) -> None:
+    """Wait for a dead member's host; one that answers late is locked by now, and is retired."""
+    try:
+        why = await late[host.name]
+    except LockHeld as error:
+        # Others may have prepared their hosts by now: this is not a refusal any more.
+        raise LockLost(error.message, host=host.name) from error
+    if why is None:
+        await _retire(run, host, step, draft=draft)
 
 
 async def _readdress(

@@ -20,13 +20,14 @@ from tasks.etcd.tls import client_context
 from tasks.hosts.connection import HostConnection
 from tasks.model.certificates import Generation
 from tasks.model.cluster import ClusterHealth, DesiredMember
-from tasks.model.errors import EtcdUnavailable, MemberFailed
+from tasks.model.errors import EtcdUnavailable, MemberFailed, RunbookError
 from tasks.model.inventory import Inventory
 from tasks.plans.gate import find_obstacles
 
 CLIENT_NAME = "etcd-runbooks"
 CLIENT_VALIDITY = timedelta(hours=24)
 GATE_SECONDS = 20.0
+TUNNEL_SECONDS = 12.0
 SILENT_SECONDS = 1.0
 """A host without power is reported by the network after three, four times in a replacement."""
 
@@ -44,7 +45,7 @@ async def etcd_client(
     context = await client_tls(run.inventory)
     endpoints = tuple(
         replace(endpoint, patience_seconds=SILENT_SECONDS) if endpoint.url in silent else endpoint
-        for endpoint in await _endpoints(run, members)
+        for endpoint in await _endpoints(run, members, silent)
     )
     async with EtcdClient(endpoints, context) as client:
         yield client
@@ -61,14 +62,25 @@ async def measured_service(run: Run, members: tuple[DesiredMember, ...]) -> Asyn
         await asyncio.to_thread(probe.stop)
 
 
-async def _endpoints(run: Run, members: tuple[DesiredMember, ...]) -> tuple[Endpoint, ...]:
-    endpoints = []
-    for member in members:
-        connect_to = None
-        if run.inventory.ssh.jump_host:
-            connect_to = await _tunnel(run, member.name, member.client_url)
-        endpoints.append(Endpoint(member.name, member.client_url, connect_to))
-    return tuple(endpoints)
+async def _endpoints(
+    run: Run, members: tuple[DesiredMember, ...], silent: frozenset[str] = frozenset()
+) -> tuple[Endpoint, ...]:
+    """Say how each member is reached; a tunnel that fails is that member's state alone."""
+
+    async def reach(member: DesiredMember) -> Endpoint:
+        name, url = member.name, member.client_url
+        if not run.inventory.ssh.jump_host:
+            return Endpoint(name, url)
+        limit = SILENT_SECONDS if url in silent else TUNNEL_SECONDS
+        try:
+            async with asyncio.timeout(limit):
+                return Endpoint(name, url, await _tunnel(run, name, url))
+        except TimeoutError:
+            return Endpoint(name, url, unreachable=f"no tunnel to it in {limit:g} s")
+        except RunbookError as error:
+            return Endpoint(name, url, unreachable=error.message)
+
+    return await together(map(reach, members))
 
 
 async def client_tls(
@@ -82,7 +94,15 @@ async def client_tls(
 
 async def _tunnel(run: Run, host: str, url: str) -> tuple[str, int]:
     address, port = url.removeprefix("https://").rsplit(":", 1)
-    return "127.0.0.1", await run.hosts[host].forward(address.strip("[]"), int(port))
+    # A member that the inventory does not have is reached through any host that answers.
+    through = [run.hosts[host]] if host in run.hosts else list(run.hosts.values())
+    for number, connection in enumerate(through, 1):
+        try:
+            return "127.0.0.1", await connection.forward(address.strip("[]"), int(port))
+        except RunbookError:
+            if number == len(through):
+                raise
+    raise EtcdUnavailable(f"{url}: there is no host to reach it through", host=host)
 
 
 @step("ask which authorities the members accept")

@@ -25,7 +25,7 @@ from tasks.model.cluster import ClusterHealth, Member, SeenMember
 from tasks.model.errors import EtcdRefused, EtcdUnavailable, InventoryEdited, MemberFailed
 from tasks.model.inventory import PEER_PORT
 from tasks.model.record import Event
-from tasks.plans.members import DiscardData, DropConnections, RetireHost, WriteInventory
+from tasks.plans.members import AwaitHost, DiscardData, DropConnections, RetireHost, WriteInventory
 from tasks.plans.membership import (
     AddLearner,
     AwaitMember,
@@ -44,7 +44,7 @@ STEP_DELAYS_SECONDS = (1.0, 2.0, 3.0, 5.0, 5.0)
 
 
 @step("retire {host}")
-async def retire_host(run: Run, host: HostConnection, _step: RetireHost) -> bool:
+async def retire_host(run: Run, host: HostConnection, _step: RetireHost | AwaitHost) -> bool:
     """Stop and disable etcd, and set its data aside; whether anything changed.
 
     After a failure etcd may be stopped and its data still be in place.

@@ -20,6 +20,7 @@ from tasks import (
     dependents,
     health,
     installation,
+    location,
     preflight,
 )
 from tasks.authority import read_authority_certificate
@@ -217,10 +218,24 @@ def known_roster(run: Run) -> Roster:
     return Roster(_locate(run.inventory, {}))
 
 
+def leaving_hosts(inventory: Inventory, wish: Wish) -> frozenset[str]:
+    """Name the hosts that leave and do not join: the run needs their answer late, if ever."""
+    leaving = {h.name for h in inventory.hosts if {h.name, h.address} & set(wish.leaving)}
+    return frozenset(leaving - set(joining_hosts(inventory, wish)))
+
+
 async def draft_plan(
-    run: Run, cluster: str, wish: Wish, unlocked: dict[str, str], roster: Roster
+    run: Run,
+    cluster: str,
+    wish: Wish,
+    unlocked: dict[str, str],
+    roster: Roster,
+    awaited: frozenset[str] = frozenset(),
 ) -> Draft:
-    """Observe hosts and members, and plan; raises Refused. Changes nothing."""
+    """Observe hosts and members, and plan; raises Refused. Changes nothing.
+
+    `awaited` are those of the unlocked that may still answer.
+    """
     path = find_inventory(cluster)
     before = path.read_text()
     seen, after = await _look(run, path, before, wish, unlocked, roster)
@@ -286,6 +301,7 @@ async def draft_plan(
             outdated=outdated,
             further=tuple(last),
             warnings=warnings,
+            awaited=awaited,
         )
     return Draft(
         plan, findings, seen.live, seen.health, goal, seen.wanted, seen.observed, roster, programs
@@ -376,10 +392,7 @@ async def _observe_hosts(
 
 async def locate(run: Run) -> tuple[DesiredMember, ...]:
     """Say where the members are, of those whose address is known or can be asked for."""
-    try:
-        return await preflight.locate_members(run)
-    except RunbookError:
-        return _locate(run.inventory, {})
+    return await location.locate_members(run)
 
 
 def _locate(

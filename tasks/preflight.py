@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -12,7 +13,7 @@ from tasks.hosts import files, leaves, services, sessions, system
 from tasks.hosts.connection import HostConnection, now
 from tasks.model.certificates import Role
 from tasks.model.cluster import DesiredMember
-from tasks.model.errors import Refused, RunbookError
+from tasks.model.errors import Refused, RunbookError, Transient
 from tasks.model.inventory import CLIENT_PORT, PEER_PORT, Host, Inventory, is_ip_address
 from tasks.model.observation import HostObservation, LeafFiles, Path, Reachability
 from tasks.model.plan import Finding, Severity
@@ -21,6 +22,7 @@ from tasks.plans.preflight import find_reasons
 
 PROGRAMS = ("etcd", "etcdctl", "etcdutl")
 LISTENER_SECONDS = 10.0
+RESOLVE_SECONDS = 3.0
 
 
 @step("observe {host}", retry_delays_seconds=(1.0,))
@@ -182,20 +184,43 @@ async def examine_hosts(run: Run) -> Examination:
     return Examination(tuple(observed), tuple(members), findings)
 
 
-@step("detect the address of {host}")
+@step("detect the address of {host}", retry_delays_seconds=(0.5,))
 async def detect_address(_run: Run, host: HostConnection) -> str | None:
     """Detect the default route's address, as the procedures do; None without a route."""
     (result,) = await host.run(system.addresses_command())
     return system.parse_addresses(result)[0]
 
 
-async def locate_members(run: Run) -> tuple[DesiredMember, ...]:
-    """Get the members that the inventory names; only hosts without an address are asked."""
+async def locate_members(run: Run) -> tuple[tuple[DesiredMember, ...], frozenset[str]]:
+    """Get the members that the inventory names; only hosts without an address are asked.
+
+    Of one that cannot be asked the address is what its name resolves to here, or the name itself;
+    those are named, since the host may tell its members another one.
+    """
+    guessed: set[str] = set()
 
     async def locate(host: Host) -> DesiredMember:
-        fixed = host.fixed_address or (host.peer_address and host.client_address)
-        return desired_member(
-            host, None if fixed else await detect_address(run, run.hosts[host.name])
-        )
+        if host.fixed_address or (host.peer_address and host.client_address):
+            return desired_member(host, None)
+        try:
+            return desired_member(host, await detect_address(run, run.hosts[host.name]))
+        except Transient:
+            guessed.add(host.name)
+            address = await _resolve(host.ssh_address) or host.ssh_address
+            return desired_member(host, address)
 
-    return await together(map(locate, run.inventory.hosts))
+    members = await together(map(locate, run.inventory.hosts))
+    return members, frozenset(guessed)
+
+
+async def _resolve(name: str) -> str | None:
+    """Resolve a host's name on the runner; None where it has no address but the runner's own."""
+    if is_ip_address(name):
+        return name
+    try:
+        async with asyncio.timeout(RESOLVE_SECONDS):
+            found = await asyncio.get_running_loop().getaddrinfo(name, None)
+    except (OSError, TimeoutError):
+        return None
+    addresses = [str(entry[4][0]) for entry in found]
+    return next((a for a in addresses if not ipaddress.ip_address(a).is_loopback), None)

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tasks import certificates, health, locks, preflight, services, trust
+from tasks import certificates, health, location, locks, services, trust
 from tasks.authority import expired_authority, read_authority_certificate
 from tasks.certificates import LeafTarget, client_targets, member_targets
 from tasks.engine import Run, together
 from tasks.hosts.connection import HostConnection
 from tasks.model.cluster import ClusterHealth, DesiredMember
-from tasks.model.errors import CertificateRefused, MemberFailed, Refused, Transient
+from tasks.model.errors import CertificateRefused, MemberFailed, NotSeen, Refused, Transient
 from tasks.model.inventory import Pair
 from tasks.model.observation import LeafFiles, PairsObservation, ServiceState
 from tasks.model.plan import Finding, Severity
@@ -57,12 +57,15 @@ async def lock(run: Run, *, dry_run: bool, majority: bool = True) -> dict[str, s
 
     Returns the hosts that are not locked, with the reason: they are not to be touched.
     """
-    return {} if dry_run else await locks.lock_cluster(run, majority=majority)
+    if dry_run:
+        return {}
+    unlocked, _ = await locks.lock_cluster(run, majority=majority)
+    return unlocked
 
 
 async def look(run: Run, unlocked: dict[str, str]) -> Sight:
     """See the pairs of every host and client at once; who cannot be reached is left out."""
-    members = await preflight.locate_members(run)
+    members = await location.locate_members(run)
     by_name = {member.name: member for member in members}
     absent = dict(unlocked)
     observed: dict[str, PairsObservation] = {}
@@ -106,6 +109,17 @@ async def read_health(run: Run, sight: Sight) -> ClusterHealth:
     """Ask every member for its health; what is wrong is in the answer."""
     async with health.etcd_client(run, sight.members) as client:
         return await health.read_health(run, client)
+
+
+def raise_unseen(run: Run, sight: Sight) -> None:
+    """Raise NotSeen when a host or client was left out: nothing is known of its certificates."""
+    if sight.absent:
+        raise NotSeen(
+            f"{len(sight.absent)} host(s) or client(s) of {run.inventory.name} were not seen, and "
+            "nothing is known of their certificates:\n  - "
+            + "\n  - ".join(f"{name}: {why}" for name, why in sight.absent.items())
+            + f"\nrun {run.runbook} again when they can be reached; what could be seen is done"
+        )
 
 
 def refuse_absent(run: Run, sight: Sight) -> None:

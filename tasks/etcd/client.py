@@ -58,12 +58,14 @@ class Endpoint:
     """A member's client URL; with `connect_to`, TCP goes there and TLS still verifies the URL.
 
     `patience_seconds` is a shorter limit of its own, for one that did not answer before.
+    `unreachable` says why there is no way to it: it is not asked, and that is its state.
     """
 
     name: str
     url: str
     connect_to: tuple[str, int] | None = None
     patience_seconds: float | None = None
+    unreachable: str | None = None
 
 
 class EtcdClient:
@@ -322,6 +324,8 @@ class EtcdClient:
         body: dict[str, Any] | None,
         query: dict[str, str] | None,
     ) -> bytes:
+        if endpoint.unreachable:
+            raise EtcdUnavailable(f"{endpoint.url}: {endpoint.unreachable}", host=endpoint.name)
         origin = httpx.URL(endpoint.url)
         host, port = endpoint.connect_to or (origin.host, origin.port or 443)
         stage = Stage.ANSWER  # A kept connection has neither of the others.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import socket
 import time
 from contextlib import asynccontextmanager
 from shlex import quote
@@ -36,6 +37,12 @@ if TYPE_CHECKING:
     from tasks.model.inventory import Host, Ssh
 
 KEEPALIVE_SECONDS = 5
+ANSWER_SECONDS = 4.0
+"""A kernel that is up answers TCP at once, however busy its host: after three unanswered
+attempts (0, 1, 3 s) nobody is there. The login has the inventory's longer limit."""
+REMEMBER_SECONDS = 15.0
+SESSIONS = 10
+"""OpenSSH's default of MaxSessions."""
 WINDOW_BYTES, PACKET_BYTES = 8 << 20, 256 << 10
 """Larger than asyncssh's own: uploading etcd to three hosts takes 0.6 of the time."""
 
@@ -69,7 +76,9 @@ class HostConnection:
         self._ssh = ssh
         self._user = host.ssh.user or ssh.user
         self._on_result = on_result
-        self._opening = asyncio.Lock()
+        self._attempt: asyncio.Task[asyncssh.SSHClientConnection] | None = None
+        self._failed: tuple[float, RunbookError] | None = None
+        self._forwards: dict[tuple[str, int], int] = {}
         self._connection: asyncssh.SSHClientConnection | None = None
         self._jump: asyncssh.SSHClientConnection | None = None
 
@@ -161,6 +170,8 @@ sync "$new"; mv -fT "$new" {path}; sync {quote(str(target.parent))}; echo {CHANG
             process = await connection.create_process(
                 self._privileged(f"bash -c {quote(quoted)}"), encoding="utf-8"
             )
+        except asyncssh.ChannelOpenError as error:
+            raise self._too_few_sessions(error) from error
         except (OSError, asyncssh.Error) as error:
             raise self._translated(error) from error
         try:
@@ -170,13 +181,25 @@ sync "$new"; mv -fT "$new" {path}; sync {quote(str(target.parent))}; echo {CHANG
             process.close()
 
     async def forward(self, address: str, port: int) -> int:
-        """Open a port on the runner's loopback that leads through the host; returns it."""
+        """Open a port on the runner's loopback that leads through the host; returns it.
+
+        One a target, for as long as the connection. A host that could not be reached a moment ago
+        is not asked again: raises what was met then.
+        """
+        if self._failed is not None and time.monotonic() - self._failed[0] < REMEMBER_SECONDS:
+            raise self._failed[1]
         connection = await self._connect()
-        listener = await connection.forward_local_port("127.0.0.1", 0, address, port)
-        return listener.get_port()
+        if (address, port) not in self._forwards:
+            listener = await connection.forward_local_port("127.0.0.1", 0, address, port)
+            self._forwards[address, port] = listener.get_port()
+        return self._forwards[address, port]
 
     async def close(self) -> None:
         """Close the connection; a held session ends with it."""
+        if self._attempt is not None:
+            self._attempt.cancel()
+            await asyncio.gather(self._attempt, return_exceptions=True)
+            self._attempt = None
         for connection in (self._connection, self._jump):
             if connection is not None:
                 connection.close()
@@ -203,6 +226,8 @@ sync "$new"; mv -fT "$new" {path}; sync {quote(str(target.parent))}; echo {CHANG
                 ),
                 timeout_seconds,
             )
+        except asyncssh.ChannelOpenError as error:
+            raise self._too_few_sessions(error) from error
         except TimeoutError as error:
             raise CommandTimedOut(
                 f"no answer in {timeout_seconds:g} s; the host may be overloaded or frozen",
@@ -215,13 +240,44 @@ sync "$new"; mv -fT "$new" {path}; sync {quote(str(target.parent))}; echo {CHANG
         return done.exit_status, _text(done.stdout), _text(done.stderr)
 
     async def _connect(self) -> asyncssh.SSHClientConnection:
-        async with self._opening:
-            if self._connection is None or self._connection.is_closed():
-                try:
-                    self._connection = await self._open()
-                except (OSError, asyncssh.Error, TimeoutError) as error:
-                    raise self._translated(error) from error
+        """Get the connection; those who ask while it is being opened share the attempt."""
+        if self._connection is not None and not self._connection.is_closed():
             return self._connection
+        if self._attempt is None or self._attempt.done():
+            self._attempt = asyncio.ensure_future(self._opened())
+        return await asyncio.shield(self._attempt)
+
+    async def _opened(self) -> asyncssh.SSHClientConnection:
+        self._forwards.clear()
+        try:
+            self._connection = await self._open()
+        except (OSError, asyncssh.Error, TimeoutError) as error:
+            translated = self._translated(error)
+            self._failed = (time.monotonic(), translated)
+            raise translated from error
+        self._failed = None
+        return self._connection
+
+    async def _dial(self) -> socket.socket:
+        """Connect TCP within the seconds in which a host that is up answers."""
+        loop, port = asyncio.get_running_loop(), self.host.ssh.port or self._ssh.port
+        failure: OSError = OSError("the name has no address")
+        async with asyncio.timeout(min(ANSWER_SECONDS, self._ssh.connect_timeout_seconds)):
+            for family, kind, protocol, _, address in await loop.getaddrinfo(
+                self.host.ssh_address, port, type=socket.SOCK_STREAM
+            ):
+                dialled = socket.socket(family, kind, protocol)
+                dialled.setblocking(False)
+                try:
+                    await loop.sock_connect(dialled, address)
+                except BaseException as error:
+                    dialled.close()
+                    if not isinstance(error, OSError):
+                        raise
+                    failure = error
+                else:
+                    return dialled
+        raise failure
 
     async def _open(self) -> asyncssh.SSHClientConnection:
         ssh = self._ssh
@@ -257,6 +313,14 @@ sync "$new"; mv -fT "$new" {path}; sync {quote(str(target.parent))}; echo {CHANG
             username=self._user,
             options=options,
             tunnel=self._jump or (),
+            sock=await self._dial() if self._jump is None else None,
+        )
+
+    def _too_few_sessions(self, error: asyncssh.ChannelOpenError) -> RunbookError:
+        return AccessRefused(
+            f"its SSH server opens no further session on a connection ({error.reason}): a run "
+            f"needs some at once, set MaxSessions in its sshd_config to at least {SESSIONS}",
+            host=self.name,
         )
 
     def _refusal(self, status: int, stderr: str) -> RunbookError:

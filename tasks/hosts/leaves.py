@@ -13,6 +13,7 @@ from tasks.hosts.batch import Command, Result
 from tasks.hosts.files import CHANGED, keep_aside
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import PurePosixPath
 
 
@@ -36,6 +37,7 @@ def request_leaf_command(
     """
     staged = quote(f"{key}.new")
     script = (
+        f"[ -d {quote(str(key.parent))} ] || {{ echo 'there is no {key.parent}' >&2; exit 1; }}\n"
         f"rm -f {staged}\n"
         # openssl says on a full disk that all went well.
         f"{{ said=$({join(key_command)} -out {staged} 2>&1) && [ -s {staged} ]; }} || {{\n"
@@ -44,6 +46,12 @@ def request_leaf_command(
         f"openssl req -new -key {staged} -config /dev/stdin"
     )
     return Command(f"make key and request for {key}", script, request_config)
+
+
+def discard_staged_command(pairs: Iterable[tuple[PurePosixPath, PurePosixPath]]) -> Command:
+    """Take away what is staged beside pairs (certificate, key) and was not swapped."""
+    staged = [f"{path}.new" for pair in pairs for path in pair]
+    return Command("take staged pairs away", f"rm -f {join(staged)}")
 
 
 def parse_request(result: Result) -> bytes:

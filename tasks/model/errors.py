@@ -14,6 +14,7 @@
     │   ├── HostUnreachable      no connection, or it broke
     │   ├── CommandTimedOut      a remote command did not end in time
     │   └── EtcdUnavailable      no answer, no leader, or not yet healthy
+    ├── NotSeen              a host or client could not be looked at: nothing is known of it
     ├── CheckFailed          a read-only check found what must be seen to; nothing was changed
     └── Unverified           something was changed and could not be confirmed: stop here
         ├── CommandFailed        a remote command ended with a status that is not expected
@@ -62,6 +63,13 @@ class Transient(RunbookError):
 
 class Unverified(RunbookError):
     """Something may have been changed and is not confirmed; observe before anything else."""
+
+
+class NotSeen(RunbookError):
+    """What could be seen is done or was in order; of the rest, named, nothing is known."""
+
+    exit_status = 3
+    state_name = "NotSeen"
 
 
 class CheckFailed(RunbookError):

@@ -48,7 +48,12 @@ def outcome_of(error: BaseException | None) -> Outcome:
     if error is None:
         return DONE
     if isinstance(error, RunbookError):
-        word = {"Refused": "refused", "Rejected": "refused", "LockedOut": "refused"}
+        word = {
+            "Refused": "refused",
+            "Rejected": "refused",
+            "LockedOut": "refused",
+            "NotSeen": "not seen",
+        }
         said = word.get(error.state_name, "failed")
         return Outcome(error.state_name, said, str(error), error.exit_status)
     if isinstance(error, Exception):

@@ -73,7 +73,9 @@ def refuse_disagreement(
                 f"inventory, or take it out with `remove_member --member {format_id(m.member.id)}`"
             )
     expected = (m for m in known if m.name not in named)
-    problems += map(lead_back, find_gone(expected, live))
+    listed = {m.member.name for m in live}
+    gone = (*find_gone(expected, live), *sorted(unlocated - named - listed))
+    problems += map(lead_back, gone)
     if problems:
         raise Refused(
             "the cluster's members and the inventory's are not the same:\n  - "

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from tasks.model.errors import Refused
+from tasks.model.inventory import Inventory
+from tasks.model.observation import PairsObservation
 from tasks.model.plan import Stage, Step
 
 
@@ -26,6 +29,25 @@ class SwapLeaves(Step):
 
     name: str
     labels: tuple[str, ...]
+
+
+def refuse_reinstalled(inventory: Inventory, observed: dict[str, PairsObservation]) -> None:
+    """Raise Refused for members' hosts that have nothing of etcd's: no pair can be put there."""
+    bare = [
+        host.name
+        for host in inventory.hosts
+        if (seen := observed.get(host.name)) is not None
+        and seen.trusted is None
+        and not any(pair.certificate or pair.key for pair in seen.pairs.values())
+    ]
+    if bare:
+        raise Refused(
+            "\n".join(
+                f"{name} has no certificate of etcd's at all: it was reinstalled, it seems; "
+                f"`replace_member --member {name}` lets it join again"
+                for name in bare
+            )
+        )
 
 
 Work = dict[str, dict[str, tuple[str, ...]]]

@@ -27,6 +27,11 @@ class RetireHost(Step):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AwaitHost(Step):
+    """Wait for a dead member's host whose SSH has not answered yet; retire it if it does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DiscardData(Step):
     """Stop etcd and set aside what a failed join left."""
 
@@ -265,12 +270,14 @@ def plan_members(
     outdated: frozenset[str],
     further: tuple[Step, ...] = (),
     warnings: tuple[str, ...] = (),
+    awaited: frozenset[str] = frozenset(),
 ) -> Plan:
     """Plan the whole change; raises Refused.
 
     `inventory` is the wanted one, `observed` has every host that could be reached. Of the hosts,
     the etcd.conf of `configured` is this cluster's, and that of `outdated` names other members
     than the goal has. `further` are the steps for whatever else lists the members.
+    The hosts `awaited` are not observed and may still answer.
     """
     removals = frozenset(x.member_id for x in leavers if x.member_id is not None)
     leaving_hosts = {x.host for x in leavers if x.host}
@@ -302,6 +309,15 @@ def plan_members(
         for name in sorted(leaving_hosts - alive - others)
         if name in observed and _can_be_retired(observed[name])
     ]
+    steps += [
+        AwaitHost(
+            stage=PREPARE,
+            host=name,
+            sentence="wait for its SSH, beside the other hosts; if it answers: lock it, stop and "
+            f"disable {inventory.paths.service}, set {inventory.paths.data} aside",
+        )
+        for name in sorted((leaving_hosts & awaited) - alive - others)
+    ]
     steps += _drops(live, removals, observed)
     pending = {str(step.host) for step in changes if step.host}
     for name in discards:
@@ -325,7 +341,7 @@ def plan_members(
         inventory.name,
         f"{len(goal)} healthy members: {names}",
         (*steps, *further),
-        (*warnings, *warn_of_hosts(leavers, observed, others)),
+        (*warnings, *warn_of_hosts(leavers, observed, others, awaited)),
     )
 
 
@@ -435,7 +451,10 @@ def _retire(inventory: Inventory, stage: Stage, name: str) -> RetireHost:
 
 
 def warn_of_hosts(
-    leavers: tuple[Leaver, ...], observed: dict[str, HostObservation], others: set[str]
+    leavers: tuple[Leaver, ...],
+    observed: dict[str, HostObservation],
+    others: set[str],
+    awaited: frozenset[str] = frozenset(),
 ) -> tuple[str, ...]:
     """Say of each old member whose host is not stopped why that is; who was asked, and who not."""
     returning = "When it comes back, its etcd ends by itself on hearing that it was removed"
@@ -463,7 +482,12 @@ def warn_of_hosts(
             )
         elif leaver.host not in observed:
             found.append(
-                f"{leaver.host} cannot be reached over SSH: its etcd is not stopped. {returning}; "
-                "disable it there"
+                f"{leaver.host} "
+                + (
+                    "has not answered over SSH yet: unless it does, its etcd is not stopped. "
+                    if leaver.host in awaited
+                    else "cannot be reached over SSH: its etcd is not stopped. "
+                )
+                + f"{returning}; disable it there"
             )
     return tuple(found)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tasks.model.cluster import (
@@ -207,6 +209,36 @@ def test_a_host_that_was_never_asked_is_not_called_unreachable() -> None:
     (told,) = plans.warn_of_hosts(leavers, {}, set())
     assert "cannot be reached" not in told
     assert "taken as replaced already" in told
+
+
+def test_a_dead_host_is_waited_for_before_its_removal_alone() -> None:
+    """Beside what the joining host needs; should it answer, it is retired first."""
+    joining = (wanted("m9", "10.0.0.9"),)
+    leavers = plans.find_leavers(("m3",), INVENTORY, DEAD, joining)
+    made = plans.plan_members(
+        "replace_member",
+        inventory(
+            hosts=[
+                {"name": name, "address": f"10.0.0.{n}"}
+                for name, n in (("m1", 1), ("m2", 2), ("m9", 9))
+            ]
+        ),
+        DEAD,
+        leavers,
+        joining,
+        {"m1": bare("m1"), "m9": replace(bare("m3"), host="m9")},
+        {"m9": target("m9")},
+        planned=False,
+        configured=frozenset(),
+        outdated=frozenset(),
+        awaited=frozenset({"m3"}),
+    )
+    (wait,) = [step for step in made.steps if isinstance(step, plans.AwaitHost)]
+    removal = next(step for step in made.steps if type(step).__name__ == "RemoveMember")
+    assert wait.host == "m3"
+    assert wait.stage < removal.stage
+    assert not wait.stage.is_serial
+    assert "has not answered over SSH yet" in made.warnings[0]
 
 
 def test_the_snapshot_comes_from_the_healthy_follower_that_is_furthest() -> None:

@@ -6,8 +6,9 @@ import pytest
 
 from tasks.model.cluster import ClusterHealth, DesiredMember, EndpointHealth, EndpointStatus
 from tasks.model.errors import Refused
+from tasks.model.observation import LeafFiles, PairsObservation
 from tasks.model.plan import Plan
-from tasks.plans.leaves import StageLeaves, SwapLeaves, Work
+from tasks.plans.leaves import StageLeaves, SwapLeaves, Work, refuse_reinstalled
 from tasks.plans.recovery import (
     Damage,
     RenewAuthority,
@@ -16,7 +17,7 @@ from tasks.plans.recovery import (
 )
 from tasks.plans.rotation import VerifyLeaves, plan_rotation
 from tasks.plans.succession import WriteTrust
-from tests.unit.plan_cases import inventory
+from tests.unit.plan_cases import inventory, leaf, text_file
 
 NAMES = ("m1", "m2", "m3")
 MEMBERS = tuple(DesiredMember(name, f"p{name}", f"c{name}") for name in NAMES)
@@ -58,6 +59,20 @@ def test_all_are_staged_before_the_first_is_swapped_and_the_leader_is_last() -> 
     assert [stage.is_serial for stage in plan.stages()] == [False, True, False]
     assert "server: it expires soon" in plan.steps[0].sentence
     assert "peer" not in plan.steps[0].sentence
+
+
+def test_a_reinstalled_host_is_refused_in_the_plan() -> None:
+    """No pair can be put where nothing of etcd's is; replace_member leads out."""
+
+    def seen(name: str, *, bare: bool) -> PairsObservation:
+        pair = LeafFiles(None, None, None) if bare else leaf()
+        trusted = None if bare else text_file("CA")
+        return PairsObservation(name, 0, 0, None, trusted, None, {"server": pair}, {})
+
+    sound = {name: seen(name, bare=False) for name in NAMES}
+    refuse_reinstalled(inventory(), sound)
+    with pytest.raises(Refused, match="replace_member --member m2"):
+        refuse_reinstalled(inventory(), {**sound, "m2": seen("m2", bare=True)})
 
 
 def test_only_what_is_due_is_named() -> None:
