@@ -7,7 +7,7 @@ from functools import partial
 from tasks import health, reports, rotation, succession, trust
 from tasks.engine import Run, open_run, perform
 from tasks.frame import runbook
-from tasks.plans import leaves
+from tasks.plans import agreement, leaves
 from tasks.plans import recovery as plans
 from tasks.plans.succession import WriteTrust
 from tasks.rotation import Sight
@@ -51,6 +51,7 @@ async def recover_certificates(
         damage, found = await rotation.assess(run, sight), None
         if not damage.has_expired_authority:
             found = await rotation.read_health(run, sight)
+            agreement.refuse_gone(sight.members, found.seen_members())
         plan = plans.plan_recovery(run.inventory, damage, found, sight.absent, consent=consent)
         await reports.publish_plan(run, plan, sight.findings)
         if dry_run or not plan.steps:

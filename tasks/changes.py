@@ -44,7 +44,7 @@ from tasks.model.errors import InventoryEdited, LockHeld, LockLost, MemberFailed
 from tasks.model.inventory import Inventory
 from tasks.model.inventory_file import find_inventory, load_inventory
 from tasks.model.plan import Plan, Step
-from tasks.plans import bootstrap, membership
+from tasks.plans import agreement, bootstrap, membership
 from tasks.plans import members as plans
 from tasks.plans.dependents import TellHook, UpdateApiserver, UpdateHaproxy
 
@@ -353,7 +353,8 @@ async def hand_over(cluster: str, to: str | None, *, dry_run: bool, reason: str 
         membership.refuse_without_members(live)
         steps = membership.order_handover(live, to)
         goal = f"{to or 'another voter'} leads"
-        plan = Plan(run.runbook, inventory.name, goal, steps)
+        gone = tuple(map(agreement.lead_back, agreement.find_gone(roster.members, live)))
+        plan = Plan(run.runbook, inventory.name, goal, steps, gone)
         await reports.publish_plan(run, plan, ())
         if dry_run or not steps:
             return

@@ -227,7 +227,9 @@ class ClusterHealth:
             tellers = [teller for teller, seen in lists.items() if ((name, url) in seen) != lacks]
             of = "" if len(tellers) == len(lists) else f" of {', '.join(tellers)}"
             if lacks:
-                return f"the member list{of} lacks {name} at {url}"
+                is_gone = not any(name == other for seen in lists.values() for other, _ in seen)
+                way = f"; `replace_member --member {name}` lets it join again" if is_gone else ""
+                return f"the member list{of} lacks {name} at {url}{way}"
             return (
                 f"the member list{of} has {name or 'an unstarted member'} at {url}, "
                 "which the inventory does not have"

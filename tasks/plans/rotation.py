@@ -8,6 +8,7 @@ from tasks.model.cluster import ClusterHealth, DesiredMember
 from tasks.model.errors import Refused
 from tasks.model.inventory import Inventory, Topology
 from tasks.model.plan import Plan, Stage, Step
+from tasks.plans.agreement import refuse_gone
 from tasks.plans.gate import find_obstacles
 from tasks.plans.health import refuse_unseen
 from tasks.plans.leaves import Work, leaf_steps
@@ -48,6 +49,8 @@ def plan_rotation(
         key=lambda name: (name not in ill, name == leader),
     )
     touched = [name for name in order if any(work.get(name, {}).values())]
+    if touched:
+        refuse_gone(members, health.seen_members())  # no new pair makes it a member again
     shut = (
         find_obstacles(members, health, name, restarts=False, healed=frozenset(touched[:number]))
         for number, name in enumerate(touched)

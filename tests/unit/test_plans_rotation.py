@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from tasks.model.cluster import ClusterHealth, DesiredMember, EndpointHealth, EndpointStatus
+from tasks.model.cluster import ClusterHealth, DesiredMember, EndpointHealth, EndpointStatus, Member
 from tasks.model.errors import Refused
 from tasks.model.observation import LeafFiles, PairsObservation
 from tasks.model.plan import Plan
@@ -73,6 +75,19 @@ def test_a_reinstalled_host_is_refused_in_the_plan() -> None:
     refuse_reinstalled(inventory(), sound)
     with pytest.raises(Refused, match="replace_member --member m2"):
         refuse_reinstalled(inventory(), {**sound, "m2": seen("m2", bare=True)})
+
+
+def test_a_member_that_was_removed_by_hand_is_told_with_its_way_out() -> None:
+    """Its etcd has ended, so that no other can be spared; replace_member leads out."""
+    rows = tuple(
+        Member(number, name, (f"p{name}",), (f"c{name}",))
+        for number, name in ((1, "m1"), (2, "m2"))
+    )
+    seen = tuple(replace(e, members=rows) for e in health("m3").endpoints)
+    left = ClusterHealth((*seen[:2], replace(seen[2], status=None)), reads_linearizable=True)
+    with pytest.raises(Refused, match="replace_member --member m3"):
+        plan_rotation(inventory(), MEMBERS, left, DUE, {})
+    assert any("replace_member --member m3" in text for text in left.find_faults(MEMBERS))
 
 
 def test_only_what_is_due_is_named() -> None:
