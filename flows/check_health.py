@@ -1,8 +1,10 @@
-"""Check a cluster's health over HTTPS: read-only, also while a mutating run is under way."""
+"""Check a cluster's health, and what restarts would change: read-only, beside any other run."""
 
 from __future__ import annotations
 
-from tasks import health, location, reports
+import asyncio
+
+from tasks import health, location, reports, restarts
 from tasks.engine import open_run
 from tasks.frame import runbook
 from tasks.model.errors import MemberFailed
@@ -12,8 +14,10 @@ from tasks.model.errors import MemberFailed
 async def check_health(cluster: str, reason: str | None = None) -> None:
     """Show every member of a cluster, and fail when anything keeps it from full health.
 
-    Read-only; dying at any point leaves nothing behind. SSH is used only to detect addresses that
-    the inventory leaves out; the rest is HTTPS with the run's own client certificate.
+    Read-only; dying at any point leaves nothing behind. Health is asked over HTTPS with the run's
+    own client certificate; over SSH, each host is asked what the next restart of its member and its
+    next boot would change (the program, the settings, whether it would start at all). A host that
+    SSH cannot reach is a remark.
 
     Args:
         cluster: name under deployments/clusters, or the path of an inventory file
@@ -22,9 +26,12 @@ async def check_health(cluster: str, reason: str | None = None) -> None:
     async with open_run(cluster, "check_health", reason=reason) as run:
         members = await location.locate_members(run)
         async with health.etcd_client(run, members) as client:
-            found = await health.read_health(run, client)
-        problems = found.find_problems(members)
-        await reports.publish_health(run, found, problems)
+            found, (surprises, silent) = await asyncio.gather(
+                health.read_health(run, client), restarts.find_surprises(run)
+            )
+        problems = (*found.find_problems(members), *restarts.problems(surprises))
+        remarks = restarts.remarks(surprises, silent)
+        await reports.publish_health(run, found, problems, remarks)
         if problems:
             raise MemberFailed(
                 f"{run.inventory.name} is not healthy:\n  - " + "\n  - ".join(problems)

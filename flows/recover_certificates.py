@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from tasks import health, reports, rotation, succession, trust
+from tasks import health, reports, restarts, rotation, succession, trust
 from tasks.engine import Run, open_run, perform
 from tasks.frame import runbook
 from tasks.plans import agreement, leaves
@@ -53,6 +53,9 @@ async def recover_certificates(
             found = await rotation.read_health(run, sight)
             agreement.refuse_gone(sight.members, found.seen_members())
         plan = plans.plan_recovery(run.inventory, damage, found, sight.absent, consent=consent)
+        revived = [s.host for s in plan.steps if isinstance(s, plans.ReviveMember) and s.host]
+        if revived:
+            await restarts.refuse_surprises(run, revived)
         await reports.publish_plan(run, plan, sight.findings)
         if dry_run or not plan.steps:
             rotation.raise_unseen(run, sight)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Literal
 
-from tasks import barriers, health, reports, rotation, snapshots, succession, trust
+from tasks import barriers, health, reports, restarts, rotation, snapshots, succession, trust
 from tasks.authority import opened_authority
 from tasks.engine import Run, open_run, perform
 from tasks.frame import runbook
@@ -86,6 +86,8 @@ async def rotate_authority(
                 renewed=frozenset(clients_renewed or ()),
             )
             plans.refuse_unless_safe(plan, sight.members, found, accept_outage=accept_outage)
+        if any(isinstance(step, plans.RestartMember) for step in plan.steps):
+            await restarts.refuse_surprises(run)
         await reports.publish_plan(run, plan, sight.findings)
         if dry_run or not plan.steps:
             return

@@ -57,12 +57,20 @@ async def refuse_on_findings(run: Run, findings: tuple[Finding, ...]) -> None:
     raise PreflightFailed(refusals)
 
 
-async def publish_health(run: Run, health: ClusterHealth, problems: tuple[str, ...]) -> None:
+async def publish_health(
+    run: Run, health: ClusterHealth, problems: tuple[str, ...], remarks: tuple[str, ...] = ()
+) -> None:
     """Publish the member table, and tell it to the journal for the terminal."""
     table = health_table(health)
-    run.journal.append(Event.OBSERVED, columns=table.columns, rows=table.rows, problems=problems)
+    run.journal.append(
+        Event.OBSERVED,
+        columns=table.columns,
+        rows=table.rows,
+        problems=problems,
+        remarks=remarks,
+    )
     await publish(
-        markdown=health_markdown(run.inventory.name, table, problems),
+        markdown=health_markdown(run.inventory.name, table, problems, remarks),
         key=artifact_key(run.runbook, run.inventory.name),
         description="healthy" if not problems else f"{len(problems)} problem(s)",
     )

@@ -7,7 +7,7 @@ import asyncio
 from tasks.engine import Run, step, together
 from tasks.hosts import files, services
 from tasks.hosts.connection import HostConnection
-from tasks.model.errors import MemberFailed, RunbookError, Transient
+from tasks.model.errors import CommandFailed, MemberFailed, RunbookError, Transient
 from tasks.model.observation import ServiceState
 from tasks.plans.bootstrap import StartMember
 
@@ -28,14 +28,24 @@ async def start_member(run: Run, host: HostConnection, _step: StartMember) -> bo
 async def restart_member(run: Run, host: HostConnection) -> bool:
     """Restart etcd and wait until systemd hears that it has a quorum.
 
-    The unit's own failure is told with its journal by the one who verifies health. A restart that
-    was done twice does no harm.
+    Raises MemberFailed with etcd's last words when it does not come back. A restart that was done
+    twice does no harm.
     """
-    await host.run(
-        services.restart_service_command(run.inventory.paths.service),
-        changes=True,
-        timeout_seconds=RESTART_SECONDS,
-    )
+    unit = run.inventory.paths.service
+    try:
+        await host.run(
+            services.restart_service_command(unit), changes=True, timeout_seconds=RESTART_SECONDS
+        )
+    except CommandFailed as error:
+        (result,) = await host.run(services.last_words_command(unit), timeout_seconds=15)
+        words = services.parse_last_words(result) or "it logged nothing"
+        raise MemberFailed(
+            f"etcd did not come back after its restart; its last words: {words}\n"
+            f"what this run had replaced there is under /var/backups/etcd-runbooks/{run.backup} on {host.name}. Put right "
+            f"what etcd names, then on {host.name}: systemctl restart {unit}; then run "
+            f"{run.runbook} again: it goes on from there",
+            host=host.name,
+        ) from error
     return True
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import re
 from shlex import quote
 
 from tasks.hosts.batch import Command, Result
 from tasks.hosts.files import CHANGED, UNCHANGED
 from tasks.model.observation import ServiceState, ServiceStatus
+
+# capnslog of 3.4 ("C | etcdmain: ..."), Go's own end, and what flags and variables are refused with.
+_PLAIN_FATAL = re.compile(r" [CE] \| |^panic: |^error verifying flags|conflicting environment|shadowed")
 
 VERIFY_UNIT = """
 checked=$(mktemp -d); trap 'rm -rf "$new" "$checked"' EXIT
@@ -71,6 +76,36 @@ def journal_tail_command(unit: str, lines: int = 20) -> Command:
         f"journalctl --no-pager --output=cat --lines={lines} --unit={quote(unit)}"
     )
     return Command(f"last journal lines of {unit}", script)
+
+
+def last_words_command(unit: str) -> Command:
+    """Tell what a unit logged during its last start, without systemd's own lines."""
+    script = (
+        f"since=$(systemctl show {quote(unit)} -p ExecMainStartTimestamp --value)\n"
+        f'journalctl --no-pager --output=cat --since="${{since:-1 hour ago}}" --lines=200 '
+        f"_SYSTEMD_UNIT={quote(unit)}"
+    )
+    return Command(f"last words of {unit}", script)
+
+
+def parse_last_words(result: Result) -> str:
+    """Read the line for which etcd ended: the last fatal one, or else the last that it logged."""
+    last = fatal = ""
+    for line in result.stdout.splitlines():
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+            level, text = entry["level"], entry["msg"]
+            if "error" in entry:
+                text += f": {entry['error']}"
+        except (ValueError, KeyError, TypeError):
+            level = "fatal" if _PLAIN_FATAL.search(line) else "info"
+            text = line.strip()
+        last = text
+        if level in {"fatal", "panic", "error"} or "failed to" in text:
+            fatal = text
+    return fatal or last
 
 
 def restart_service_command(unit: str, *, wait: bool = True) -> Command:

@@ -48,7 +48,10 @@ def _row(endpoint: EndpointHealth, furthest: int) -> tuple[str, ...]:
     )
 
 
-def health_markdown(cluster: str, table: Table, problems: tuple[str, ...]) -> str:
-    """Write the health artifact: what is wrong first, then the members."""
+def health_markdown(
+    cluster: str, table: Table, problems: tuple[str, ...], remarks: tuple[str, ...] = ()
+) -> str:
+    """Write the health artifact: what is wrong first, then the members, then remarks."""
     verdict = [f"- {problem}" for problem in problems] or ["Every member is healthy."]
-    return "\n".join([f"# Health of {cluster}", "", *verdict, "", table.to_markdown()])
+    notes = ["", *(f"- {remark}" for remark in remarks)] if remarks else []
+    return "\n".join([f"# Health of {cluster}", "", *verdict, "", table.to_markdown(), *notes])

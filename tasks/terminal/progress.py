@@ -83,6 +83,8 @@ class Progress:
             self._console.print(line, highlight=False, markup=False)
         for problem in health["problems"]:
             self._console.print(f"- {problem}", style="red", highlight=False)
+        for remark in health.get("remarks", ()):
+            self._console.print(f"- {remark}", style="yellow", highlight=False)
 
     def _show_step(self, event: Event, details: dict[str, Any]) -> None:
         host = details["host"] or RUNNER

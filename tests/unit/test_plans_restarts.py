@@ -1,0 +1,99 @@
+"""What a restart would change: nothing where all is the same, and each difference, worst first."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tasks.config.starting import find_start_faults
+from tasks.model.restarts import NextStart, RunningEtcd, StartObservation
+from tasks.plans.restarts import Surprise, find_differences
+
+PROGRAM = "/usr/local/bin/etcd"
+SETTINGS = {"ETCD_NAME": "m1", "ETCD_INITIAL_CLUSTER": "m1=https://10.0.0.1:2380"}
+RUNNING = RunningEtcd(PROGRAM, "3.6.16", (), SETTINGS, is_replaced=False, is_deleted=False)
+NEXT = NextStart(PROGRAM, "3.6.16", (), SETTINGS)
+SAME = StartObservation("m1", "etcd.service", RUNNING, NEXT, "enabled")
+
+
+def after(**changes: object) -> StartObservation:
+    """Make a member whose next start differs."""
+    return replace(SAME, next=replace(NEXT, **changes))  # type: ignore[arg-type]
+
+
+def test_a_member_that_would_start_as_it_runs_has_no_difference() -> None:
+    """Nor does what is read at the first start only make one."""
+    grown = {**SETTINGS, "ETCD_INITIAL_CLUSTER": "m1=https://10.0.0.1:2380,m2=https://m2:2380"}
+    assert find_differences((SAME, after(environment=grown))) == ()
+
+
+@pytest.mark.parametrize(
+    ("seen", "kind", "words"),
+    [
+        (after(version=None), Surprise.NO_START, "is missing or does not run"),
+        (after(version="3.5.16"), Surprise.NO_START, "below the 3.6 that the cluster runs"),
+        (after(version="3.8.0"), Surprise.NO_START, "cannot be skipped"),
+        (after(version="3.7.3"), Surprise.VERSION, "etcd 3.6.16 becomes 3.7.3"),
+        (after(faults=("X is 'y'",)), Surprise.NO_START, "X is 'y'"),
+        (after(missing_files=("/x.pem",)), Surprise.NO_START, "there is no /x.pem"),
+        (after(arguments=("--debug",)), Surprise.SETTINGS, "become '--debug'"),
+        (after(environment={}), Surprise.SETTINGS, "ETCD_NAME from 'm1' to unset"),
+        (after(ignored=("X is ignored",)), Surprise.IGNORED, "X is ignored"),
+        (replace(SAME, unit_file_state="disabled"), Surprise.BOOT, "systemctl enable etcd"),
+        (replace(SAME, unit_file_state="masked"), Surprise.NO_START, "is masked"),
+        (replace(SAME, needs_daemon_reload=True), Surprise.BOOT, "systemctl daemon-reload"),
+        (replace(SAME, unread=("/etc/x",)), Surprise.NO_START, "there is no /etc/x"),
+        (
+            replace(SAME, running=replace(RUNNING, is_replaced=True)),
+            Surprise.REMARK,
+            "is another file",
+        ),
+    ],
+)
+def test_each_difference_is_told(seen: StartObservation, kind: Surprise, words: str) -> None:
+    """The worst one first, naming the host."""
+    first = find_differences((seen,))[0]
+    assert first.kind is kind
+    assert words in first.sentence
+    assert "m1" in first.sentence
+
+
+def test_going_back_is_possible_while_the_cluster_is_mixed() -> None:
+    """Below the version of one member, not below the cluster's."""
+    other = replace(SAME, host="m2", running=replace(RUNNING, version="3.5.30"))
+    assert [d.kind for d in find_differences((after(version="3.5.30"), other))] == [
+        Surprise.VERSION,
+        Surprise.VERSION,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("ETCD_HEARTBEAT_INTERVAL", "100ms", "not a number"),
+        ("ETCD_ELECTION_TIMEOUT", "400", "less than 5 times"),
+        ("ETCD_CLIENT_CERT_AUTH", "yes", "neither true nor false"),
+        ("ETCD_GRPC_KEEPALIVE_MIN_TIME", "5", "not a duration"),
+        ("ETCD_LISTEN_CLIENT_URLS", "10.0.0.1:2379", "not a URL"),
+        ("ETCD_LISTEN_CLIENT_URLS", "https://10.0.0.1", "not a URL"),
+        ("ETCD_LOG_LEVEL", "loud", "none of"),
+        ("ETCD_DISCOVERY_FALLBACK", "proxy", "does not start"),
+    ],
+)
+def test_a_value_with_which_etcd_does_not_start(name: str, value: str, words: str) -> None:
+    """Each was seen to end etcd 3.6.16 and 3.7.3; the empty one counts as unset."""
+    (fault,), ignored = find_start_faults({name: value}, "3.7.3")
+    assert words in fault
+    assert name in fault
+    assert ignored == ()
+    assert find_start_faults({name: ""}, "3.7.3") == ((), ())
+
+
+def test_a_setting_that_the_version_passes_over_is_no_fault() -> None:
+    """It is told with its successor."""
+    faults, ignored = find_start_faults(
+        {"ETCD_EXPERIMENTAL_INITIAL_CORRUPT_CHECK": "true"}, "3.7.3"
+    )
+    assert faults == ()
+    assert "ETCD_FEATURE_GATES" in ignored[0]
