@@ -38,10 +38,11 @@ async def restart_member(run: Run, host: HostConnection) -> bool:
         )
     except CommandFailed as error:
         (result,) = await host.run(services.last_words_command(unit), timeout_seconds=15)
+        aside = run.inventory.paths.backups / run.backup
         words = services.parse_last_words(result) or "it logged nothing"
         raise MemberFailed(
             f"etcd did not come back after its restart; its last words: {words}\n"
-            f"what this run had replaced there is under /var/backups/etcd-runbooks/{run.backup} on {host.name}. Put right "
+            f"what this run had replaced is on {host.name} under {aside}. Put right "
             f"what etcd names, then on {host.name}: systemctl restart {unit}; then run "
             f"{run.runbook} again: it goes on from there",
             host=host.name,

@@ -23,6 +23,14 @@ VERSION = re.compile(r"\b(\d+\.\d+\.\d+)\b")
 LOOK = r"""
 systemctl show {unit} -p {properties}
 pid=$(systemctl show {unit} -p MainPID --value)
+# NeedDaemonReload does not see the first drop-in of a unit: systemd remembers the directories.
+loaded=" $(systemctl show {unit} -p DropInPaths --value) "
+for file in /{{etc,run,usr/local/lib,usr/lib,lib}}/systemd/system/{unit}.d/*.conf; do
+  [ ! -e "$file" ] || case "$loaded" in
+    *"/${{file##*/}} "*) ;;
+    *) echo "unread=$file" ;;
+  esac
+done
 one() {{ printf '%s=' "$1"; base64 -w0; echo; }}
 version() {{ timeout 10 "$1" --version 2>/dev/null | head -n 1 | one "$2" || :; }}
 if [ "${{pid:-0}}" != 0 ] && [ -r "/proc/$pid/exe" ]; then
@@ -95,7 +103,7 @@ def parse_next_start(result: Result) -> Seen | None:
             files[name] = _decode(value)
     return Seen(
         values.get("UnitFileState", ""),
-        values.get("NeedDaemonReload") == "yes",
+        values.get("NeedDaemonReload") == "yes" or "unread" in values,
         _parse_running(values),
         started[1] if started else "",
         _version(values.get("disk")),

@@ -10,8 +10,10 @@ from tasks.hosts.batch import Command, Result
 from tasks.hosts.files import CHANGED, UNCHANGED
 from tasks.model.observation import ServiceState, ServiceStatus
 
-# capnslog of 3.4 ("C | etcdmain: ..."), Go's own end, and what flags and variables are refused with.
-_PLAIN_FATAL = re.compile(r" [CE] \| |^panic: |^error verifying flags|conflicting environment|shadowed")
+# capnslog of 3.4 ("C | etcdmain: ..."), Go's own end, and refused flags and variables.
+_PLAIN_FATAL = re.compile(
+    r" [CE] \| |^panic: |^error verifying flags|conflicting environment|shadowed"
+)
 
 VERIFY_UNIT = """
 checked=$(mktemp -d); trap 'rm -rf "$new" "$checked"' EXIT

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tasks.hosts import services
+from tasks.hosts.batch import Result
 from tests.integration.rotations import authority_digits
 from tests.integration.runbooks import Prefect, run_runbook
 from tests.lab.etcd_programs import ETCD_3_6, ETCD_3_7, get_programs
@@ -41,22 +43,31 @@ def changed(lab: Lab, host: str, do: str, undo: str) -> Iterator[None]:
 
 
 def test_a_value_in_etcd_conf_with_which_etcd_would_not_start(lab: Lab, prefect: Prefect) -> None:
-    """check_health names it, rotate_authority refuses before it stops that member."""
+    """check_health names it, rotate_authority refuses before it stops that member.
+
+    Restarted all the same, etcd's last words name the setting.
+    """
     wrong = 's/^ETCD_HEARTBEAT_INTERVAL=.*/ETCD_HEARTBEAT_INTERVAL="fast"/'
     broken = f"cp -p {CONF} /root/kept; sed -i '{wrong}' {CONF}"
-    with changed(lab, "master02", broken, f"cp -p /root/kept {CONF}"):
+    heal = f"cp -p /root/kept {CONF}; systemctl restart etcd"
+    with changed(lab, "master02", broken, heal):
         before = lab["master02"].run("systemctl show etcd -p MainPID").check().stdout
         checked = run_runbook(prefect, "check_health", lab)
         rotated = run_runbook(
             prefect, "rotate_authority", lab, "--replace", authority_digits(lab.inventory)
         )
         after = lab["master02"].run("systemctl show etcd -p MainPID").check().stdout
+        assert lab["master02"].run("systemctl restart etcd", timeout=60).status != 0
+        told = lab["master02"].run(services.last_words_command("etcd.service").script)
     assert checked.status == 1, checked.output
     assert "master02 would not start again: ETCD_HEARTBEAT_INTERVAL is 'fast'" in checked.stderr
     assert "the next restart of master02 will change: ETCD_HEARTBEAT_INTERVAL" in checked.stderr
     assert rotated.status == 2, rotated.output
     assert "master02 would not start again" in rotated.stderr
     assert after == before
+    said = services.parse_last_words(Result("", 0, told.stdout, told.stderr, 0))
+    assert "fast" in said
+    assert "HEARTBEAT_INTERVAL" in said or "heartbeat-interval" in said
     healed = run_runbook(prefect, "check_health", lab)
     assert healed.status == 0, healed.output
 
