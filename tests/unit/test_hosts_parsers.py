@@ -183,3 +183,29 @@ def test_output_that_looks_like_a_mark_is_output() -> None:
 def test_a_shell_that_never_began_has_no_batch() -> None:
     """What sudo said is on standard error."""
     assert parse_batch((Command("x", "true"),), TOKEN, "", "sudo: a password is required") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            '{"level":"warn","msg":"failed to verify flags","error":"invalid value"}\n'
+            '{"level":"info","msg":"closed"}\n',
+            "failed to verify flags: invalid value",
+        ),
+        (
+            '{"level":"fatal","msg":"discovery failed","error":"cannot start"}\n',
+            "discovery failed: cannot start",
+        ),
+        (
+            "2026-11-27 05:00:00.1 I | etcdmain: etcd Version: 3.4.23\n"
+            "2026-11-27 05:00:00.1 C | etcdmain: member count is unequal\n\n",
+            "2026-11-27 05:00:00.1 C | etcdmain: member count is unequal",
+        ),
+        ("flag provided but not defined: -debug\n", "flag provided but not defined: -debug"),
+        ("", ""),
+    ],
+)
+def test_etcds_last_words_are_what_it_ended_for(text: str, words: str) -> None:
+    """The last fatal line, whichever logger; else the last line; nothing where it said nothing."""
+    assert services.parse_last_words(said(text)) == words
