@@ -12,6 +12,7 @@ from tasks import (
     health,
     installation,
     locks,
+    onhosts,
     preflight,
     reports,
     services,
@@ -107,6 +108,8 @@ async def _plan(run: Run, seen: Examination, targets: dict[str, HostTarget]) -> 
     ):
         async with health.etcd_client(run, seen.members) as client:
             live = await health.read_health(run, client)
+        if not any(e.is_up for e in live.endpoints):
+            await onhosts.refuse_foreign(run, seen.members)
     return bootstrap.plan_bootstrap(
         run.inventory,
         seen.observed,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from tasks import health, location, reports, restarts
+from tasks import checkup, location, reports, restarts
 from tasks.engine import open_run
 from tasks.frame import runbook
 from tasks.model.errors import MemberFailed
@@ -14,24 +14,24 @@ from tasks.model.errors import MemberFailed
 async def check_health(cluster: str, reason: str | None = None) -> None:
     """Show every member of a cluster, and fail when anything keeps it from full health.
 
-    Read-only; dying at any point leaves nothing behind. Health is asked over HTTPS with the run's
-    own client certificate; over SSH, each host is asked what the next restart of its member and its
-    next boot would change (the program, the settings, whether it would start at all). A host that
-    SSH cannot reach is a remark.
+    Read-only; dying at any point leaves nothing behind. Members are asked over HTTPS with a
+    certificate of this run's. Where the authority's key does not open, or lets nobody in, they are
+    asked on their hosts with their own pairs; the result says which way. Over SSH, clocks are
+    compared, and each host is asked what the next restart of its member and its next boot would
+    change (the program, the settings, whether it would start at all). A host that SSH cannot reach
+    is a remark.
 
     Args:
         cluster: name under deployments/clusters, or the path of an inventory file
         reason: why, for the record
     """
     async with open_run(cluster, "check_health", reason=reason) as run:
-        members = await location.locate_members(run)
-        async with health.etcd_client(run, members) as client:
-            found, (surprises, silent) = await asyncio.gather(
-                health.read_health(run, client), restarts.find_surprises(run)
-            )
-        problems = (*found.find_problems(members), *restarts.problems(surprises))
-        remarks = restarts.remarks(surprises, silent)
-        await reports.publish_health(run, found, problems, remarks)
+        seen, (surprises, silent) = await asyncio.gather(
+            checkup.examine(run, await location.locate_members(run)), restarts.find_surprises(run)
+        )
+        problems = (*seen.problems, *restarts.problems(surprises))
+        remarks = (*seen.remarks, *restarts.remarks(surprises, silent))
+        await reports.publish_health(run, seen.health, problems, remarks)
         if problems:
             raise MemberFailed(
                 f"{run.inventory.name} is not healthy:\n  - " + "\n  - ".join(problems)

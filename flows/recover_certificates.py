@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from tasks import health, reports, restarts, rotation, succession, trust
+from tasks import health, onhosts, reports, restarts, rotation, succession, trust
 from tasks.engine import Run, open_run, perform
 from tasks.frame import runbook
 from tasks.plans import agreement, leaves
@@ -52,6 +52,8 @@ async def recover_certificates(
         if not damage.has_expired_authority:
             found = await rotation.read_health(run, sight)
             agreement.refuse_gone(sight.members, found.seen_members())
+        else:
+            await onhosts.refuse_foreign(run, sight.members)
         plan = plans.plan_recovery(run.inventory, damage, found, sight.absent, consent=consent)
         revived = [s.host for s in plan.steps if isinstance(s, plans.ReviveMember) and s.host]
         if revived:

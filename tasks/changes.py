@@ -20,6 +20,7 @@ from tasks import (
     installation,
     locks,
     members,
+    onhosts,
     reports,
     rotation,
     services,
@@ -350,6 +351,8 @@ async def hand_over(cluster: str, to: str | None, *, dry_run: bool, reason: str 
         await lock(run, inventory, dry_run=dry_run)
         roster = Roster(await locate(run))
         live = (await roster.look(run, settled=True)).seen_members()
+        if not live:
+            await onhosts.refuse_foreign(run, roster.members)
         membership.refuse_without_members(live)
         steps = membership.order_handover(live, to)
         goal = f"{to or 'another voter'} leads"

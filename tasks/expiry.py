@@ -15,7 +15,7 @@ from pathlib import Path
 
 from prefect.events import emit_event
 
-from tasks import certificates, frame, preflight
+from tasks import certificates, frame, location, onhosts, preflight
 from tasks.authority import find_authority_certificate, write_private
 from tasks.certificates import LeafTarget, client_targets, member_targets
 from tasks.engine import Run, open_run, step
@@ -114,9 +114,25 @@ async def _check_cluster(run: Run, slots: asyncio.Semaphore) -> ClusterCheck:
     order = {name: number for number, name in enumerate((*run.hosts, *run.clients))}
     rows.sort(key=lambda row: order.get(row.host, len(order)))
     findings.sort(key=lambda finding: order.get(finding.host, len(order)))
+    findings += await _foreign_authority(run, rows)
     check = ClusterCheck(name, tuple(rows), (*findings, *_differing_trust(run, rows)))
     await publish_check(run, check)
     return check
+
+
+async def _foreign_authority(run: Run, rows: list[CertificateRow]) -> list[CertificateFinding]:
+    """Tell when the members serve under another authority than the one that this runner has."""
+    if not any(row.findings for row in rows):
+        return []
+    try:
+        sentence = await onhosts.find_foreign(run, await location.locate_members(run))
+    except RunbookError:
+        return []  # who cannot be reached is a finding already
+    if sentence is None:
+        return []
+    path = str(run.inventory.authority.certificate)
+    name = run.inventory.name
+    return [CertificateFinding(Kind.UNTRUSTED, Grade.CRITICAL, name, "", path, sentence)]
 
 
 def _differing_trust(run: Run, rows: list[CertificateRow]) -> list[CertificateFinding]:

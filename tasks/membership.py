@@ -21,6 +21,7 @@ from tasks import (
     health,
     installation,
     location,
+    onhosts,
     preflight,
 )
 from tasks.authority import read_authority_certificate
@@ -316,6 +317,8 @@ async def _look(
         roster.add(member)
     found = await roster.look(run, settled=True)
     live = found.seen_members()
+    if not live:
+        await onhosts.refuse_foreign(run, roster.members)
     original = load_inventory(str(path))
     hosts = joining_hosts(original, wish)
     for name in hosts:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tasks import certificates, health, location, locks, services, trust
+from tasks import certificates, health, location, locks, onhosts, services, trust
 from tasks.authority import expired_authority, read_authority_certificate
 from tasks.certificates import LeafTarget, client_targets, member_targets
 from tasks.engine import Run, together
@@ -106,9 +106,15 @@ async def look(run: Run, unlocked: dict[str, str]) -> Sight:
 
 
 async def read_health(run: Run, sight: Sight) -> ClusterHealth:
-    """Ask every member for its health; what is wrong is in the answer."""
+    """Ask every member for its health; what is wrong is in the answer.
+
+    Raises Refused when they let nobody of this runner's in, and serve under another authority.
+    """
     async with health.etcd_client(run, sight.members) as client:
-        return await health.read_health(run, client)
+        found = await health.read_health(run, client)
+    if not any(e.is_up for e in found.endpoints):
+        await onhosts.refuse_foreign(run, sight.members)
+    return found
 
 
 def raise_unseen(run: Run, sight: Sight) -> None:

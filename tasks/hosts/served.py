@@ -14,6 +14,7 @@ from tasks.model.inventory import is_ip_address
 
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n?", re.DOTALL)
 SECONDS = 3
+CARRY_SECONDS = 5
 # s_client does not end when the other side does, so it is ended once it has shown the answer.
 VERSION_REQUEST = r"GET /version HTTP/1.0\r\nHost: etcd\r\n\r\n"
 ASK = f"""
@@ -91,3 +92,25 @@ def parse_peers(result: Result) -> dict[str, str | None]:
         if name:
             found[name] = None if " 200 OK" in said else said.strip()
     return found
+
+
+def carry_command(
+    certificate: PurePosixPath,
+    key: PurePosixPath,
+    trusted: PurePosixPath,
+    address: str,
+    port: int,
+    request: str,
+) -> Command:
+    """Send one whole HTTP/1.0 request with a pair of the host's; the other side closes after it.
+
+    Both sides verify. What comes back is standard output, what openssl objects to the other one.
+    """
+    kind = "-verify_ip" if is_ip_address(address) else "-verify_hostname"
+    where = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    script = (
+        f"timeout {CARRY_SECONDS} openssl s_client -quiet -connect {quote(where)} "
+        f"-cert {quote(str(certificate))} -key {quote(str(key))} -CAfile {quote(str(trusted))} "
+        f"-verify_return_error {kind} {quote(address)}"
+    )
+    return Command(f"ask {where} {request.split()[1]} with the own pair", script, request)

@@ -44,6 +44,15 @@ class Reachability(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class ClockReading:
+    """A host's clock minus the runner's, and how uncertain that is, in seconds."""
+
+    host: str
+    clock_offset: float
+    clock_uncertainty: float
+
+
+@dataclass(frozen=True, slots=True)
 class FileState:
     """A file that exists: its text (None where it is not read), mode in octal and owner."""
 

@@ -8,8 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from tasks.model.certificates import Role
 from tasks.model.cluster import AUTHENTICATION_IS_ON, AlarmType, ClusterHealth
 from tasks.model.errors import Refused
+from tasks.model.inventory import Inventory
+
+DEFAULT_QUOTA = 2 << 30
+"""Etcd's, where no setting or 0 is given; https://etcd.io/docs/v3.5/op-guide/configuration."""
 
 
 def refuse_unseen(health: ClusterHealth) -> None:
@@ -39,4 +44,84 @@ def corrupt_names(health: ClusterHealth) -> tuple[str, ...]:
         health.member_name(alarm.member_id)
         for alarm in health.alarms
         if alarm.type is AlarmType.CORRUPT
+    )
+
+
+def alarm_sentences(
+    inventory: Inventory, health: ClusterHealth, quotas: dict[int, int]
+) -> tuple[str, ...]:
+    """Tell each alarm once, by its member's name, with what is known of it and the way out.
+
+    `quotas` are in bytes, by member id. The commands are for this very cluster.
+    """
+    told = []
+    statuses = {e.status.member_id: e.status for e in health.endpoints if e.status}
+    for alarm, sentence in zip(health.alarms, health.find_alarms(), strict=True):
+        status = statuses.get(alarm.member_id)
+        if alarm.type is AlarmType.NOSPACE and status is not None:
+            quota = quotas.get(alarm.member_id)
+            limit = f"quota {_mebibytes(quota)}" if quota else "quota not known"
+            sizes = f"{_mebibytes(status.db_size)}, {_mebibytes(status.db_size_in_use)} in use"
+            told.append(f"{sentence} (database {sizes}, {limit})")
+        else:
+            told.append(sentence)
+    kinds = {alarm.type for alarm in health.alarms}
+    if AlarmType.CORRUPT in kinds:
+        told.append(_corrupt_way_out(inventory, health))
+    elif AlarmType.NOSPACE in kinds:
+        told.append(_space_way_out(inventory, health))
+    return tuple(told)
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / (1 << 20):.1f} MiB"
+
+
+def _etcdctl(inventory: Inventory, health: ClusterHealth) -> tuple[str, list[str], list[str]]:
+    """Give a host to work on, the lines that define the commands, and the URLs, leader last."""
+    up = [e for e in health.endpoints if e.is_up] or list(health.endpoints)
+    leader = health.leader_name
+    urls = [e.endpoint for e in sorted(up, key=lambda e: e.name == leader)]
+    host, paths = up[0].name, inventory.paths
+    pair = inventory.pair(Role.SERVER, host)
+    flags = f"--cacert={inventory.trusted} --cert={pair.certificate} --key={pair.key}"
+    return (
+        host,
+        [
+            f'etcdctl="{paths.binaries}/etcdctl {flags}"',
+            f"all={','.join(urls)}",
+        ],
+        urls,
+    )
+
+
+def _space_way_out(inventory: Inventory, health: ClusterHealth) -> str:
+    host, lines, urls = _etcdctl(inventory, health)
+    lines += [
+        f"revision=$($etcdctl --endpoints={urls[0]} endpoint status -w json "
+        "| grep -o '\"revision\":[0-9]*' | head -n 1 | cut -d: -f2)",
+        "$etcdctl --endpoints=$all compact $revision",
+        *(f"$etcdctl --endpoints={url} defrag" for url in urls),
+        "$etcdctl --endpoints=$all alarm disarm",
+    ]
+    return (
+        f"the way out of NOSPACE, on {host} as root: compact, defragment one member after the "
+        "other (each serves nobody meanwhile), take the alarm back. Where nearly all of the "
+        "quota is in use, delete keys before, or raise ETCD_QUOTA_BACKEND_BYTES on every member:"
+        + "".join(f"\n    {line}" for line in lines)
+    )
+
+
+def _corrupt_way_out(inventory: Inventory, health: ClusterHealth) -> str:
+    host, lines, _ = _etcdctl(inventory, health)
+    lines += [
+        "$etcdctl --endpoints=$all endpoint hashkv",
+        "$etcdctl --endpoints=$all member remove ID",
+        "$etcdctl --endpoints=$all alarm disarm",
+    ]
+    return (
+        f"the way out of CORRUPT, on {host} as root: compare the hashes; the member whose hash "
+        "is alone has the wrong data. Remove that one by its id, and take the alarm back; then "
+        f"replace_member --cluster {inventory.name} --member NAME lets it join anew:"
+        + "".join(f"\n    {line}" for line in lines)
     )

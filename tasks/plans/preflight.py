@@ -17,6 +17,7 @@ from tasks.model.inventory import (
     is_ip_address,
 )
 from tasks.model.observation import (
+    ClockReading,
     DataDirectory,
     HostObservation,
     PairsObservation,
@@ -81,7 +82,7 @@ def _members(inventory: Inventory) -> Iterator[Finding]:
 
 
 def clock_findings(
-    hosts: Sequence[HostObservation | PairsObservation],
+    hosts: Sequence[HostObservation | PairsObservation | ClockReading],
 ) -> Iterator[Finding]:
     """Tell clocks that are apart from each other or from the runner's, which dates certificates."""
     if not hosts:
