@@ -27,6 +27,7 @@ from tasks.model.adoption import FoundEtcd
 from tasks.model.errors import InvalidInventory, Refused
 from tasks.model.inventory import CLIENT_PORT, Inventory
 from tasks.model.inventory_file import CLUSTERS, load_inventory
+from tasks.model.pointers import parameter
 from tasks.model.record import Event
 from tasks.pki.inspect import find_signer
 from tasks.plans.adoption import adopt, find_remarks
@@ -76,7 +77,8 @@ def target_path(cluster: str, output: str | None) -> Path:
     """Say where the inventory goes; raises Refused when something is there."""
     path = Path(output).expanduser().absolute() if output else CLUSTERS / f"{cluster}.yaml"
     if path.exists():
-        raise Refused(f"{path} exists and is left alone; move it away, or name another --output")
+        other = parameter(output="FILE")
+        raise Refused(f"{path} exists and is left alone; move it away, or name another: {other}")
     return path
 
 
@@ -91,7 +93,7 @@ async def read_etcd(run: Run, host: HostConnection) -> FoundEtcd:
     if found is None:
         raise Refused(
             f"there is neither an etcd that runs nor {run.inventory.paths.service}; name the unit "
-            "with --unit",
+            f"with {parameter(unit='UNIT')}",
             host=host.name,
         )
     files = [found.setting(n) for n in ("CERT_FILE", "KEY_FILE", "TRUSTED_CA_FILE")]

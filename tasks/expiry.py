@@ -39,6 +39,7 @@ from tasks.model.inventory import (
 )
 from tasks.model.inventory_file import CLUSTERS
 from tasks.model.observation import LeafFiles, PairsObservation
+from tasks.model.pointers import parameter
 from tasks.model.record import Event
 from tasks.pki.inspect import read_certificate
 from tasks.pki.judgement import Place, judge_authorities, judge_pair
@@ -324,4 +325,5 @@ def raise_on_critical(checks: tuple[ClusterCheck, ...]) -> None:
 def refuse_none(clusters: list[str]) -> None:
     """Raise Refused when there is no cluster to check."""
     if not clusters:
-        raise Refused(f"there is no inventory in {CLUSTERS}; name one with --clusters")
+        named = parameter(clusters=("CLUSTER",))
+        raise Refused(f"there is no inventory in {CLUSTERS}; name one with {named}")

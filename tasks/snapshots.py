@@ -11,6 +11,7 @@ from tasks.etcd.client import EtcdClient
 from tasks.etcd.snapshots import save_snapshot
 from tasks.model.cluster import ClusterHealth
 from tasks.model.errors import EtcdUnavailable, Refused
+from tasks.model.pointers import parameter
 from tasks.plans.members import choose_source
 
 
@@ -22,7 +23,10 @@ def snapshot_directory() -> Path:
 def check_skip(snapshot: str, reason: str | None) -> None:
     """Raise Refused when the snapshot is to be skipped without a reason."""
     if snapshot == "skip" and not reason:
-        raise Refused("--snapshot skip needs a --reason: it is kept in the record")
+        raise Refused(
+            f"{parameter(snapshot='skip')} needs a reason, which is kept in the record: add "
+            + parameter(reason="TEXT")
+        )
 
 
 @step("save a snapshot")

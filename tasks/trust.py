@@ -17,6 +17,7 @@ from tasks.model.certificates import Generation
 from tasks.model.errors import CertificateRefused, MemberFailed, Refused
 from tasks.model.inventory import Inventory
 from tasks.model.observation import PairsObservation
+from tasks.model.pointers import parameter
 from tasks.model.trust import TrustView
 from tasks.pki.inspect import find_issuer, read_bundle, read_certificate
 from tasks.plans.succession import Direction, WriteTrust, choose_direction
@@ -49,7 +50,7 @@ def choose(inventory: Inventory, replace: str | None, *, reverse: bool) -> Direc
         raise Refused(
             f"the authority {current[:12]} of {inventory.name} is valid until "
             f"{facts.not_after:%Y-%m-%d} and no rotation is under way; to replace it all the same, "
-            f"add --replace {current[:12]}"
+            f"run it with {parameter(replace=current[:12])}"
         )
     return direction if replace is None or current.startswith(replace.lower()) else None
 

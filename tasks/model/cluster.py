@@ -13,6 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from tasks.model.pointers import pointer
+
 AUTHENTICATION_IS_ON = (
     "etcd's authentication (RBAC) is on. It ignores client certificates on the JSON gateway, and "
     "this engine does not log in: that alone is why it cannot see the members or go on. The "
@@ -228,7 +230,8 @@ class ClusterHealth:
             of = "" if len(tellers) == len(lists) else f" of {', '.join(tellers)}"
             if lacks:
                 is_gone = not any(name == other for seen in lists.values() for other, _ in seen)
-                way = f"; `replace_member --member {name}` lets it join again" if is_gone else ""
+                again = pointer("replace_member", member=[name])
+                way = f"; {again} lets it join again" if is_gone else ""
                 return f"the member list{of} lacks {name} at {url}{way}"
             return (
                 f"the member list{of} has {name or 'an unstarted member'} at {url}, "

@@ -14,6 +14,7 @@ from tasks.model.adoption import FoundEtcd
 from tasks.model.certificates import Role
 from tasks.model.errors import Refused
 from tasks.model.inventory import CLIENT_PORT, ENGINE_SETTINGS, HOST_PLACE, PEER_PORT
+from tasks.model.pointers import parameter
 
 _NUMBERS = {
     "heartbeat_interval_ms": "HEARTBEAT_INTERVAL",
@@ -146,7 +147,8 @@ def _missing_members(found: tuple[FoundEtcd, ...]) -> list[str]:
     listed = {m.name: m for one in found for m in one.members or ()}
     missing = [
         f"the member {name or 'that has not started'} ({', '.join(member.peer_urls)}) is in the "
-        "member list, but its host was not named; name every host with --hosts"
+        "member list, but its host was not named; name every host in "
+        + parameter(hosts=("HOST", "..."))
         for name, member in listed.items()
         if name not in names
     ]

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from tasks.model.cluster import DesiredMember, SeenMember, format_id
 from tasks.model.errors import Refused
+from tasks.model.pointers import pointer
 
 
 def find_gone(known: Iterable[DesiredMember], live: tuple[SeenMember, ...]) -> tuple[str, ...]:
@@ -27,9 +28,10 @@ def find_gone(known: Iterable[DesiredMember], live: tuple[SeenMember, ...]) -> t
 def lead_back(name: str) -> str:
     """Say what is wrong with a member that the list lacks, and the commands that lead out."""
     return (
-        f"{name} is in the inventory and is no member any more: `replace_member --member {name}` "
-        f"lets it join again; `remove_member --member {name} --write-inventory` takes it out of "
-        "the inventory"
+        f"{name} is in the inventory and is no member any more: "
+        f"{pointer('replace_member', member=[name])} lets it join again; "
+        f"{pointer('remove_member', member=[name], write_inventory=True)} takes it out of the "
+        "inventory"
     )
 
 
@@ -70,7 +72,8 @@ def refuse_disagreement(
         else:
             problems.append(
                 f"{entry} is in the member list and not in the inventory: put it into the "
-                f"inventory, or take it out with `remove_member --member {format_id(m.member.id)}`"
+                "inventory, or take it out with "
+                f"{pointer('remove_member', member=[format_id(m.member.id)])}"
             )
     expected = (m for m in known if m.name not in named)
     listed = {m.member.name for m in live}

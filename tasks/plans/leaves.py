@@ -13,6 +13,7 @@ from tasks.model.errors import Refused
 from tasks.model.inventory import Inventory
 from tasks.model.observation import PairsObservation
 from tasks.model.plan import Stage, Step
+from tasks.model.pointers import pointer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +45,7 @@ def refuse_reinstalled(inventory: Inventory, observed: dict[str, PairsObservatio
         raise Refused(
             "\n".join(
                 f"{name} has no certificate of etcd's at all: it was reinstalled, it seems; "
-                f"`replace_member --member {name}` lets it join again"
+                f"{pointer('replace_member', member=[name])} lets it join again"
                 for name in bare
             )
         )

@@ -13,6 +13,7 @@ from tasks.model.cluster import ClusterHealth, quorum
 from tasks.model.errors import Refused
 from tasks.model.inventory import Inventory, Topology
 from tasks.model.plan import Plan, Stage, Step
+from tasks.model.pointers import parameter
 from tasks.plans.leaves import Work, leaf_steps
 from tasks.plans.succession import WriteTrust
 
@@ -134,11 +135,12 @@ def _check_consent(
         lost = "\n  - ".join(f"{name}: {why}" for name, why in absent.items())
         raise Refused(
             f"only {len(hosts)} of {len(inventory.hosts)} hosts can be reached, and {needed} are "
-            f"a quorum:\n  - {lost}\nwith --consent those that can be reached are made right"
+            f"a quorum:\n  - {lost}\nwith {parameter(consent=True)} "
+            "those that can be reached are made right"
         )
     if interrupts and health is not None and health.reads_linearizable:
         raise Refused(
             f"{inventory.name} still serves, and {', '.join(interrupts)} would be restarted at "
             "once: rotate_authority does it one by one where the authorities are its own; with "
-            "--consent the interruption is taken"
+            f"{parameter(consent=True)} the interruption is taken"
         )

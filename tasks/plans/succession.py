@@ -16,6 +16,7 @@ from tasks.model.cluster import ClusterHealth, DesiredMember
 from tasks.model.errors import Refused
 from tasks.model.inventory import Inventory
 from tasks.model.plan import Plan, Stage, Step
+from tasks.model.pointers import parameter
 from tasks.model.trust import UNMADE, TrustView
 from tasks.plans.gate import find_obstacles
 from tasks.plans.health import refuse_corrupt, refuse_unseen
@@ -241,7 +242,8 @@ def refuse_unless_safe(
         hint = (
             ""
             if accept_outage or len(members) > SPARES_NONE
-            else ("\nwith one or two members every restart is an outage; --accept-outage takes it")
+            else "\nwith one or two members every restart is an outage, which is taken with "
+            + parameter(accept_outage=True)
         )
         raise Refused(
             f"{plan.cluster} is not to be touched now:\n  - " + "\n  - ".join(reasons) + hint
@@ -297,11 +299,11 @@ def _waiting_sentences(waiting: dict[Until, list[str]], stop: Until) -> tuple[st
         return (
             f"stops at the barrier until the operator has made {names} trust both authorities "
             f"(ca.bundle.pem beside the authority on the runner); then run again with "
-            f"--clients-trusting {names}",
+            f"{parameter(clients_trusting=waiting[stop])}",
         )
     return (
         f"stops at the barrier until the operator has given {names} certificates of the new "
-        f"authority; then run again with --clients-renewed {names}",
+        f"authority; then run again with {parameter(clients_renewed=waiting[stop])}",
     )
 
 

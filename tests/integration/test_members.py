@@ -194,7 +194,7 @@ def test_what_must_not_be_done_is_refused_and_nothing_is_changed(
         prefect, "replace_member", scene.inventory, "--member", "master02", "--snapshot", "skip"
     )
     assert ended.status == 2
-    assert "--snapshot skip needs a --reason" in ended.output
+    assert "--snapshot skip) needs a reason" in ended.output
     data.parent.parent.rename(data.parent.parent.with_name("elsewhere"))
     ended = run_runbook(prefect, "replace_member", scene.inventory, "--member", "master02", *to)
     assert ended.status == 2, ended.output

@@ -1,0 +1,46 @@
+"""Pointers from a message to the runbook that leads on, for both who reads it.
+
+In Prefect's UI there is no command line and in a shell there is no form, so each says a parameter
+in both ways. A test follows every pointer: the runbook exists, and takes such a parameter.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+Value = str | bool | Sequence[str]
+
+
+def pointer(name: str, **parameters: Value) -> str:
+    """Name a runbook and what it is to be run with, for a form and for a command line."""
+    if not parameters:
+        return name
+    return f"{name} with {_form(parameters)} (command line: {name} {_options(parameters)})"
+
+
+def parameter(**parameters: Value) -> str:
+    """Name a parameter of the runbook that speaks, for a form and for a command line."""
+    return f"{_form(parameters)} (command line: {_options(parameters)})"
+
+
+def _form(parameters: Mapping[str, Value]) -> str:
+    return ", ".join(
+        f"{name}={value if isinstance(value, str) else _json(value)}"
+        for name, value in parameters.items()
+    )
+
+
+def _json(value: bool | Sequence[str]) -> str:
+    return json.dumps(value if isinstance(value, bool) else list(value), ensure_ascii=False)
+
+
+def _options(parameters: Mapping[str, Value]) -> str:
+    words = []
+    for name, value in parameters.items():
+        option = f"--{name.replace('_', '-')}"
+        if isinstance(value, bool):
+            words.append(option if value else f"--no-{option[2:]}")
+        else:
+            words += [f"{option} {one}" for one in ([value] if isinstance(value, str) else value)]
+    return " ".join(words)
