@@ -45,10 +45,10 @@ def raise_cluster(
     *,
     members: int = 3,
     spare: int = 1,
-    etcd: str = "3.5.16",
+    etcd: str | None = None,
 ) -> Scene:
-    """Bootstrap a cluster and leave some hosts bare."""
-    lab = start_lab(hosts=members + spare, etcd=etcd)
+    """Bootstrap a cluster and leave some hosts bare; etcd is the test's version unless given."""
+    lab = start_lab(hosts=members + spare, **({"etcd": etcd} if etcd else {}))
     names = list(lab.hosts)
     lines = lab.inventory.read_text().splitlines(keepends=True)
     path = files / f"{lab.name}.yaml"

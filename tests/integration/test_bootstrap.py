@@ -142,6 +142,7 @@ def test_an_openssl_verifies_what_is_served(bootstrapped: Lab) -> None:
             assert "Verification: OK" in seen.stderr
 
 
+@pytest.mark.one_etcd
 @pytest.mark.parametrize("version", [INSTALLED, NEWEST])
 def test_every_supported_etcd_is_bootstrapped(
     start_lab: StartLab, prefect: Prefect, version: str
@@ -152,6 +153,7 @@ def test_every_supported_etcd_is_bootstrapped(
     assert ended.status == 0, ended.output
 
 
+@pytest.mark.one_etcd
 def test_a_member_that_cannot_start_is_shown_with_its_journal(
     start_lab: StartLab, prefect: Prefect, tmp_path: Path
 ) -> None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tests.lab.fixtures import StartLab
 
 pytest_plugins = ["tests.lab.fixtures"]
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.one_etcd]
 
 ROOT = Path(__file__).parents[2]
 

@@ -46,6 +46,7 @@ def tell(title: str, prefect: Prefect, began: float, report: object) -> None:
     print(f"\n{title}: {time.monotonic() - began:.1f} s; {report}; {measured}")  # noqa: T201
 
 
+@pytest.mark.one_etcd
 @pytest.mark.parametrize(
     ("members", "etcd", "victim"),
     [
@@ -222,6 +223,7 @@ def test_one_becomes_three_becomes_five_becomes_three(
 
 
 @chaos
+@pytest.mark.one_etcd
 @pytest.mark.parametrize("etcd", [INSTALLED, NEWEST])
 def test_two_dead_of_five_are_replaced_in_one_run(
     start_lab: StartLab, prefect: Prefect, tmp_path: Path, etcd: str

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from tests.lab.lab import Lab
 
 pytest_plugins = ["tests.lab.fixtures", "tests.integration.fixtures"]
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.one_etcd]
 
 PASSPHRASE = "the right passphrase of this test"
 WATCHED = ("etc", "usr/local", "var/lib", "var/backups")

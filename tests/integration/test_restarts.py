@@ -107,6 +107,7 @@ def test_a_host_that_ssh_does_not_reach_hides_nothing(lab: Lab, prefect: Prefect
 
 
 @pytest.mark.chaos
+@pytest.mark.one_etcd
 def test_a_cluster_upgraded_by_hand_while_its_inventory_says_3_6(
     start_lab: StartLab, prefect: Prefect
 ) -> None:

@@ -31,7 +31,6 @@ from tests.integration.runbooks import (
     start_runbook,
 )
 from tests.integration.writers import Writers
-from tests.lab.etcd_programs import NEWEST
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -122,7 +121,7 @@ def scene(
     start_module_lab: StartLab, prefect: Prefect, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Lab, Path]]:
     """Bootstrap a cluster with a client; writers go on through all tests, and lose nothing."""
-    lab = start_module_lab(hosts=3, etcd=NEWEST)
+    lab = start_module_lab(hosts=3)
     ended = run_runbook(prefect, "bootstrap_cluster", lab)
     assert ended.status == 0, ended.output
     inventory = add_client(lab)

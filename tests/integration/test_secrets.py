@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from tests.lab.lab import Lab
 
 pytest_plugins = ["tests.lab.fixtures"]
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.lab, pytest.mark.one_etcd, pytest.mark.timeout(900)]
 
 ENCODED = re.compile(rb"[A-Za-z0-9+/_-]{16,}")
 DECODED_UP_TO_BYTES = 8 << 20

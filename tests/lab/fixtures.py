@@ -20,27 +20,31 @@ import pytest
 from tests.lab.lab import Lab
 from tests.lab.preparedness import unavailable_reason
 
+pytest_plugins = ["tests.lab.versions"]
+
 StartLab = Callable[..., Lab]
-"""Starts a lab; takes what `Lab.start` takes."""
+"""Starts a lab; takes what `Lab.start` takes. Etcd is the test's `etcd_version` unless given."""
 
 
 @pytest.fixture
-def start_lab() -> Iterator[StartLab]:
+def start_lab(etcd_version: str) -> Iterator[StartLab]:
     """Start labs that end with the test."""
-    with _factory() as start:
+    with _factory(etcd_version) as start:
         yield start
 
 
 @pytest.fixture(scope="module")
-def start_module_lab() -> Iterator[StartLab]:
+def start_module_lab(etcd_version: str) -> Iterator[StartLab]:
     """Start labs that end with the module: for tests that leave their hosts as they were."""
-    with _factory() as start:
+    with _factory(etcd_version) as start:
         yield start
 
 
 @contextmanager
-def _factory() -> Iterator[StartLab]:
+def _factory(etcd: str) -> Iterator[StartLab]:
     if (reason := unavailable_reason()) is not None:
         pytest.skip(reason)
     with ExitStack() as labs:
-        yield lambda *name, **options: labs.enter_context(Lab.start(*name, **options))
+        yield lambda *name, **options: labs.enter_context(
+            Lab.start(*name, **{"etcd": etcd, **options})
+        )
