@@ -73,7 +73,8 @@ class Prefect:
         while True:
             try:
                 with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310 - loopback
-                    return json.load(answer)
+                    said = answer.read()
+                return json.loads(said) if said else None
             except urllib.error.HTTPError as error:
                 if error.code != HTTPStatus.SERVICE_UNAVAILABLE or time.monotonic() > deadline:
                     raise

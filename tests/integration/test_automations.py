@@ -1,0 +1,210 @@
+"""The automations on a real server: a run that died is told from all that only look like it."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from prefect.client.orchestration import PrefectClient
+from ruamel.yaml import YAML
+
+from tasks.automations import apply, read_desired
+from tests.integration.runbooks import ROOT, Prefect, prefect_server
+from tests.integration.teams import copy_checkout, deploy, kill_all, worker
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(200)]
+
+CRASH = "etcd-runbooks-crash-runs-without-heartbeat"
+WINDOW_SECONDS = 10
+"""The shortest that Prefect takes."""
+SLOW = """
+import asyncio
+from prefect import flow
+from prefect.flow_runs import suspend_flow_run
+from prefect.input import RunInput
+
+class Answer(RunInput):
+    approve: bool
+
+@flow(persist_result=False)
+async def slow(seconds: int, approval: bool = False):
+    if approval:
+        await suspend_flow_run(wait_for_input=Answer, timeout=3600, key="approval")
+    await asyncio.sleep(seconds)
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
+    """Start a server that looks at its automations each second."""
+    with prefect_server(
+        tmp_path_factory.mktemp("home"),
+        PREFECT_SERVER_EVENTS_PROACTIVE_GRANULARITY="PT1S",
+        PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED="true",
+    ) as prefect:
+        yield prefect
+
+
+def run_command(prefect: Prefect) -> subprocess.CompletedProcess[str]:
+    """Apply the automations as README says."""
+    return subprocess.run(
+        [sys.executable, "-m", "tasks.automations"],
+        cwd=ROOT,
+        env=prefect.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_applied_twice_there_is_one_of_each_and_the_operators_action_stays(
+    server: Prefect,
+) -> None:
+    """Doubles that an older version left are deleted; what somebody has set is kept."""
+    for _ in range(2):
+        ended = run_command(server)
+        assert ended.returncode == 0, ended.stderr
+    names = [one.name for one in read_desired()]
+    found = server.ask("/automations/filter", {})
+    assert sorted(one["name"] for one in found) == sorted(names)
+    tells = next(one for one in found if one["name"] != CRASH)
+    double = {key: tells[key] for key in ("name", "description", "enabled", "trigger")}
+    action = {"type": "change-flow-run-state", "state": "FAILED", "message": "ours"}
+    server.ask("/automations/", {**double, "actions": [action]})
+    ended = run_command(server)
+    assert "1 doubles deleted" in ended.stdout
+    assert len(server.ask("/automations/filter", {})) == len(names)
+
+
+def test_without_a_server_the_automations_are_refused_in_a_sentence(tmp_path: Path) -> None:
+    """Neither a traceback nor a change."""
+    for api in (None, "http://127.0.0.1:9/api"):
+        ended = run_command(Prefect(tmp_path, api))
+        assert ended.returncode == 1
+        assert ended.stderr.startswith("refused: ")
+        assert "Traceback" not in ended.stderr
+
+
+def beat(run: str, tag: str) -> dict[str, Any]:
+    """Make a heartbeat as Prefect's engine sends it."""
+    return {
+        "id": str(uuid.uuid4()),
+        "occurred": datetime.now(UTC).isoformat(),
+        "event": "prefect.flow-run.heartbeat",
+        "resource": {"prefect.resource.id": f"prefect.flow-run.{run}"},
+        "related": [{"prefect.resource.id": f"prefect.tag.{tag}", "prefect.resource.role": "tag"}],
+        "payload": {},
+    }
+
+
+async def apply_scaled(prefect: Prefect) -> None:
+    """Apply the automation with a window of seconds."""
+    desired = next(one for one in read_desired() if one.name == CRASH)
+    within = timedelta(seconds=WINDOW_SECONDS)
+    trigger = desired.trigger.model_copy(update={"within": within})
+    async with PrefectClient(str(prefect.api)) as client:
+        await apply(client, desired.model_copy(update={"trigger": trigger}))
+
+
+def test_only_a_run_of_ours_that_fell_silent_is_marked_as_crashed(server: Prefect) -> None:
+    """Not one that beats, waits for a person, was refused, or is another team's."""
+    asyncio.run(apply_scaled(server))
+    flow = server.ask("/flows/", {"name": "anything"})["id"]
+    names = ("beats", "silent", "suspended", "paused", "refused", "foreign")
+    tags = {name: "other-team" if name == "foreign" else "etcd-runbooks" for name in names}
+    states = {
+        "suspended": {"type": "PAUSED", "name": "Suspended"},
+        "paused": {"type": "PAUSED", "name": "Paused"},
+        "refused": {"type": "FAILED", "name": "Refused"},
+    }
+    running = {"type": "RUNNING", "name": "Running"}
+    runs = {}
+    for name in names:
+        body = {"flow_id": flow, "tags": [tags[name]], "state": running}
+        runs[name] = server.ask("/flow_runs/", body)["id"]
+    for _ in range(4):  # the server takes a moment to hear of its new automation
+        server.ask("/events", [beat(run, tags[name]) for name, run in runs.items()])
+        time.sleep(WINDOW_SECONDS / 3)
+    server.ask("/events", [beat(run, tags[name]) for name, run in runs.items()])
+    for name, state in states.items():
+        pause = {"pause_timeout": (datetime.now(UTC) + timedelta(hours=1)).isoformat()}
+        details = {"state_details": pause} if state["type"] == "PAUSED" else {}
+        body = {"state": {**state, **details}, "force": True}
+        server.ask(f"/flow_runs/{runs[name]}/set_state", body)
+    deadline = time.monotonic() + 5 * WINDOW_SECONDS
+    while time.monotonic() < deadline:
+        server.ask("/events", [beat(runs["beats"], tags["beats"])])
+        if server.get(f"/flow_runs/{runs['silent']}")["state"]["name"] == "Crashed":
+            deadline = min(deadline, time.monotonic() + WINDOW_SECONDS)
+        time.sleep(WINDOW_SECONDS / 3)
+    found = {name: server.get(f"/flow_runs/{run}")["state"]["name"] for name, run in runs.items()}
+    assert found == {
+        "beats": "Running",
+        "silent": "Crashed",
+        "suspended": "Suspended",
+        "paused": "Paused",
+        "refused": "Refused",
+        "foreign": "Running",
+    }
+
+
+def wait_for(prefect: Prefect, run: str, states: set[str], seconds: float) -> float:
+    """Wait until a run's state has one of the names; returns the seconds that it took."""
+    began = time.monotonic()
+    while (name := prefect.get(f"/flow_runs/{run}")["state"]["name"]) not in states:
+        assert time.monotonic() - began < seconds, name
+        time.sleep(1)
+    return time.monotonic() - began
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(900)
+def test_five_minutes_of_work_or_waiting_end_well_and_a_killed_worker_is_told(
+    server: Prefect, tmp_path: Path
+) -> None:
+    """With the heartbeat and the window as delivered."""
+    assert run_command(server).returncode == 0
+    checkout = copy_checkout(tmp_path / "checkout")
+    (checkout / "flows" / "slow.py").write_text(SLOW)
+    yaml = YAML()
+    content = yaml.load(checkout / "prefect.yaml")
+    first = content["deployments"][0]
+    slow = {"name": "slow", "entrypoint": "flows/slow.py:slow"}
+    content["deployments"] = [slow | {key: first[key] for key in ("tags", "work_pool")}]
+    yaml.dump(content, checkout / "prefect.yaml")
+    deploy(server, "--all", checkout=checkout)
+    deployment = server.get("/deployments/name/slow/slow")["id"]
+
+    def start(**parameters: int) -> str:
+        body = {"parameters": parameters}
+        run = server.ask(f"/deployments/{deployment}/create_flow_run", body)["id"]
+        assert isinstance(run, str)
+        return run
+
+    with worker(server, checkout):
+        works, waits = start(seconds=300), start(seconds=1, approval=True)
+        wait_for(server, waits, {"Suspended"}, 90)
+        wait_for(server, works, {"Running"}, 90)
+        assert wait_for(server, works, {"Completed", "Crashed"}, 400) > 250
+        assert server.get(f"/flow_runs/{works}")["state"]["name"] == "Completed"
+        assert server.get(f"/flow_runs/{waits}")["state"]["name"] == "Suspended"
+        body = {"run_input": {"approve": True}}
+        assert server.ask(f"/flow_runs/{waits}/resume", body)["status"] == "ACCEPT"
+        wait_for(server, waits, {"Completed"}, 60)
+    with worker(server, checkout) as dying:
+        dies = start(seconds=300)
+        wait_for(server, dies, {"Running"}, 90)
+        time.sleep(10)
+        kill_all(dying.pid)
+        assert wait_for(server, dies, {"Crashed"}, 120) < 95
