@@ -12,6 +12,7 @@ from tasks.model.certificates import Role
 from tasks.model.cluster import AUTHENTICATION_IS_ON, AlarmType, ClusterHealth
 from tasks.model.errors import Refused
 from tasks.model.inventory import Inventory
+from tasks.model.pointers import pointer
 
 DEFAULT_QUOTA = 2 << 30
 """Etcd's, where no setting or 0 is given; https://etcd.io/docs/v3.5/op-guide/configuration."""
@@ -122,6 +123,6 @@ def _corrupt_way_out(inventory: Inventory, health: ClusterHealth) -> str:
     return (
         f"the way out of CORRUPT, on {host} as root: compare the hashes; the member whose hash "
         "is alone has the wrong data. Remove that one by its id, and take the alarm back; then "
-        f"replace_member --cluster {inventory.name} --member NAME lets it join anew:"
+        f"{pointer('replace_member', cluster=inventory.name, member=['NAME'])} lets it join anew:"
         + "".join(f"\n    {line}" for line in lines)
     )

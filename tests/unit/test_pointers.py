@@ -67,6 +67,9 @@ POINTERS: dict[str, list[tuple[str, tuple[str, ...], dict[str, Value]]]] = {
         ("pointer", ("remove_member",), {"member": ["8e9e05c52164694d"]}),
     ],
     "tasks/model/cluster.py": [("pointer", ("replace_member",), {"member": ["m1"]})],
+    "tasks/plans/health.py": [
+        ("pointer", ("replace_member",), {"cluster": "c1", "member": ["NAME"]})
+    ],
     "tasks/plans/leaves.py": [("pointer", ("replace_member",), {"member": ["m1"]})],
     "tasks/plans/recovery.py": [
         ("parameter", ("recover_certificates",), {"consent": True}),
