@@ -44,7 +44,7 @@ NAMED: dict[str, set[str]] = {
     "tasks/pki/authority.py": {"recover_certificates"},
     "tasks/plans/agreement.py": {"update_member"},
     "tasks/plans/bootstrap.py": {"bootstrap_cluster"},
-    "tasks/plans/health.py": {"check_health", "replace_member"},
+    "tasks/plans/health.py": {"check_health"},
     "tasks/plans/membership.py": {"recover_certificates", "remove_member", "replace_member"},
     "tasks/plans/preflight.py": {"bootstrap_cluster"},
     "tasks/plans/recovery.py": {"rotate_authority"},
