@@ -40,7 +40,7 @@ from tasks.membership import (
     locate,
     wished_inventory,
 )
-from tasks.model.cluster import ClusterHealth
+from tasks.model.cluster import ClusterHealth, label_members
 from tasks.model.errors import InventoryEdited, LockHeld, LockLost, MemberFailed, Refused
 from tasks.model.inventory import Inventory
 from tasks.model.inventory_file import find_inventory, load_inventory
@@ -222,7 +222,8 @@ async def carry_out(
         gaps=probe.results(),
         facts={
             "approved by": approved or "not asked for",
-            "members before": ", ".join(sorted(m.label for m in draft.live)),
+            "members before": label_members(draft.live),
+            "members after": label_members(found.seen_members()),
             "time to full health": f"{monotonic() - began:.1f} s after the plan",
         }
         | ({"inventory": unwritten[0].message} if unwritten else {}),

@@ -31,7 +31,7 @@ async def publish_plan(run: Run, plan: Plan, findings: tuple[Finding, ...]) -> N
     run.journal.append(
         Event.PLANNED,
         goal=plan.goal,
-        steps=[{"host": step.host, "sentence": step.sentence} for step in plan.steps],
+        steps=[{"host": step.host, "sentence": step.sentence} for step in plan.in_order()],
         findings=[
             *({"severity": f.severity, "finding": str(f)} for f in findings),
             *({"severity": "for the operator", "finding": text} for text in plan.warnings),

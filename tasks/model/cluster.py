@@ -10,6 +10,7 @@ Ids are etcd's 64-bit numbers; `format_id` writes them as etcdctl does, in hexad
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -121,6 +122,12 @@ class SeenMember:
     def as_desired(self) -> DesiredMember:
         """It, as one that stays."""
         return DesiredMember(self.member.name, self.peer_url, self.client_url)
+
+
+def label_members(members: Sequence[SeenMember]) -> str:
+    """List members with their ids, since one that was replaced has its successor's name."""
+    started = sorted(f"{m.label} ({format_id(m.member.id)})" for m in members if m.member.name)
+    return ", ".join([*started, *(m.label for m in members if not m.member.name)])
 
 
 @dataclass(frozen=True, slots=True)

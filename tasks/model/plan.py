@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import chain
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -41,6 +42,18 @@ class Plan:
     def stages(self) -> tuple[Stage, ...]:
         """List the stages that have steps, in order."""
         return tuple(sorted({step.stage for step in self.steps}))
+
+    def in_order(self) -> tuple[Step, ...]:
+        """List the steps in the order in which they are done; those side by side, host by host."""
+        return tuple(
+            step
+            for stage in self.stages()
+            for step in (
+                (one for one in self.steps if one.stage == stage)
+                if stage.is_serial
+                else chain.from_iterable(self.tracks(stage).values())
+            )
+        )
 
     def cut_before(self, stage: Stage) -> tuple[Plan, Plan]:
         """Cut the plan in two: what comes before a stage, and what is left."""

@@ -333,7 +333,13 @@ def test_the_record_names_the_members_before_and_how_long_it_took(
     found = prefect.ask("/artifacts/filter", {"sort": "CREATED_DESC", "limit": 20})
     report = next(a for a in found if str(a["key"]).endswith("-report") and "replace" in a["key"])
     text = json.dumps(report["data"])
-    for said in ("members before", "time to full health", "power supply", "master04"):
+    for said in (
+        "members before",
+        "members after",
+        "time to full health",
+        "power supply",
+        "master04",
+    ):
         assert said in text
 
 

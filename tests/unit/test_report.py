@@ -8,6 +8,9 @@ from tasks.model.cluster import (
     ClusterHealth,
     EndpointHealth,
     EndpointStatus,
+    Member,
+    SeenMember,
+    label_members,
 )
 from tasks.model.plan import Finding, Plan, Severity, Stage, Step
 from tasks.plans.bootstrap import AUTHORITY, START
@@ -114,3 +117,31 @@ def test_a_diff_in_a_plan_keeps_its_lines() -> None:
     plan = Plan("replace_member", "c1", "goal", (), ("write f:\n--- a\n+++ b",))
     text = plan_markdown(plan)
     assert "- write f:\n\n  ```diff\n  --- a\n  +++ b\n  ```\n" in text
+
+
+def test_the_terminal_hears_a_plan_in_the_order_in_which_it_is_done() -> None:
+    """Stages by number; hosts that work side by side one after the other, a serial stage as is."""
+    early, late = Stage(1, "prepare"), Stage(2, "members", is_serial=True)
+    plan = Plan(
+        "replace_member",
+        "c1",
+        "goal",
+        (
+            Step(stage=late, host="m2", sentence="start"),
+            Step(stage=late, host=None, sentence="promote"),
+            Step(stage=late, host="m2", sentence="retire"),
+            Step(stage=early, host="m1", sentence="a"),
+            Step(stage=early, host="m2", sentence="b"),
+            Step(stage=early, host="m1", sentence="c"),
+        ),
+    )
+    assert [one.sentence for one in plan.in_order()] == [*"acb", "start", "promote", "retire"]
+
+
+def test_members_of_one_name_are_told_apart_by_their_ids() -> None:
+    """A member that was replaced in place has its successor's name."""
+    old = SeenMember(Member(0xA, "m1", ("https://1:2380",), ()), is_healthy=False)
+    new = SeenMember(Member(0xB, "m1", ("https://1:2380",), ()), is_healthy=True)
+    joining = SeenMember(Member(0xC, "", ("https://2:2380",), ()), is_healthy=False)
+    assert label_members([old]) == "m1 (a)"
+    assert label_members([joining, new]) == "m1 (b), the unstarted member c"
