@@ -79,9 +79,12 @@ async def change_members(
     if not dry_run and approvals.is_required(inventory, asked=approval):
         async with open_run(inventory, runbook, reason=reason) as run:
             roster = known_roster(run)
-            shown = (await _draft_and_publish(run, cluster, wish, {}, roster)).plan
+            draft = await _draft_and_publish(run, cluster, wish, {}, roster)
+            shown = draft.plan
             if shown.steps:
                 await approvals.prepare(run, shown)
+            else:
+                await _verify(run, draft)
         if not shown.steps:
             return
         decision = await approvals.wait(shown)
