@@ -2,7 +2,8 @@
 
 The body decides how a run ended. Prefect is told, with the report, and where it cannot be told in
 RECORD_SECONDS, the run's file keeps it for the next run to deliver. Nothing of Prefect's stops or
-delays the body: what it publishes is on disk first, and is sent within a bound.
+delays the body: it runs in a task of its own, which only the operator and the end of the process
+cancel; what it publishes is on disk first, and is sent within a bound.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from prefect.exceptions import Abort, Pause
 from tasks import recording
 from tasks.journal.journal import Journal, read_journal
 from tasks.model.errors import RecordUnreachable, RunbookError
-from tasks.model.outcome import Outcome, outcome_of, work_of
+from tasks.model.outcome import DRY, Outcome, outcome_of, work_of
 from tasks.model.record import Event, Record
 from tasks.report.ends import end_markdown
 
@@ -91,33 +92,37 @@ class Frame:
         if self.run is None or self.is_behind:
             return
         try:
-            async with asyncio.timeout(PUBLISH_SECONDS):
-                await recording.publish(self.run, key, markdown, description)
+            told = recording.publish(self.run, key, markdown, description)
+            await recording.within(PUBLISH_SECONDS, told)
         except Exception:  # noqa: BLE001 - whatever it is, it is in the file and is sent later
             self.is_behind = True
 
-    async def perform(self, body: Coroutine[Any, Any, None]) -> State[Any]:
+    async def perform(
+        self, body: Coroutine[Any, Any, None], *, dry_run: bool = False
+    ) -> State[Any]:
         """Run the body to its end, and return the state that tells it."""
+        if self.outcome is not None:
+            body.close()
+            raise Abort("the run has been given up before it began")
         context = FlowRunContext.get()
         is_deployed = False
         if context is not None and context.flow_run is not None:
             self.know(context.flow_run.id)
             is_deployed = context.flow_run.deployment_id is not None
         self.has_begun = True
-        self._task = asyncio.current_task()
         if self.interrupt is not None:
             # Prefect has put its own handler here, which would raise anywhere.
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.interrupt)
         recovery = asyncio.ensure_future(recording.recover(self.journal.path))
         broken: BaseException | None = None
         try:
-            await body
+            await self._carry(body)
         except (Pause, Abort):
             self._end(Outcome("Suspended", "waiting", "waits for approval", 0), None)
             raise
         except BaseException as error:  # noqa: BLE001 - a cancelled run has an end, too
             broken = error
-        outcome = outcome_of(broken)
+        outcome = DRY if dry_run and broken is None else outcome_of(broken)
         await self._report(outcome)
         self._end(outcome, broken)
         await self._settle(recovery)
@@ -138,8 +143,7 @@ class Frame:
     async def deliver(self, seconds: float) -> None:
         """Give Prefect what it lacks, within a bound; sets whether it is behind."""
         try:
-            async with asyncio.timeout(seconds):
-                await recording.deliver(self.journal)
+            await recording.within(seconds, recording.deliver(self.journal))
         except Exception:  # noqa: BLE001 - the next run tries again
             self.is_behind = True
         else:
@@ -149,6 +153,27 @@ class Frame:
         """Note the end of a run that never began."""
         self._end(outcome, None)
         return outcome
+
+    async def _carry(self, body: Coroutine[Any, Any, None]) -> None:
+        """Await the body in a task that no cancellation of Prefect's engine reaches.
+
+        A bound on a call to the API, in Prefect's client or around it, cancels the task that
+        calls; one that came too late would look as if somebody had interrupted the run.
+        """
+        self._task = carried = asyncio.ensure_future(body)
+        stopped: BaseException | None = None
+        while not carried.done():
+            try:
+                await asyncio.wait({carried})
+            except asyncio.CancelledError:
+                if (own := asyncio.current_task()) is not None:
+                    own.uncancel()
+            except BaseException as error:  # noqa: BLE001 - a signal of Prefect's runner
+                stopped = error
+                carried.cancel()
+        if stopped is not None and carried.cancelled():
+            raise stopped
+        carried.result()
 
     def _records(self) -> list[Record]:
         return [record for path in self._opened for record in read_journal(path)]
@@ -184,19 +209,21 @@ class Frame:
 
     async def _settle(self, recovery: asyncio.Future[list[str]]) -> None:
         """Wait, within RECORD_SECONDS, until Prefect has the steps and the artifacts."""
+
+        async def settle() -> None:
+            while True:
+                try:
+                    await recording.settle(self.journal.path)
+                except Exception:  # noqa: BLE001 - an API that stumbles is asked again
+                    self.is_behind = True
+                    await asyncio.sleep(1)
+                else:
+                    self.is_behind = False
+                    break
+            await asyncio.wait({recovery})
+
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(RECORD_SECONDS):
-                while True:
-                    try:
-                        await recording.settle(self.journal.path)
-                    except Exception:  # noqa: BLE001 - an API that stumbles is asked again
-                        self.is_behind = True
-                        await asyncio.sleep(1)
-                    else:
-                        self.is_behind = False
-                        break
-                await recovery
-                return
+            await recording.within(RECORD_SECONDS, settle())
         recovery.cancel()
 
 
@@ -218,17 +245,22 @@ def runbook(
     def decorate(
         function: Callable[P, Coroutine[Any, Any, None]],
     ) -> Flow[P, Coroutine[Any, Any, None]]:
+        signature = inspect.signature(function, eval_str=True)
+
         @functools.wraps(function)
         async def framed(*args: P.args, **kwargs: P.kwargs) -> Any:  # noqa: ANN401 - a state
             frame = current.get()
             if frame is None:
                 frame = Frame(function.__name__)
                 current.set(frame)
-            return await frame.perform(function(*args, **kwargs))
+            bound = signature.bind(*args, **kwargs).arguments
+            return await frame.perform(
+                function(*args, **kwargs), dry_run=bool(bound.get("dry_run"))
+            )
 
         # Prefect looks their names up where the function is defined, which would be here.
         told: Any = framed
-        told.__signature__ = inspect.signature(function, eval_str=True)
+        told.__signature__ = signature
         told.__annotations__ = inspect.get_annotations(function, eval_str=True)
         made: Any = flow(name=function.__name__, flow_run_name=flow_run_name, persist_result=False)(
             framed

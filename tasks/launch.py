@@ -121,19 +121,22 @@ class Launch:
             async with asyncio.timeout(CONNECT_SECONDS):
                 _, writer = await asyncio.open_connection(address.hostname, port)
                 writer.close()
-            async with asyncio.timeout(CREATE_SECONDS), get_client() as client:
-                _check_version(await client.api_version())
-                flow_run = await client.create_flow_run(
-                    flow=self.flow,
-                    name=frame.key,
-                    parameters=self.flow.serialize_parameters(self.parameters),
-                    tags=[TAG],
-                    state=Pending(),
-                )
+            flow_run = await recording.within(CREATE_SECONDS, self._create_run(frame.key))
         except Exception as error:
             raise unreachable(error) from error
         frame.know(flow_run.id)
         return flow_run
+
+    async def _create_run(self, name: str) -> Any:  # noqa: ANN401 - Prefect's FlowRun
+        async with get_client() as client:
+            _check_version(await client.api_version())
+            return await client.create_flow_run(
+                flow=self.flow,
+                name=name,
+                parameters=self.flow.serialize_parameters(self.parameters),
+                tags=[TAG],
+                state=Pending(),
+            )
 
     async def _not_begun(self, engine: asyncio.Future[Any]) -> Refused:
         """Say why Prefect's engine has not let the body begin; it will not any more."""

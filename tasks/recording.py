@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from prefect import task
@@ -34,6 +35,8 @@ from tasks.journal.journal import Journal, find_undelivered, read_journal
 from tasks.model.outcome import CRASHED_RUN, Outcome, work_of
 from tasks.model.record import Event, Record
 from tasks.report.ends import end_markdown
+
+T = TypeVar("T")
 
 SETTLE_SECONDS = 8.0
 """How long Prefect's own queues are given before what they lost is added."""
@@ -69,6 +72,23 @@ async def settle(path: Path) -> None:
             await asyncio.sleep(POLL_SECONDS)
         await _fill(client, run, steps, gaps)
         await _add_artifacts(client, run, records)
+
+
+async def within(seconds: float, call: Coroutine[Any, Any, T]) -> T:
+    """Await calls to Prefect's API in a task of their own; raises TimeoutError after a bound.
+
+    Whoever waits is not cancelled with them: Prefect's client has timeouts of its own, and two
+    that end at the same moment could leave a cancellation behind for what comes next.
+    """
+    calling = asyncio.ensure_future(call)
+    calling.add_done_callback(lambda done: done.cancelled() or done.exception())
+    try:
+        await asyncio.wait({calling}, timeout=seconds)
+        if not calling.done() or calling.cancelled():
+            raise TimeoutError
+        return calling.result()
+    finally:
+        calling.cancel()
 
 
 async def publish(run: UUID, key: str, markdown: str, description: str) -> None:

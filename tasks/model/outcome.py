@@ -39,6 +39,7 @@ class Outcome:
 
 
 DONE = Outcome("Completed", "done", "", 0)
+DRY = Outcome("Completed", "done", "this was a dry run", 0)
 INTERRUPTED = Outcome("Interrupted", "interrupted", "run it again, it starts from what is there", 1)
 CRASHED_RUN = Outcome("Crashed", "crashed", "the runner died; run it again", 1)
 

@@ -15,7 +15,7 @@ ACCOUNT = "nobody"
 
 def find_programs() -> Path:
     """Find the newest version's programs; raises ValueError where none is installed."""
-    return max(Path("/usr/lib/postgresql").glob("*/bin"))
+    return max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parts[-2]))
 
 
 class Postgres:

@@ -6,11 +6,8 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,52 +68,6 @@ def copy_checkout(target: Path) -> Path:
     shutil.copy(ROOT / "prefect.yaml", target)
     shutil.copy(ROOT / "pyproject.toml", target)
     return target
-
-
-@contextlib.contextmanager
-def postgresql() -> Iterator[str]:
-    """Start a PostgreSQL of Debian's on loopback; yields the URL of a database for Prefect."""
-    programs = max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parts[-2]))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    # Not under pytest's directory, which is closed to other users: PostgreSQL refuses root.
-    with tempfile.TemporaryDirectory(prefix="etcd-runbooks-postgresql-") as name:
-        shutil.chown(name, "postgres", "postgres")
-        data = f"{name}/data"
-        subprocess.run(
-            [programs / "initdb", "-D", data, "-U", "postgres", "--auth=trust", "--no-sync"],
-            user="postgres",
-            group="postgres",
-            extra_groups=[],
-            cwd=name,
-            check=True,
-            capture_output=True,
-        )
-        process = subprocess.Popen(
-            [
-                *(programs / "postgres", "-D", data, "-p", str(port), "-k", name),
-                *("-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"),
-            ],
-            user="postgres",
-            group="postgres",
-            extra_groups=[],
-            cwd=name,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            asked = [str(programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
-            deadline = time.monotonic() + 30
-            while subprocess.run(asked, check=False).returncode != 0:
-                assert process.poll() is None, "PostgreSQL has ended"
-                assert time.monotonic() < deadline, "PostgreSQL does not start"
-                time.sleep(0.1)
-            yield f"postgresql+asyncpg://postgres@127.0.0.1:{port}/postgres"
-        finally:
-            process.send_signal(signal.SIGINT)
-            process.wait(30)
 
 
 def children(process: int) -> list[int]:

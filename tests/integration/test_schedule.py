@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.integration.postgres import postgres
 from tests.integration.runbooks import ROOT, Prefect, prefect_server, run_runbook
-from tests.integration.teams import copy_checkout, deploy, postgresql, worker
+from tests.integration.teams import copy_checkout, deploy, worker
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,7 +51,7 @@ def test_a_deployed_schedule_yields_runs_that_execute(
     with ExitStack() as stack:
         settings = {}
         if database == "postgresql":
-            url = stack.enter_context(postgresql())
+            url = stack.enter_context(postgres()).url
             settings["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = url
         prefect = stack.enter_context(prefect_server(home, **settings))
         deploy(prefect, *(["--all"] if database == "sqlite" else ["--name", "check_certificates"]))
