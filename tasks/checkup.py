@@ -70,6 +70,8 @@ async def _ask(
             None,
             f"asked over HTTPS, and on the hosts with the members' own pairs: {why}",
         )
+    if direct is None and not any(e.is_up for e in over_hosts.endpoints):
+        return over_hosts, why, "asked on the hosts, with the members' own pairs"
     foreign = await onhosts.find_foreign(run, members)
     return over_hosts, foreign, f"asked on the hosts, with the members' own pairs: {why}"
 
