@@ -75,7 +75,19 @@ def test_a_wrong_passphrase_does_not_blind(lab: Lab, prefect: Prefect, tmp_path:
 
 
 def test_a_clock_that_is_days_away_is_told(lab: Lab, prefect: Prefect) -> None:
-    """With etcd dead on one host and SSH on another, the table is shown all the same."""
+    """The members are well over HTTPS, and the host is named whose clock differs by two days."""
+    host = list(lab.hosts.values())[-1]
+    host.skew_clock(2 * 86400)
+    try:
+        ended = run_runbook(prefect, "check_health", lab)
+    finally:
+        host.skew_clock(0)
+    assert ended.status == 1, ended.output
+    assert re.search(rf"{host.name}: .*clock", ended.output), ended.output
+
+
+def test_a_host_that_ssh_does_not_reach_is_a_remark(lab: Lab, prefect: Prefect) -> None:
+    """What only SSH can tell is missing, and the table is shown all the same."""
     host = list(lab.hosts.values())[-1]
     host.run("systemctl stop ssh").check()
     try:
