@@ -31,6 +31,8 @@ async def end_so(end: str, server: int) -> None:
     if end == "interrupted":
         os.kill(os.getpid(), signal.SIGINT)
         await asyncio.sleep(60)
+    if end == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
     if server:
         os.kill(server, signal.SIGSTOP)
     ended = time.monotonic()

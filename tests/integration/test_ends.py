@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tasks.launch import TOLD_SECONDS
 from tests.integration.faults import Server, check_record, read_pages
-from tests.integration.runbooks import ROOT, Ended
+from tests.integration.runbooks import HEARS_CTRL_C, ROOT, Ended, finish, start_runbook
+from tests.integration.teams import deploy, worker
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 
@@ -26,18 +31,33 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     running.kill()
 
 
-def end_run(server: Server, *words: str) -> Ended:
-    """Run to an end."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.integration.ended_run", *words],
+def begin_run(server: Server, *words: str) -> subprocess.Popen[str]:
+    """Start a run that ends in a way of its own."""
+    return subprocess.Popen(
+        [*HEARS_CTRL_C, sys.executable, "-m", *words],
         cwd=ROOT,
         env=server.prefect.environment,
-        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=120,
-        check=False,
     )
-    return Ended(done.returncode, done.stdout, done.stderr)
+
+
+def end_run(server: Server, *words: str) -> Ended:
+    """Run to an end."""
+    return finish(begin_run(server, "tests.integration.ended_run", *words))
+
+
+def read_runs(server: Server) -> dict[str, dict[str, Any]]:
+    """Read all flow runs, by id."""
+    return {run["id"]: run for run in read_pages(server.prefect, "/flow_runs/filter")}
+
+
+def read_reports(server: Server, run: str) -> list[str]:
+    """Read the text of all artifacts of a run."""
+    found = read_pages(server.prefect, "/artifacts/filter")
+    return [one["data"] for one in found if one["flow_run_id"] == run]
 
 
 @pytest.mark.parametrize(
@@ -81,4 +101,95 @@ def test_an_api_that_hangs_delays_the_outcome_by_no_more_than_its_bound(server: 
     assert float(seconds) < TOLD_SECONDS
     assert behind != "None"
     assert end_run(server, "done").status == 0
+    assert check_record(server.prefect) == (0, 0, 0)
+
+
+def find_file(server: Server, run: str) -> Path:
+    """Find the file of a run."""
+    runs = server.prefect.home / "etcd-runbooks" / "runs"
+    return next(path for path in runs.glob("*.jsonl") if run in path.read_text())
+
+
+def test_runs_that_died_before_their_journal_was_open_end_in_the_record(server: Server) -> None:
+    """Before Prefect knew, while it was Pending, in the body; two who deliver double nothing."""
+    before = read_runs(server)
+    for point in ("begun|", "known|"):
+        words = ("tests.integration.killed_run", point, "check_health", "--cluster", "nowhere")
+        assert finish(begin_run(server, *words)).status == -signal.SIGKILL
+    assert end_run(server, "killed").status == -signal.SIGKILL
+    died = read_runs(server).keys() - before.keys()
+    assert len(died) == 2, "Prefect knew nothing of the first"
+    both = [begin_run(server, "tests.integration.ended_run", "done") for _ in range(2)]
+    assert [finish(one).status for one in both] == [0, 0]
+    after = read_runs(server)
+    for run in died:
+        assert after[run]["state"]["name"] == "Crashed"
+        (report,) = read_reports(server, run)
+        assert "the runner died" in report
+    assert check_record(server.prefect) == (0, 0, 0)
+
+
+@pytest.mark.chaos
+def test_a_workers_run_delivers_and_puts_right_what_was_called_crashed(server: Server) -> None:
+    """A run whose file says done, and that Prefect was told nothing of, or the wrong thing."""
+    before = read_runs(server)
+    assert end_run(server, "done").status == 0
+    (run,) = read_runs(server).keys() - before.keys()
+    path = find_file(server, run)
+    kept = [line for line in path.read_text().splitlines() if '"event": "recorded"' not in line]
+    path.write_text("\n".join(kept) + "\n")
+    crashed = {"state": {"type": "CRASHED", "name": "Crashed"}, "force": True}
+    server.prefect.ask(f"/flow_runs/{run}/set_state", crashed)
+    assert end_run_by_worker(server) == "Refused"
+    after = read_runs(server)
+    assert after[run]["state"]["name"] == "Completed"
+    assert len(read_reports(server, run)) == 1
+    assert check_record(server.prefect) == (0, 0, 0)
+
+
+def end_run_by_worker(server: Server) -> str:
+    """Let a worker run a deployment to its end; returns the state's name."""
+    deploy(server.prefect, "--name", "check_health")
+    deployment = server.prefect.get("/deployments/name/check_health/check_health")["id"]
+    body = {"parameters": {"cluster": "nowhere"}}
+    run = server.prefect.ask(f"/deployments/{deployment}/create_flow_run", body)["id"]
+    with worker(server.prefect):
+        deadline = time.monotonic() + 90
+        while True:
+            state = server.prefect.get(f"/flow_runs/{run}")["state"]
+            if state["type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"):
+                return str(state["name"])
+            assert time.monotonic() < deadline, state
+            time.sleep(0.5)
+
+
+def test_ctrl_c_is_an_end_with_a_report(server: Server, tmp_path: Path) -> None:
+    """While the only host takes the connection and says nothing."""
+    before = read_runs(server)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        inventory = tmp_path / "silent.yaml"
+        inventory.write_text(
+            f"""
+name: silent
+hosts: [{{name: m1, address: 127.0.0.1}}]
+ssh: {{port: {silent.getsockname()[1]}, known_hosts: known_hosts, connect_timeout_seconds: 100}}
+etcd: {{version: 3.5.16}}
+authority: {{certificate: ca.pem, key: ca-key.pem, passphrase: {{env: CA}}}}
+"""
+        )
+        (tmp_path / "known_hosts").touch()
+        process = start_runbook(server.prefect, "check_health", inventory)
+        silent.settimeout(60)
+        connection, _ = silent.accept()
+        process.send_signal(signal.SIGINT)
+        ended = finish(process)
+        connection.close()
+    assert ended.status == 1, ended.output
+    assert ended.stderr.startswith("interrupted: run it again"), ended.output
+    (run,) = read_runs(server).keys() - before.keys()
+    state = read_runs(server)[run]["state"]
+    assert (state["name"], state["type"]) == ("Interrupted", "CANCELLED")
+    assert any("interrupted" in report for report in read_reports(server, run))
     assert check_record(server.prefect) == (0, 0, 0)
