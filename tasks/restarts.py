@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tasks.config.parsing import parse_configuration
-from tasks.config.starting import find_start_faults
+from tasks.config.starting import find_dropped_keys, find_refused_flags, find_start_faults
 from tasks.engine import Run, step, together
 from tasks.hosts import restarts as hosts
 from tasks.hosts.connection import HostConnection
@@ -36,6 +36,11 @@ async def see_next_start(run: Run, host: HostConnection) -> StartObservation | N
             continue
         variables |= {key: value for key, value in read.items() if key.startswith("ETCD_")}
     found, ignored = find_start_faults(variables, seen.version)
+    refused = find_refused_flags(seen.arguments, seen.version)
+    if seen.settings_file is not None:
+        # Etcd reads nothing else beside it.
+        path, text = seen.settings_file
+        found, ignored = (), find_dropped_keys(path, text, seen.version)
     return StartObservation(
         host.name,
         unit,
@@ -46,7 +51,7 @@ async def see_next_start(run: Run, host: HostConnection) -> StartObservation | N
             seen.arguments,
             variables,
             seen.absent,
-            (*faults, *found),
+            (*faults, *found, *refused),
             ignored,
         ),
         seen.unit_file_state,

@@ -9,6 +9,9 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
 from tasks.config.compatibility import find_misfit
 
 _DURATION = re.compile(
@@ -45,6 +48,7 @@ _CHOICES = {
     "ETCD_INITIAL_CLUSTER_STATE": frozenset({"new", "existing"}),
 }
 _LEAST_RATIO = 5
+_IGNORED = "is ignored: "
 
 
 def find_start_faults(
@@ -70,9 +74,52 @@ def find_start_faults(
             if (misfit := find_misfit(name, value, (major, minor))) is None:
                 continue
             reason, is_fatal = misfit
-            if is_fatal or reason.startswith("is ignored"):
+            if is_fatal or reason.startswith(_IGNORED):
                 (faults if is_fatal else ignored).append(f"in etcd {version} {name} {reason}")
     return tuple(faults), tuple(ignored)
+
+
+def find_refused_flags(arguments: tuple[str, ...], version: str | None) -> tuple[str, ...]:
+    """List the flags that a version does not know: etcd passes over a variable, and ends here."""
+    return tuple(
+        f"etcd {version} does not know --{name}: {why}"
+        for name, value in _flags(arguments)
+        if (why := _unknown(name, value, version))
+    )
+
+
+def find_dropped_keys(path: str, text: str, version: str | None) -> tuple[str, ...]:
+    """List the keys of a `--config-file` that a version drops without a word."""
+    try:
+        keys = YAML(typ="safe", pure=True).load(text)
+    except YAMLError:
+        return ()
+    return tuple(
+        f"etcd {version} drops {name} of {path}: {why}"
+        for name, value in (keys.items() if isinstance(keys, dict) else ())
+        if (why := _unknown(str(name), str(value), version))
+    )
+
+
+def _flags(arguments: tuple[str, ...]) -> list[tuple[str, str]]:
+    flags = [argument.lstrip("-") for argument in arguments if argument.startswith("-")]
+    return [(name, value) for name, _, value in (flag.partition("=") for flag in flags)]
+
+
+def _unknown(name: str, value: str, version: str | None) -> str | None:
+    """Say why a version has no such flag or key, and its successor by the name it has there."""
+    if version is None:
+        return None
+    major, minor = map(int, version.split(".")[:2])
+    misfit = find_misfit(_variable(name), value, (major, minor))
+    if misfit is None or not misfit[0].startswith(_IGNORED):
+        return None
+    why = misfit[0].removeprefix(_IGNORED)
+    return re.sub(r"ETCD_([A-Z_]+)", lambda found: found[1].lower().replace("_", "-"), why)
+
+
+def _variable(name: str) -> str:
+    return f"ETCD_{name.upper().replace('-', '_')}"
 
 
 def _expected(name: str, value: str) -> str | None:

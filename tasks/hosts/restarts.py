@@ -45,6 +45,14 @@ if [ -f "$program" ]; then
   echo "disk-inode=$(stat -L -c %d:%i "$program")"
   [ -x "$program" ] && version "$program" disk
 fi
+settings=$(systemctl show {unit} -p ExecStart --value |
+  sed -nE '1s/.* --?config-file[= ](\/[^ ;$]+) .*/\1/p')
+if [ -r "$settings" ]; then
+  echo "settings-file=$settings"
+  one settings < "$settings"
+elif [ -n "$settings" ]; then
+  echo "absent=$settings"
+fi
 systemctl show {unit} -p EnvironmentFiles --value |
   sed -n 's/^\(\/.*\) (ignore_errors=.*)$/\1/p' | while read -r file; do
   [ -r "$file" ] || continue
@@ -62,7 +70,8 @@ done
 class Seen:
     """What `next_start_command` told; `files` are the EnvironmentFiles' texts, in order.
 
-    `variables` are the unit's own `Environment=`; `required` the files that must be there.
+    `variables` are the unit's own `Environment=`; `required` the files that must be there;
+    `settings_file` the path and text of what `--config-file` names.
     """
 
     unit_file_state: str
@@ -75,6 +84,7 @@ class Seen:
     required: tuple[str, ...]
     files: dict[str, str]
     absent: tuple[str, ...]
+    settings_file: tuple[str, str] | None
 
 
 def next_start_command(unit: str) -> Command:
@@ -116,6 +126,7 @@ def parse_next_start(result: Result) -> Seen | None:
         ),
         files,
         tuple(value for key, value in pairs if key == "absent"),
+        (values["settings-file"], _decode(values["settings"])) if "settings" in values else None,
     )
 
 

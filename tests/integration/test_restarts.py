@@ -90,6 +90,33 @@ def test_a_unit_that_is_disabled_or_changed_on_disk(lab: Lab, prefect: Prefect) 
     assert "systemctl daemon-reload" in checked.stderr
 
 
+def test_a_settings_file_and_a_flag_that_the_version_does_not_know(
+    lab: Lab, prefect: Prefect
+) -> None:
+    """A key is dropped without a word, a flag ends etcd: check_health names both."""
+    known = lab["master03"].run(f"{PROGRAM} --help 2>&1").stdout
+    gone = "enable-v2" if "feature-gates" in known else "feature-gates"
+    drop_in, yml = "/etc/systemd/system/etcd.service.d/50-hand.conf", "/etc/etcd/etcd.conf.yml"
+    undo = f"rm -f {drop_in} {yml}; systemctl daemon-reload"
+
+    def start_with(argument: str) -> str:
+        return (
+            f"mkdir -p {Path(drop_in).parent}; printf '{gone}: x=true\\n' > {yml}; "
+            f"printf '[Service]\\nExecStart=\\nExecStart={PROGRAM} {argument}\\n' > {drop_in}; "
+            "systemctl daemon-reload"
+        )
+
+    with changed(lab, "master03", start_with(f"--config-file {yml}"), undo):
+        dropped = run_runbook(prefect, "check_health", lab)
+    with changed(lab, "master03", start_with(f"--{gone}=x=true"), undo):
+        refused = run_runbook(prefect, "check_health", lab)
+    assert lab["master03"].run(f"{PROGRAM} --{gone}=x=true --version").status != 0
+    assert f"drops {gone} of {yml}: " in dropped.stderr
+    assert "master03 would not start again" not in dropped.stderr
+    assert f"does not know --{gone}: " in refused.stderr
+    assert "master03 would not start again" in refused.stderr
+
+
 def test_a_program_that_was_deleted_under_a_running_member(lab: Lab, prefect: Prefect) -> None:
     """It runs on, and would not start again."""
     with changed(lab, "master01", f"mv {PROGRAM} /root/etcd", f"mv /root/etcd {PROGRAM}"):

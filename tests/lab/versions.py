@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 
 VERSIONS = {"3.7": ETCD_3_7, "3.6": ETCD_3_6, "3.5": DEFAULT, "3.4": INSTALLED}
 
-IN_CI = {"test_bootstrap": "3.7"}
+IN_CI = {"test_bootstrap": "3.7", "test_rotation": "3.7"}
 """The version that CI runs a module on; 3.5 unless named here."""
 
 BUILD = """

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tasks.config.starting import find_start_faults
+from tasks.config.starting import find_dropped_keys, find_refused_flags, find_start_faults
 from tasks.model.restarts import NextStart, RunningEtcd, StartObservation
 from tasks.plans.restarts import Surprise, find_differences
 
@@ -97,3 +97,26 @@ def test_a_setting_that_the_version_passes_over_is_no_fault() -> None:
     )
     assert faults == ()
     assert "ETCD_FEATURE_GATES" in ignored[0]
+
+
+def test_dropped_keys_of_a_settings_file_have_a_successor() -> None:
+    """Etcd 3.7.3 starts with such a file and says nothing."""
+    text = (
+        "name: m1\nexperimental-initial-corrupt-check: true\n"
+        "experimental-watch-progress-notify-interval: 5s\n"
+        "peer-transport-security:\n  client-cert-auth: true\n"
+    )
+    gate, renamed = find_dropped_keys("/etc/etcd.yml", text, "3.7.3")
+    assert "drops experimental-initial-corrupt-check of /etc/etcd.yml" in gate
+    assert "set feature-gates to InitialCorruptCheck=VALUE" in gate
+    assert "name it watch-progress-notify-interval" in renamed
+    assert find_dropped_keys("/etc/etcd.yml", text, "3.6.16") == ()
+
+
+def test_a_flag_that_the_version_does_not_know_ends_it() -> None:
+    """With its successor; the flags that it knows are no fault."""
+    flags = ("--name=m1", "--experimental-initial-corrupt-check", "--data-dir", "/x")
+    (fault,) = find_refused_flags(flags, "3.7.3")
+    assert "etcd 3.7.3 does not know --experimental-initial-corrupt-check" in fault
+    assert "set feature-gates to InitialCorruptCheck=VALUE" in fault
+    assert find_refused_flags(flags, "3.6.16") == ()
