@@ -31,6 +31,10 @@ test: setup ## Run all tests but the long chaos runs
 test-unit: $(VENV)/.complete ## Run the tests that need no hosts
 	$(BIN)/pytest $(PARALLEL) -m "not chaos and not lab"
 
+.PHONY: test-pythons
+test-pythons: $(VENV)/.complete ## Install the lock and run test-unit on each Python found, 3.11 to 3.14
+	@$(BIN)/python -m tests.pythons $(PYTHONS)
+
 .PHONY: test-chaos
 test-chaos: setup ## Run every kill point and fault; takes long
 	$(BIN)/pytest $(PARALLEL) -m chaos

@@ -119,6 +119,8 @@ class Frame:
             await self._carry(body)
         except (Pause, Abort):
             self._end(Outcome("Suspended", "waiting", "waits for approval", 0), None)
+            if self.run is not None:
+                recording.tell_suspension(self.run)
             raise
         except BaseException as error:  # noqa: BLE001 - a cancelled run has an end, too
             broken = error

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Coroutine
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic
 from typing import Any, TypeVar
@@ -28,6 +28,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterName,
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType, TaskRun
+from prefect.events import emit_event
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
 
@@ -42,6 +43,8 @@ SETTLE_SECONDS = 8.0
 """How long Prefect's own queues are given before what they lost is added."""
 POLL_SECONDS = 0.1
 PAGE = 200
+LAST_HEARTBEAT_SECONDS = 5.0
+"""By when the last heartbeat of a process that ends has surely been sent."""
 RECOVERY_SECONDS = 20.0
 """What a run gives to the record of those before it, beside its own work."""
 
@@ -54,6 +57,23 @@ def journal_directory() -> Path:
 def runs_directory() -> Path:
     """Where each run's own file lies."""
     return get_current_settings().home / "etcd-runbooks" / "runs"
+
+
+def tell_suspension(run: UUID) -> None:
+    """Send the event by which deployments/automations.yaml knows that no heartbeat is to come.
+
+    Prefect's engine goes on with heartbeats until its process leaves the flow, also after the run
+    is Suspended, and the automation would wait for the next one. This event is dated later than
+    any of them.
+    """
+    tag = {"prefect.resource.id": "prefect.tag.etcd-runbooks", "prefect.resource.role": "tag"}
+    with contextlib.suppress(Exception):  # an event more or less ends no run
+        emit_event(
+            "etcd-runbooks.suspended",
+            resource={"prefect.resource.id": f"prefect.flow-run.{run}"},
+            related=[tag],
+            occurred=datetime.now(UTC) + timedelta(seconds=LAST_HEARTBEAT_SECONDS),
+        )
 
 
 async def settle(path: Path) -> None:

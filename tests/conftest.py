@@ -29,6 +29,8 @@ LONGEST_FIRST = [
     "test_bootstrap",
     "test_interruption",
     "test_dependents",
+    "test_schedule",
+    "test_automations",
 ]
 """Modules that take more than a minute, measured with `--durations=0`."""
 

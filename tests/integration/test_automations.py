@@ -29,15 +29,15 @@ WINDOW_SECONDS = 10
 """The shortest that Prefect takes."""
 SLOW = """
 import asyncio
-from prefect import flow
 from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
+from tasks.frame import runbook
 
 class Answer(RunInput):
     approve: bool
 
-@flow(persist_result=False)
-async def slow(seconds: int, approval: bool = False):
+@runbook(flow_run_name="slow")
+async def slow(seconds: int, approval: bool = False) -> None:
     if approval:
         await suspend_flow_run(wait_for_input=Answer, timeout=3600, key="approval")
     await asyncio.sleep(seconds)
@@ -168,14 +168,9 @@ def wait_for(prefect: Prefect, run: str, states: set[str], seconds: float) -> fl
     return time.monotonic() - began
 
 
-@pytest.mark.chaos
-@pytest.mark.timeout(900)
-def test_five_minutes_of_work_or_waiting_end_well_and_a_killed_worker_is_told(
-    server: Prefect, tmp_path: Path
-) -> None:
-    """With the heartbeat and the window as delivered."""
-    assert run_command(server).returncode == 0
-    checkout = copy_checkout(tmp_path / "checkout")
+def deploy_slow(prefect: Prefect, directory: Path) -> Path:
+    """Deploy a flow of our frame that waits as long as one wants; returns its checkout."""
+    checkout = copy_checkout(directory / "checkout")
     (checkout / "flows" / "slow.py").write_text(SLOW)
     yaml = YAML()
     content = yaml.load(checkout / "prefect.yaml")
@@ -183,17 +178,45 @@ def test_five_minutes_of_work_or_waiting_end_well_and_a_killed_worker_is_told(
     slow = {"name": "slow", "entrypoint": "flows/slow.py:slow"}
     content["deployments"] = [slow | {key: first[key] for key in ("tags", "work_pool")}]
     yaml.dump(content, checkout / "prefect.yaml")
-    deploy(server, "--all", checkout=checkout)
-    deployment = server.get("/deployments/name/slow/slow")["id"]
+    deploy(prefect, "--all", checkout=checkout)
+    return checkout
 
-    def start(**parameters: int) -> str:
-        body = {"parameters": parameters}
-        run = server.ask(f"/deployments/{deployment}/create_flow_run", body)["id"]
-        assert isinstance(run, str)
-        return run
 
+def start(prefect: Prefect, **parameters: int) -> str:
+    """Start a run of that flow, for a worker; returns its id."""
+    deployment = prefect.get("/deployments/name/slow/slow")["id"]
+    body = {"parameters": parameters}
+    run = prefect.ask(f"/deployments/{deployment}/create_flow_run", body)["id"]
+    assert isinstance(run, str)
+    return run
+
+
+def test_a_heartbeat_after_the_suspension_does_not_make_a_run_crashed(
+    server: Prefect, tmp_path: Path
+) -> None:
+    """Prefect's engine sends them until the process has ended; no other follows."""
+    asyncio.run(apply_scaled(server))
+    checkout = deploy_slow(server, tmp_path)
     with worker(server, checkout):
-        works, waits = start(seconds=300), start(seconds=1, approval=True)
+        waits = start(server, seconds=1, approval=True)
+        wait_for(server, waits, {"Suspended"}, 90)
+        suspended = server.get(f"/flow_runs/{waits}")["state"]["timestamp"]
+        late = datetime.fromisoformat(suspended) + timedelta(seconds=0.1)
+        server.ask("/events", [beat(waits, "etcd-runbooks") | {"occurred": late.isoformat()}])
+        time.sleep(3 * WINDOW_SECONDS)
+    assert server.get(f"/flow_runs/{waits}")["state"]["name"] == "Suspended"
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(900)
+def test_five_minutes_of_work_or_waiting_end_well_and_a_killed_worker_is_told(
+    server: Prefect, tmp_path: Path
+) -> None:
+    """With the heartbeat and the window as delivered."""
+    assert run_command(server).returncode == 0
+    checkout = deploy_slow(server, tmp_path)
+    with worker(server, checkout):
+        works, waits = start(server, seconds=300), start(server, seconds=1, approval=True)
         wait_for(server, waits, {"Suspended"}, 90)
         wait_for(server, works, {"Running"}, 90)
         assert wait_for(server, works, {"Completed", "Crashed"}, 400) > 250
@@ -203,7 +226,7 @@ def test_five_minutes_of_work_or_waiting_end_well_and_a_killed_worker_is_told(
         assert server.ask(f"/flow_runs/{waits}/resume", body)["status"] == "ACCEPT"
         wait_for(server, waits, {"Completed"}, 60)
     with worker(server, checkout) as dying:
-        dies = start(seconds=300)
+        dies = start(server, seconds=300)
         wait_for(server, dies, {"Running"}, 90)
         time.sleep(10)
         kill_all(dying.pid)
