@@ -7,7 +7,6 @@ requirements.lock by its hashes. `PYTHONS="3.13 3.14"` names those to take.
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -39,7 +38,7 @@ def find(version: str) -> tuple[Path, str] | None:
     """
     directories = [Path(one) for one in os.get_exec_path()]
     pyenv = Path.home() / ".pyenv" / "versions"
-    directories += sorted(pyenv.glob(f"{re.escape(version)}.*/bin"), reverse=True)
+    directories += sorted(pyenv.glob(f"{version}.*/bin"), reverse=True)
     for directory in directories:
         program = directory / f"python{version}"
         if program.exists() and (found := probe(program)).startswith(f"{version}."):
