@@ -171,7 +171,7 @@ sync "$new"; mv -fT "$new" {path}; sync {quote(str(target.parent))}; echo {CHANG
                 self._privileged(f"bash -c {quote(quoted)}"), encoding="utf-8"
             )
         except asyncssh.ChannelOpenError as error:
-            raise self._too_few_sessions(error) from error
+            raise self._unopened(error) from error
         except (OSError, asyncssh.Error) as error:
             raise self._translated(error) from error
         try:
@@ -227,7 +227,7 @@ sync "$new"; mv -fT "$new" {path}; sync {quote(str(target.parent))}; echo {CHANG
                 timeout_seconds,
             )
         except asyncssh.ChannelOpenError as error:
-            raise self._too_few_sessions(error) from error
+            raise self._unopened(error) from error
         except TimeoutError as error:
             raise CommandTimedOut(
                 f"no answer in {timeout_seconds:g} s; the host may be overloaded or frozen",
@@ -316,7 +316,9 @@ sync "$new"; mv -fT "$new" {path}; sync {quote(str(target.parent))}; echo {CHANG
             sock=await self._dial() if self._jump is None else None,
         )
 
-    def _too_few_sessions(self, error: asyncssh.ChannelOpenError) -> RunbookError:
+    def _unopened(self, error: asyncssh.ChannelOpenError) -> RunbookError:
+        if self._connection is None or self._connection.is_closed():
+            return self._translated(error)
         return AccessRefused(
             f"its SSH server opens no further session on a connection ({error.reason}): a run "
             f"needs some at once, set MaxSessions in its sshd_config to at least {SESSIONS}",

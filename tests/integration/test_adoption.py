@@ -74,7 +74,9 @@ def issue(
 def start_everywhere(lab: Lab) -> None:
     """Start etcd on all hosts at once and wait until each is ready."""
     for host in lab.hosts.values():
-        host.run("systemctl daemon-reload; systemctl start --no-block etcd").check()
+        host.run(
+            "systemctl daemon-reload; systemctl enable etcd; systemctl start --no-block etcd"
+        ).check()
     for host in lab.hosts.values():
         done = host.run("systemctl start etcd || journalctl -u etcd -n 15 --output=cat", timeout=60)
         assert "Job" not in done.stderr, done.stdout
