@@ -11,7 +11,7 @@ PACKAGES := systemd-container openssh-server openssh-client sudo iproute2 dbus p
 
 # Tests with hosts wait most of their time, so more of them run at once than there are cores.
 WORKERS ?= 4
-PARALLEL = --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder
+PARALLEL = --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 
