@@ -227,16 +227,15 @@ async def _end_dead_run(
             Event.ARTIFACT,
             key=f"{runbook}-report".replace("_", "-"),
             markdown=end_markdown(
-                runbook, CRASHED_RUN, work_of(steps), {"run": str(found.id)} | _paths(journal.path)
+                runbook,
+                CRASHED_RUN,
+                work_of(steps),
+                {"run": str(found.id), "journal": str(journal.path)},
             ),
             description=f"{runbook}: {CRASHED_RUN.word}",
             report=True,
         )
     return CRASHED_RUN
-
-
-def _paths(path: Path) -> dict[str, str]:
-    return {"journal": str(path)}
 
 
 async def _set_end(

@@ -92,6 +92,16 @@ class Prefect:
         return found
 
 
+def end(process: subprocess.Popen[Any]) -> None:
+    """End a server or a worker in order; kills it when it takes too long."""
+    process.terminate()
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
 @contextlib.contextmanager
 def prefect_server(home: Path, **settings: str) -> Iterator[Prefect]:
     """Start a Prefect server over `home` for the length of the block; with more settings."""
@@ -123,12 +133,7 @@ def prefect_server(home: Path, **settings: str) -> Iterator[Prefect]:
             time.sleep(0.1)
         yield prefect
     finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process)
         log.close()
 
 

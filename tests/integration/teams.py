@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.integration.runbooks import ROOT, Prefect
+from tests.integration.runbooks import ROOT, Prefect, end
 
 TOOL = (sys.executable, "-m", "prefect", "--no-prompt")
 
@@ -52,12 +52,7 @@ def worker(prefect: Prefect, checkout: Path = ROOT) -> Iterator[subprocess.Popen
     try:
         yield process
     finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process)
         log.close()
 
 
