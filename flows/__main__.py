@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from cyclopts import App, CycloptsError
 from rich.console import Console
 
-from tasks.embedded.api import EmbeddedApi
+from tasks.engine.embedded import EmbeddedApi
 from tasks.model.errors import RunbookError
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _approve(
         note: anything for the record
         reject: do not let it be done
     """
-    from tasks.approvals import decide  # noqa: PLC0415 - the server starts first
+    from tasks.steps.approvals import decide  # noqa: PLC0415 - the server starts first
 
     if api is not None:
         api.wait_until_ready()
@@ -133,7 +133,7 @@ def _has_server() -> bool:
 def _use(api: EmbeddedApi) -> None:
     from prefect.context import refresh_global_settings_context  # noqa: PLC0415 - as above
 
-    from tasks import recording  # noqa: PLC0415 - as above
+    from tasks.engine import recording  # noqa: PLC0415 - as above
 
     os.environ["PREFECT_API_URL"] = api.url
     recording.is_embedded = True
@@ -187,9 +187,9 @@ def _command(
 ) -> Callable[..., int]:
     @functools.wraps(runbook.fn)
     def run(*args: object, **kwargs: object) -> int:
-        from tasks.engine import listeners  # noqa: PLC0415 - the server starts first
-        from tasks.launch import Launch  # noqa: PLC0415
-        from tasks.terminal.progress import Progress  # noqa: PLC0415
+        from tasks.engine.launch import Launch  # noqa: PLC0415
+        from tasks.engine.progress import Progress  # noqa: PLC0415
+        from tasks.engine.run import listeners  # noqa: PLC0415 - the server starts first
 
         if api is not None:
             api.wait_until_ready()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tasks import adoption
-from tasks.engine import open_run
-from tasks.frame import runbook
+from tasks.engine.frame import runbook
+from tasks.engine.run import open_run
+from tasks.procedures import adoption
 
 
 @runbook(flow_run_name="adopt {cluster}")

@@ -5,8 +5,15 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
-from tasks import (
-    authority,
+from tasks.engine import authority
+from tasks.engine.frame import runbook
+from tasks.engine.run import Run, open_run, perform, unless
+from tasks.model.cluster import ClusterHealth, DesiredMember
+from tasks.model.errors import MemberFailed
+from tasks.model.observation import HostTarget, ServiceState
+from tasks.model.plan import Plan
+from tasks.plans import bootstrap
+from tasks.steps import (
     certificates,
     configuration,
     health,
@@ -17,15 +24,8 @@ from tasks import (
     reports,
     services,
 )
-from tasks.engine import Run, open_run, perform, unless
-from tasks.frame import runbook
-from tasks.installation import Programs
-from tasks.model.cluster import ClusterHealth, DesiredMember
-from tasks.model.errors import MemberFailed
-from tasks.model.observation import HostTarget, ServiceState
-from tasks.model.plan import Plan
-from tasks.plans import bootstrap
-from tasks.preflight import Examination
+from tasks.steps.installation import Programs
+from tasks.steps.preflight import Examination
 
 START_SECONDS = 60.0
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tasks import expiry
-from tasks.frame import runbook
+from tasks.engine.frame import runbook
+from tasks.procedures import expiry
 
 
 @runbook(flow_run_name="check certificates")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from tasks import checkup, location, reports, restarts
-from tasks.engine import open_run
-from tasks.frame import runbook
+from tasks.engine.frame import runbook
+from tasks.engine.run import open_run
 from tasks.model.errors import MemberFailed
+from tasks.procedures import checkup, location
+from tasks.steps import reports, restarts
 
 
 @runbook(flow_run_name="check health of {cluster}")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tasks.changes import hand_over
-from tasks.frame import runbook
+from tasks.engine.frame import runbook
+from tasks.procedures.changes import hand_over
 
 
 @runbook(flow_run_name="move leader of {cluster}")

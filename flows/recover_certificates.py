@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from functools import partial
 
-from tasks import health, onhosts, reports, restarts, rotation, succession, trust
-from tasks.engine import Run, open_run, perform
-from tasks.frame import runbook
+from tasks.engine.frame import runbook
+from tasks.engine.run import Run, open_run, perform
 from tasks.plans import agreement, leaves
 from tasks.plans import recovery as plans
 from tasks.plans.succession import WriteTrust
-from tasks.rotation import Sight
+from tasks.procedures import rotation
+from tasks.procedures.rotation import Sight
+from tasks.steps import health, onhosts, reports, restarts, succession, trust
 
 
 @runbook(flow_run_name="recover {cluster}")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from tasks.changes import change_members
-from tasks.frame import runbook
-from tasks.membership import Wish, find_same_hosts
+from tasks.engine.frame import runbook
+from tasks.procedures.changes import change_members
+from tasks.procedures.membership import Wish, find_same_hosts
 
 
 @runbook(flow_run_name="replace member of {cluster}")

@@ -5,15 +5,16 @@ from __future__ import annotations
 from functools import partial
 from typing import Literal
 
-from tasks import barriers, health, reports, restarts, rotation, snapshots, succession, trust
-from tasks.authority import opened_authority
-from tasks.engine import Run, open_run, perform
-from tasks.frame import runbook
+from tasks.engine.authority import opened_authority
+from tasks.engine.frame import runbook
+from tasks.engine.run import Run, open_run, perform
 from tasks.hosts.connection import HostConnection
 from tasks.model.plan import Plan, Step
 from tasks.plans import leaves
 from tasks.plans import succession as plans
-from tasks.rotation import Sight
+from tasks.procedures import barriers, rotation
+from tasks.procedures.rotation import Sight
+from tasks.steps import health, reports, restarts, snapshots, succession, trust
 
 
 @runbook(flow_run_name="rotate authority of {cluster}")

@@ -5,14 +5,15 @@ from __future__ import annotations
 from functools import partial
 from typing import Literal
 
-from tasks import certificates, health, reports, rotation
-from tasks.authority import opened_authority
-from tasks.engine import Run, open_run, perform
-from tasks.frame import runbook
+from tasks.engine.authority import opened_authority
+from tasks.engine.frame import runbook
+from tasks.engine.run import Run, open_run, perform
 from tasks.model.plan import Plan, Step
 from tasks.plans import leaves
 from tasks.plans.rotation import VerifyLeaves, plan_rotation
-from tasks.rotation import Sight
+from tasks.procedures import rotation
+from tasks.procedures.rotation import Sight
+from tasks.steps import certificates, health, reports
 
 
 @runbook(flow_run_name="rotate {cluster}")

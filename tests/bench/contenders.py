@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tasks.journal.journal import read_journal
+from tasks.engine.journal import read_journal
 from tasks.model.inventory import DirectoryBinaries, Inventory
 from tasks.model.inventory_file import load_inventory
 from tests.bench.phases import Phase, split_run

@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from tasks.embedded.api import SETTINGS
+from tasks.engine.embedded import SETTINGS
 
 START_SECONDS = 90.0
 SETTLE_SECONDS = 3.0

@@ -12,8 +12,8 @@ import signal
 import sys
 import time
 
-from tasks.frame import runbook
-from tasks.launch import Launch
+from tasks.engine.frame import runbook
+from tasks.engine.launch import Launch
 from tasks.model.errors import LockHeld, MemberFailed, Refused, Rejected
 
 ERRORS = {

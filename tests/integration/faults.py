@@ -14,8 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.embedded.api import SETTINGS
-from tasks.journal.journal import read_journal
+from tasks.engine.embedded import SETTINGS
+from tasks.engine.journal import read_journal
 from tasks.model.record import Event
 from tests.integration.runbooks import Prefect
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 
 from flows.__main__ import main
-from tasks import locks
 from tasks.hosts import sessions
+from tasks.steps import locks
 
 if __name__ == "__main__":
     sessions.SILENCE_LIMIT_SECONDS = 2

@@ -13,7 +13,7 @@ import signal
 import sys
 
 from flows.__main__ import main
-from tasks.journal.journal import Journal
+from tasks.engine.journal import Journal
 from tasks.model.record import Event
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cryptography import x509
 
-from tasks.authority import authority_files
+from tasks.engine.authority import authority_files
 from tasks.model.certificates import Generation, Role
 from tasks.model.inventory_file import load_inventory
 from tasks.pki.authority import BACKDATE, Authority, open_authority

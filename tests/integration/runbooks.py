@@ -17,7 +17,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from tasks.embedded.api import SETTINGS
+from tasks.engine.embedded import SETTINGS
 from tests.lab.lab import Lab
 
 ROOT = Path(__file__).parents[2]

@@ -15,7 +15,7 @@ import pytest
 from prefect.client.orchestration import PrefectClient
 from ruamel.yaml import YAML
 
-from tasks.automations import apply, read_desired
+from tasks.engine.automations import apply, read_desired
 from tests.integration.runbooks import ROOT, Prefect, prefect_server
 from tests.integration.teams import copy_checkout, deploy, kill_all, worker
 
@@ -31,7 +31,7 @@ SLOW = """
 import asyncio
 from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
-from tasks.frame import runbook
+from tasks.engine.frame import runbook
 
 class Answer(RunInput):
     approve: bool
@@ -58,7 +58,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
 def run_command(prefect: Prefect) -> subprocess.CompletedProcess[str]:
     """Apply the automations as README says."""
     return subprocess.run(
-        [sys.executable, "-m", "tasks.automations"],
+        [sys.executable, "-m", "tasks.engine.automations"],
         cwd=ROOT,
         env=prefect.environment,
         capture_output=True,

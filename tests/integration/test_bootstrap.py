@@ -11,8 +11,8 @@ import pytest
 from prefect.blocks.system import Secret
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from tasks.authority import read_passphrase
-from tasks.journal.journal import read_journal
+from tasks.engine.authority import read_passphrase
+from tasks.engine.journal import read_journal
 from tasks.model.errors import AuthorityRefused
 from tasks.model.inventory import Passphrase
 from tasks.model.record import Event

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tasks.launch import TOLD_SECONDS
+from tasks.engine.launch import TOLD_SECONDS
 from tests.integration.faults import Server, check_record, read_pages
 from tests.integration.runbooks import HEARS_CTRL_C, ROOT, Ended, finish, start_runbook
 from tests.integration.teams import deploy, worker

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tasks.journal.journal import read_journal
+from tasks.engine.journal import read_journal
 from tasks.model.record import Event
 from tests.integration.runbooks import (
     Prefect,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tasks.journal.journal import read_journal
+from tasks.engine.journal import read_journal
 from tasks.model.record import Event
 from tests.integration.members import Scene, check_cluster, list_members, raise_cluster, replace
 from tests.integration.runbooks import Prefect, finish, start_runbook

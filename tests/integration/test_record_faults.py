@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tasks.launch import TOLD_SECONDS
+from tasks.engine.launch import TOLD_SECONDS
 from tests.integration.faults import (
     Server,
     check_record,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tasks.journal.journal import read_journal
+from tasks.engine.journal import read_journal
 from tasks.model.certificates import Role
 from tasks.model.record import Event
 from tests.integration.pairs import sign_again

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from tasks.authority import (
+from tasks.engine.authority import (
     check_authority,
     make_authority,
     opened_authority,
     read_authority_certificate,
     read_passphrase,
 )
-from tasks.journal.journal import Journal
+from tasks.engine.journal import Journal
 from tasks.model.certificates import AuthorityPolicy
 from tasks.model.errors import AuthorityRefused
 from tasks.model.inventory import Inventory, Passphrase

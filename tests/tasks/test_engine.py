@@ -12,9 +12,9 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import exception_to_failed_state
 
-from tasks import engine
-from tasks.engine import perform, step, together, unless
-from tasks.journal.journal import Journal, read_journal
+from tasks.engine import run as engine
+from tasks.engine.journal import Journal, read_journal
+from tasks.engine.run import perform, step, together, unless
 from tasks.model.errors import (
     CommandFailed,
     HostUnreachable,

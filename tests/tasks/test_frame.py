@@ -13,9 +13,9 @@ import pytest
 from prefect.exceptions import Abort
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
-from tasks import frame, recording
-from tasks.frame import Frame
-from tasks.journal.journal import read_journal
+from tasks.engine import frame, recording
+from tasks.engine.frame import Frame
+from tasks.engine.journal import read_journal
 from tasks.model.errors import MemberFailed
 from tasks.model.outcome import INTERRUPTED
 from tasks.model.record import Event

@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 from prefect.settings import PREFECT_HOME, temporary_settings
 
-from tasks import certificates
-from tasks.certificates import LeafTarget, client_targets
-from tasks.engine import open_run
+from tasks.engine.run import open_run
 from tasks.model.certificates import AuthorityPolicy
 from tasks.model.errors import AuthorityRefused, MemberFailed
 from tasks.model.inventory import Inventory
 from tasks.pki.authority import create_authority
 from tasks.plans.bootstrap import PREPARE
 from tasks.plans.leaves import StageLeaves
+from tasks.steps import certificates
+from tasks.steps.certificates import LeafTarget, client_targets
 from tests.contract.local_host import LocalHost
 
 STAGE = StageLeaves(stage=PREPARE, host="m1", sentence="stage", name="worker", labels=("client",))

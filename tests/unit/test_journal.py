@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.journal.journal import Journal, find_undelivered, read_journal
+from tasks.engine.journal import Journal, find_undelivered, read_journal
 from tasks.model.errors import JournalUnwritable
 from tasks.model.record import Event, Record
 

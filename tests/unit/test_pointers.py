@@ -37,10 +37,10 @@ OTHERS_OPTIONS = {("tasks/plans/adoption.py", "name"), ("tasks/model/cluster.py"
 """Options that messages name and that are another program's: etcd's and etcdctl's."""
 
 NAMED: dict[str, set[str]] = {
-    "tasks/adoption.py": {"adopt_cluster", "rotate_certificates"},
-    "tasks/authority.py": {"bootstrap_cluster"},
-    "tasks/expiry.py": {"rotate_authority"},
-    "tasks/membership.py": {"add_member"},
+    "tasks/procedures/adoption.py": {"adopt_cluster", "rotate_certificates"},
+    "tasks/engine/authority.py": {"bootstrap_cluster"},
+    "tasks/procedures/expiry.py": {"rotate_authority"},
+    "tasks/procedures/membership.py": {"add_member"},
     "tasks/pki/authority.py": {"recover_certificates"},
     "tasks/plans/agreement.py": {"update_member"},
     "tasks/plans/bootstrap.py": {"bootstrap_cluster"},
@@ -50,16 +50,18 @@ NAMED: dict[str, set[str]] = {
     "tasks/plans/recovery.py": {"rotate_authority"},
     "tasks/plans/rotation.py": {"recover_certificates"},
     "tasks/plans/succession.py": {"recover_certificates", "rotate_certificates"},
-    "tasks/restarts.py": {"check_health"},
+    "tasks/steps/restarts.py": {"check_health"},
 }
 """The runbooks that a module's messages name in plain words, without parameters."""
 
 POINTERS: dict[str, list[tuple[str, tuple[str, ...], dict[str, Value]]]] = {
-    "tasks/adoption.py": [
+    "tasks/procedures/adoption.py": [
         ("parameter", ("adopt_cluster",), {"output": "FILE"}),
         ("parameter", ("adopt_cluster",), {"unit": "UNIT"}),
     ],
-    "tasks/expiry.py": [("parameter", ("check_certificates",), {"clusters": ["CLUSTER"]})],
+    "tasks/procedures/expiry.py": [
+        ("parameter", ("check_certificates",), {"clusters": ["CLUSTER"]})
+    ],
     "tasks/plans/adoption.py": [("parameter", ("adopt_cluster",), {"hosts": ["HOST", "..."]})],
     "tasks/plans/agreement.py": [
         ("pointer", ("replace_member",), {"member": ["m1"]}),
@@ -80,7 +82,7 @@ POINTERS: dict[str, list[tuple[str, tuple[str, ...], dict[str, Value]]]] = {
         ("parameter", ("rotate_authority",), {"clients_trusting": ["calico", "felix"]}),
         ("parameter", ("rotate_authority",), {"clients_renewed": ["calico"]}),
     ],
-    "tasks/snapshots.py": [
+    "tasks/steps/snapshots.py": [
         (
             "parameter",
             ("rotate_authority", "replace_member", "add_member", "remove_member", "update_member"),
@@ -92,7 +94,7 @@ POINTERS: dict[str, list[tuple[str, tuple[str, ...], dict[str, Value]]]] = {
             {"reason": "TEXT"},
         ),
     ],
-    "tasks/trust.py": [("parameter", ("rotate_authority",), {"replace": "0123456789ab"})],
+    "tasks/steps/trust.py": [("parameter", ("rotate_authority",), {"replace": "0123456789ab"})],
 }
 """By module, in the source's order: the helper, the runbooks that it may mean, and an example."""
 

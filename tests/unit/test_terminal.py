@@ -7,9 +7,9 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
+from tasks.engine.progress import Progress
 from tasks.model.record import Event, Record
-from tasks.terminal.progress import Progress
-from tasks.terminal.tables import table_lines
+from tasks.report.terminal import table_lines
 
 STEP = {"step": "install etcd on m1", "host": "m1", "task_run": "1"}
 RECORDS = (

@@ -1,1 +1,0 @@
-"""Prefect's API for a command line without a server."""

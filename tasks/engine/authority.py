@@ -1,0 +1,228 @@
+"""The cluster's authority on the runner: its files, its passphrase, opened only to sign.
+
+The key is encrypted at rest and never leaves the runner. Nothing here returns it to Prefect: an
+opened authority lives inside one task. While one authority follows another, there are two: the
+current one signs, and its successor or predecessor lies beside it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from prefect.blocks.system import Secret
+
+from tasks.engine.run import Run, step
+from tasks.model.certificates import Generation
+from tasks.model.errors import AuthorityRefused, InvalidInventory
+from tasks.model.inventory import Inventory, Passphrase
+from tasks.pki.authority import Authority, create_authority, is_encrypted, open_authority
+from tasks.plans.bootstrap import MakeAuthority
+
+_SECRET: Any = Secret  # Secret[str] would be another block type, which no server knows
+
+
+def authority_files(inventory: Inventory, generation: Generation) -> tuple[Path, Path]:
+    """Get the paths of an authority's certificate and key: ca.pem, ca.next.pem, ca.previous.pem."""
+    paths = (inventory.authority.certificate, inventory.authority.key)
+    if generation is Generation.CURRENT:
+        return paths
+    certificate, key = (path.with_name(f"{path.stem}.{generation}{path.suffix}") for path in paths)
+    return certificate, key
+
+
+def read_authority_certificate(inventory: Inventory) -> bytes | None:
+    """Read the certificate of the authority that signs, PEM; None when there is none yet.
+
+    A key without a certificate is a creation that was interrupted: the certificate is written
+    last. Raises AuthorityRefused for a certificate without its key.
+    """
+    certificate, key = authority_files(inventory, Generation.CURRENT)
+    if not certificate.is_file():
+        return None
+    if not key.is_file():
+        raise AuthorityRefused(
+            f"authority.certificate {certificate} is there, but authority.key {key} is not; put "
+            "the key there, or move the certificate away to have a new authority made"
+        )
+    return certificate.read_bytes()
+
+
+def find_authority_certificate(inventory: Inventory) -> bytes | None:
+    """Read the certificate of the authority that signs, also where its key is not (yet) there."""
+    certificate, _ = authority_files(inventory, Generation.CURRENT)
+    return certificate.read_bytes() if certificate.is_file() else None
+
+
+def read_authorities(inventory: Inventory) -> dict[Generation, bytes]:
+    """Read the certificates of all the authorities that there are, PEM, the current one first.
+
+    A successor or predecessor that equals the current one is what an exchange left behind that
+    was interrupted; it does not count. Raises as `read_authority_certificate` does.
+    """
+    current = read_authority_certificate(inventory)
+    if current is None:
+        return {}
+    found = {Generation.CURRENT: current}
+    for generation in (Generation.NEXT, Generation.PREVIOUS):
+        certificate, _ = authority_files(inventory, generation)
+        if certificate.is_file() and (pem := certificate.read_bytes()) != current:
+            found[generation] = pem
+    return found
+
+
+def read_trust_bundle(inventory: Inventory) -> bytes:
+    """Read the certificates of all the authorities as one PEM text, the current one first."""
+    return b"".join(read_authorities(inventory).values())
+
+
+async def read_passphrase(source: Passphrase) -> bytes:
+    """Read the passphrase from where the inventory says; raises AuthorityRefused."""
+    if source.block is not None:
+        try:
+            block: Any = await _SECRET.aload(source.block)
+        except ValueError as error:
+            raise AuthorityRefused(
+                f"authority.passphrase.block: there is no Secret block '{source.block}'; make it "
+                "in the Prefect UI under Blocks"
+            ) from error
+        text = str(block.get())
+    elif source.env is not None:
+        text = os.environ.get(source.env, "")
+        if not text:
+            raise AuthorityRefused(
+                f"authority.passphrase.env: the environment variable {source.env} is not set"
+            )
+    else:
+        text = _read_passphrase_file(source.file)
+    if not text:
+        raise AuthorityRefused("authority.passphrase: the passphrase is empty")
+    return text.encode()
+
+
+def _read_passphrase_file(path: Path | None) -> str:
+    if path is None or not path.is_file():
+        raise AuthorityRefused(f"authority.passphrase.file: there is no {path}")
+    if path.stat().st_mode & 0o077:
+        raise AuthorityRefused(
+            f"authority.passphrase.file: {path} can be read by others; chmod 600 {path}"
+        )
+    return path.read_text().rstrip("\n")
+
+
+async def opened_authority(
+    inventory: Inventory, generation: Generation = Generation.CURRENT
+) -> Authority:
+    """Open an authority to sign; an adopted key that is not encrypted is encrypted in place.
+
+    An exchange of authorities that was interrupted between its two files is ended first. Raises
+    AuthorityRefused: missing files, wrong passphrase, expired, not an authority.
+    """
+    certificate, key = authority_files(inventory, generation)
+    if read_authority_certificate(inventory) is None:
+        raise AuthorityRefused(
+            f"there is no authority at {certificate}; bootstrap_cluster makes one, or put an "
+            "existing one there"
+        )
+    passphrase = await read_passphrase(inventory.authority.passphrase)
+    try:
+        authority = _open(certificate, key, passphrase)
+    except AuthorityRefused:
+        other = _find_certificate_of(inventory, key, passphrase)
+        if generation is not Generation.CURRENT or other is None:
+            raise
+        write_private(certificate, other, 0o644)
+        authority = _open(certificate, key, passphrase)
+    if not is_encrypted(key.read_bytes()):
+        write_private(key, authority.seal_key(passphrase), 0o600)
+    return authority
+
+
+def _open(certificate: Path, key: Path, passphrase: bytes, *, to_renew: bool = False) -> Authority:
+    key_pem = key.read_bytes()
+    secret = passphrase if is_encrypted(key_pem) else None
+    return open_authority(
+        certificate.read_bytes(), key_pem, secret, datetime.now(UTC), to_renew=to_renew
+    )
+
+
+async def expired_authority(inventory: Inventory) -> Authority | None:
+    """Open the authority that signs if it has expired, to renew it; None while it is valid.
+
+    Raises AuthorityRefused for what no renewal cures.
+    """
+    if read_authority_certificate(inventory) is None:
+        return None
+    passphrase = await read_passphrase(inventory.authority.passphrase)
+    files = authority_files(inventory, Generation.CURRENT)
+    try:
+        _open(*files, passphrase)
+    except AuthorityRefused:
+        authority = _open(*files, passphrase, to_renew=True)
+        return authority if authority.facts.not_after <= datetime.now(UTC) else None
+    return None
+
+
+def _find_certificate_of(inventory: Inventory, key: Path, passphrase: bytes) -> bytes | None:
+    for generation in (Generation.NEXT, Generation.PREVIOUS):
+        certificate, _ = authority_files(inventory, generation)
+        if certificate.is_file():
+            with contextlib.suppress(AuthorityRefused):
+                return _open(certificate, key, passphrase).certificate_pem
+    return None
+
+
+async def check_authority(inventory: Inventory) -> None:
+    """Raise what would keep the authority from signing; nothing is changed."""
+    certificate = read_authority_certificate(inventory)
+    passphrase = await read_passphrase(inventory.authority.passphrase)
+    if certificate is not None:
+        _open(*authority_files(inventory, Generation.CURRENT), passphrase)
+    for path in (inventory.authority.key, inventory.authority.certificate):
+        parent = next(p for p in path.parents if p.exists())
+        if not os.access(parent, os.W_OK):
+            raise InvalidInventory("authority", (f"{parent} cannot be written to",))
+
+
+@step("make the authority")
+async def make_authority(run: Run, _step: MakeAuthority) -> bool:
+    """Make the authority's key and certificate on the runner.
+
+    The key is written first, the certificate last; dying between them leaves a key that nothing
+    has been signed with, which the next run keeps aside.
+    """
+    paths = run.inventory.authority
+    passphrase = await read_passphrase(paths.passphrase)
+    authority = create_authority(run.inventory.certificates.authority, datetime.now(UTC))
+    if paths.key.is_file():
+        paths.key.rename(f"{paths.key}.unused-{run.backup}")
+    write_private(paths.key, authority.seal_key(passphrase), 0o600)
+    write_private(paths.certificate, authority.certificate_pem, 0o644)
+    return True
+
+
+def write_private(path: Path, content: bytes, mode: int) -> None:
+    """Write a file of the runner's whole or not at all, never readable wider than `mode`."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    handle, name = tempfile.mkstemp(prefix=f"{path.name}.{secrets.token_hex(4)}", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            os.fchmod(file.fileno(), mode)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            Path(name).unlink()
+        raise
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

@@ -1,0 +1,282 @@
+"""The frame around every runbook: its body's true end, whatever Prefect's API does meanwhile.
+
+The body decides how a run ended. Prefect is told, with the report, and where it cannot be told in
+RECORD_SECONDS, the run's file keeps it for the next run to deliver. Nothing of Prefect's stops or
+delays the body: it runs in a task of its own, which only the operator and the end of the process
+cancel; what it publishes is on disk first, and is sent within a bound.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import getpass
+import inspect
+import signal
+import socket
+import traceback
+import uuid
+from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, ParamSpec
+
+from prefect import Flow, State, flow
+from prefect.context import FlowRunContext
+from prefect.exceptions import Abort, Pause
+
+from tasks.engine import recording
+from tasks.engine.journal import Journal, read_journal
+from tasks.model.errors import RecordUnreachable, RunbookError
+from tasks.model.outcome import DRY, Outcome, outcome_of, work_of
+from tasks.model.record import Event, Record
+from tasks.report.ends import end_markdown
+
+P = ParamSpec("P")
+
+PUBLISH_SECONDS = 5.0
+RECORD_SECONDS = 15.0
+"""How long an ended body waits for Prefect to have its record."""
+
+current: ContextVar[Frame | None] = ContextVar("frame", default=None)
+
+
+class Frame:
+    """One run: its file, how it ended, and whether Prefect has heard all of it.
+
+    Raises Refused when PREFECT_HOME takes no file.
+    """
+
+    def __init__(self, runbook: str) -> None:
+        self.runbook = runbook
+        self.key = str(uuid.uuid4())
+        self.run: uuid.UUID | None = None
+        self.outcome: Outcome | None = None
+        self.is_behind = False
+        self.has_begun = False
+        self.ended = asyncio.Event()
+        self.interrupt: Callable[[], None] | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._started = datetime.now(UTC)
+        self._opened: list[Path] = []
+        self._has_report = False
+        directory = recording.runs_directory()
+        try:
+            path = directory / f"{self._started:%Y%m%dT%H%M%S.%fZ}-{self.key}.jsonl"
+            self.journal = Journal(path)
+            self.journal.append(
+                Event.BEGUN, key=self.key, runbook=runbook, api=recording.api_name()
+            )
+        except (OSError, RunbookError) as error:
+            raise unwritable(directory, error) from error
+
+    def know(self, run: uuid.UUID) -> None:
+        """Write down which flow run of Prefect's this is."""
+        if self.run is None:
+            self.run = run
+            self.journal.append(Event.KNOWN, run=str(run))
+
+    def open(self, path: Path) -> None:
+        """Write down that the run has a journal for a cluster."""
+        self._opened.append(path)
+        self.journal.append(Event.OPENED, path=str(path))
+
+    async def publish(self, key: str, markdown: str, description: str, *, report: bool) -> None:
+        """Keep an artifact, and give it to Prefect, which is not waited for a second time."""
+        self._has_report |= report
+        self.journal.append(
+            Event.ARTIFACT, key=key, markdown=markdown, description=description, report=report
+        )
+        if self.run is None or self.is_behind:
+            return
+        try:
+            told = recording.publish(self.run, key, markdown, description)
+            await recording.within(PUBLISH_SECONDS, told)
+        except Exception:  # noqa: BLE001 - whatever it is, it is in the file and is sent later
+            self.is_behind = True
+
+    async def perform(
+        self, body: Coroutine[Any, Any, None], *, dry_run: bool = False
+    ) -> State[Any]:
+        """Run the body to its end, and return the state that tells it."""
+        if self.outcome is not None:
+            body.close()
+            raise Abort("the run has been given up before it began")
+        context = FlowRunContext.get()
+        is_deployed = False
+        if context is not None and context.flow_run is not None:
+            self.know(context.flow_run.id)
+            is_deployed = context.flow_run.deployment_id is not None
+        self.has_begun = True
+        if self.interrupt is not None:
+            # Prefect has put its own handler here, which would raise anywhere.
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.interrupt)
+        recovery = asyncio.ensure_future(recording.recover(self.journal.path))
+        broken: BaseException | None = None
+        try:
+            await self._carry(body)
+        except (Pause, Abort):
+            self._end(Outcome("Suspended", "waiting", "waits for approval", 0), None)
+            if self.run is not None:
+                recording.tell_suspension(self.run)
+            raise
+        except BaseException as error:  # noqa: BLE001 - a cancelled run has an end, too
+            broken = error
+        outcome = DRY if dry_run and broken is None else outcome_of(broken)
+        await self._report(outcome)
+        self._end(outcome, broken)
+        await self._settle(recovery)
+        state = recording.end_state(outcome, self._records())
+        state.data = broken if isinstance(broken, Exception) else None
+        self.ended.set()
+        if is_deployed and broken is not None and not isinstance(broken, Exception):
+            raise broken  # Prefect's runner knows who stopped it, and why
+        return state
+
+    def cancel(self) -> bool:
+        """Interrupt the body, if it is under way."""
+        if self._task is None or self.outcome is not None:
+            return False
+        self._task.cancel()
+        return True
+
+    async def deliver(self, seconds: float) -> None:
+        """Give Prefect what it lacks, within a bound; sets whether it is behind."""
+        try:
+            await recording.within(seconds, recording.deliver(self.journal))
+        except Exception:  # noqa: BLE001 - the next run tries again
+            self.is_behind = True
+        else:
+            self.is_behind = False
+
+    def end_without_a_body(self, outcome: Outcome) -> Outcome:
+        """Note the end of a run that never began."""
+        self._end(outcome, None)
+        return outcome
+
+    async def _carry(self, body: Coroutine[Any, Any, None]) -> None:
+        """Await the body in a task that no cancellation of Prefect's engine reaches.
+
+        A bound on a call to the API, in Prefect's client or around it, cancels the task that
+        calls; one that came too late would look as if somebody had interrupted the run.
+        """
+        self._task = carried = asyncio.ensure_future(body)
+        stopped: BaseException | None = None
+        while not carried.done():
+            try:
+                await asyncio.wait({carried})
+            except asyncio.CancelledError:
+                if (own := asyncio.current_task()) is not None:
+                    own.uncancel()
+            except BaseException as error:  # noqa: BLE001 - a signal of Prefect's runner
+                stopped = error
+                carried.cancel()
+        if stopped is not None and carried.cancelled():
+            raise stopped
+        carried.result()
+
+    def _records(self) -> list[Record]:
+        return [record for path in self._opened for record in read_journal(path)]
+
+    def _end(self, outcome: Outcome, error: BaseException | None) -> None:
+        self.outcome = outcome
+        fault = isinstance(error, Exception) and "fault of the runbook" in outcome.message
+        self.journal.append(
+            Event.ENDED,
+            state=outcome.state,
+            word=outcome.word,
+            message=outcome.message,
+            exit_status=outcome.exit_status,
+            traceback=traceback.format_exception(error) if fault and error else None,
+        )
+
+    async def _report(self, outcome: Outcome) -> None:
+        if self._has_report:
+            return
+        took = (datetime.now(UTC) - self._started).total_seconds()
+        facts = {
+            "started by": f"{getpass.getuser()}@{socket.gethostname()}",
+            "run": str(self.run),
+            "took": f"{took:.1f} s",
+            "journal": ", ".join(map(str, self._opened)) or str(self.journal.path),
+        }
+        await self.publish(
+            f"{self.runbook}-report".replace("_", "-"),
+            end_markdown(self.runbook, outcome, work_of(self._records()), facts),
+            f"{self.runbook}: {outcome.word}",
+            report=True,
+        )
+
+    async def _settle(self, recovery: asyncio.Future[list[str]]) -> None:
+        """Wait, within RECORD_SECONDS, until Prefect has the steps and the artifacts."""
+
+        async def settle() -> None:
+            while True:
+                try:
+                    await recording.settle(self.journal.path)
+                except Exception:  # noqa: BLE001 - an API that stumbles is asked again
+                    self.is_behind = True
+                    await asyncio.sleep(1)
+                else:
+                    self.is_behind = False
+                    break
+            await asyncio.wait({recovery})
+
+        with contextlib.suppress(TimeoutError):
+            await recording.within(RECORD_SECONDS, settle())
+        recovery.cancel()
+
+
+async def publish(key: str, markdown: str, description: str, *, report: bool = False) -> None:
+    """Publish an artifact of the current run, on disk first."""
+    frame = current.get()
+    if frame is not None:
+        await frame.publish(key, markdown, description, report=report)
+
+
+def runbook(
+    *, flow_run_name: str
+) -> Callable[[Callable[P, Coroutine[Any, Any, None]]], Flow[P, Coroutine[Any, Any, None]]]:
+    """Make a coroutine function a flow of Prefect's whose body runs in the frame.
+
+    The flow has the function's name, docstring and parameters.
+    """
+
+    def decorate(
+        function: Callable[P, Coroutine[Any, Any, None]],
+    ) -> Flow[P, Coroutine[Any, Any, None]]:
+        signature = inspect.signature(function, eval_str=True)
+
+        @functools.wraps(function)
+        async def framed(*args: P.args, **kwargs: P.kwargs) -> Any:  # noqa: ANN401 - a state
+            frame = current.get()
+            if frame is None:
+                frame = Frame(function.__name__)
+                current.set(frame)
+            bound = signature.bind(*args, **kwargs).arguments
+            return await frame.perform(
+                function(*args, **kwargs), dry_run=bool(bound.get("dry_run"))
+            )
+
+        # Prefect looks their names up where the function is defined, which would be here.
+        told: Any = framed
+        told.__signature__ = signature
+        told.__annotations__ = inspect.get_annotations(function, eval_str=True)
+        made: Any = flow(name=function.__name__, flow_run_name=flow_run_name, persist_result=False)(
+            framed
+        )
+        return made  # type: ignore[no-any-return]
+
+    return decorate
+
+
+def unwritable(directory: Path, error: Exception) -> RecordUnreachable:
+    """Say that a directory of PREFECT_HOME takes no file."""
+    cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+    reason = getattr(cause, "strerror", None) or str(error)
+    return RecordUnreachable(
+        f"{directory} cannot be written ({reason}), and no run begins without its record; nothing "
+        "was changed. Make room there, or set PREFECT_HOME to a directory that can be written"
+    )

@@ -1,0 +1,218 @@
+"""Adopting a cluster that somebody else has set up: read from its hosts, written as an inventory.
+
+What differs from policy is judged as in a check.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
+
+from tasks.engine import frame
+from tasks.engine.authority import write_private
+from tasks.engine.run import Run, open_run, step, together
+from tasks.etcd import wire
+from tasks.hosts import adoption, system
+from tasks.hosts.connection import HostConnection
+from tasks.model.adoption import FoundEtcd
+from tasks.model.errors import InvalidInventory, Refused
+from tasks.model.inventory import CLIENT_PORT, Inventory
+from tasks.model.inventory_file import CLUSTERS, load_inventory
+from tasks.model.pointers import parameter
+from tasks.model.record import Event
+from tasks.pki.inspect import find_signer
+from tasks.plans.adoption import adopt, find_remarks
+from tasks.procedures.expiry import check_host
+from tasks.report.adoption import adoption_markdown, adoption_table
+from tasks.steps.reports import artifact_key
+
+HEAD = """Written by adopt_cluster from what it found; nothing on the hosts was changed.
+What is left out has its default, see example.yaml."""
+AUTHORITY = """The certificate is the one that the members trust. Its key could not be seen: put it
+at `key`, and a passphrase for it into the variable; it is encrypted when it is first used."""
+
+
+def ssh_content(user: str, port: int, known_hosts: str, key: str | None) -> dict[str, Any]:
+    """Make the inventory's `ssh` from the parameters; paths become absolute."""
+    paths = {"known_hosts": known_hosts, **({"key": key} if key else {})}
+    absolute = {name: str(Path(path).expanduser().absolute()) for name, path in paths.items()}
+    return {"user": user, "port": port, **absolute}
+
+
+def provisional(cluster: str, hosts: list[str], ssh: dict[str, Any], unit: str) -> Inventory:
+    """Make an inventory that only says where the hosts are; raises InvalidInventory."""
+    rows = []
+    for text in hosts:
+        name, equals, address = text.partition("=")
+        rows.append({"name": name if equals else _label(text), "address": address or text})
+    content = {
+        "name": cluster,
+        "hosts": rows,
+        "even_members": True,
+        "ssh": ssh,
+        "etcd": {"version": "3.5.0"},
+        "paths": {"unit": f"/etc/systemd/system/{unit}"},
+        "authority": {"certificate": "ca.pem", "key": "ca-key.pem", "passphrase": {"env": "NONE"}},
+    }
+    try:
+        return Inventory.model_validate(content)
+    except ValidationError as error:
+        problems = tuple(f"{e['loc'][0]}: {e['msg']}" for e in error.errors())
+        raise InvalidInventory("the parameters", problems) from error
+
+
+def _label(address: str) -> str:
+    return "host-" + "".join(c if c.isalnum() else "-" for c in address.lower())
+
+
+def target_path(cluster: str, output: str | None) -> Path:
+    """Say where the inventory goes; raises Refused when something is there."""
+    path = Path(output).expanduser().absolute() if output else CLUSTERS / f"{cluster}.yaml"
+    if path.exists():
+        other = parameter(output="FILE")
+        raise Refused(f"{path} exists and is left alone; move it away, or name another: {other}")
+    return path
+
+
+@step("read etcd on {host}")
+async def read_etcd(run: Run, host: HostConnection) -> FoundEtcd:
+    """See how etcd runs on a host, and ask its member for the list; changes nothing.
+
+    Raises Refused where there is no etcd.
+    """
+    (result,) = await host.run(adoption.etcd_command(run.inventory.paths.service))
+    found = adoption.parse_etcd(host.name, result)
+    if found is None:
+        raise Refused(
+            f"there is neither an etcd that runs nor {run.inventory.paths.service}; name the unit "
+            f"with {parameter(unit='UNIT')}",
+            host=host.name,
+        )
+    files = [found.setting(n) for n in ("CERT_FILE", "KEY_FILE", "TRUSTED_CA_FILE")]
+    if not all(files):
+        return found
+    certificate, key, trusted = map(PurePosixPath, files)
+    address = urlsplit(found.setting("ADVERTISE_CLIENT_URLS").split(",")[0]).hostname or ""
+    beside, asked, programs = await host.run(
+        adoption.beside_command(trusted, certificate),
+        adoption.members_command(certificate, key, trusted, address, CLIENT_PORT),
+        system.programs_command(PurePosixPath(found.program).parent, ("etcd",)),
+        keep_going=True,
+    )
+    text, keys, others = adoption.parse_beside(beside)
+    version = next((p.version for p in system.parse_programs(programs)), None)
+    found = replace(
+        found,
+        trusted_text=text,
+        keys_of_authority=keys,
+        files_beside=others,
+        version=found.version or version,
+    )
+    answer = adoption.parse_members(asked)
+    try:
+        members = wire.parse_members(wire.parse_answer(answer or b""))
+    except (wire.NotEtcd, wire.GatewayError) as error:
+        return replace(found, told=(str(error),))
+    return replace(found, members=members)
+
+
+async def read_all(run: Run) -> tuple[FoundEtcd, ...]:
+    """See every host at once; what fails on any is raised together."""
+    return await together(read_etcd(run, host) for host in run.hosts.values())
+
+
+def compose(run: Run, found: tuple[FoundEtcd, ...], ssh: dict[str, Any]) -> tuple[Inventory, str]:
+    """Make the inventory and its text; raises Refused and InvalidInventory."""
+    addresses = {host.name: host.ssh_address for host in run.inventory.hosts}
+    content = adopt(run.inventory.name, found, addresses, ssh)
+    try:
+        inventory = Inventory.model_validate(content)
+    except ValidationError as error:
+        problems = tuple(
+            f"{'.'.join(map(str, e['loc']))}: {e['msg']} (found: {e['input']!r})"
+            for e in error.errors()
+        )
+        raise InvalidInventory("what was found", problems) from error
+    inventory = inventory.model_copy(update={"paths": _without_defaults(inventory)})
+    document = CommentedMap(inventory.model_dump(mode="json", exclude_defaults=True))
+    document["topology"] = str(inventory.topology)
+    document.yaml_set_start_comment(HEAD)
+    document.yaml_set_comment_before_after_key("authority", before=AUTHORITY)
+    stream = io.StringIO()
+    yaml = YAML()
+    yaml.width = 100
+    yaml.dump(document, stream)
+    return inventory, stream.getvalue()
+
+
+def _without_defaults(inventory: Inventory) -> Any:  # noqa: ANN401 - pydantic's copy
+    """Leave out paths that are what they would be without them."""
+    paths = inventory.paths
+    plain = inventory.model_copy(
+        update={"paths": paths.model_copy(update={"pairs": {}, "trusted": None})}
+    )
+    pairs = {role: files for role, files in paths.pairs.items() if files != plain.pair(role, "x")}
+    trusted = None if paths.trusted == plain.trusted else paths.trusted
+    return paths.model_copy(update={"pairs": pairs, "trusted": trusted})
+
+
+async def write_inventory(path: Path, text: str, found: tuple[FoundEtcd, ...]) -> Inventory:
+    """Write the inventory, and the authority's certificate beside it, where there is none.
+
+    Returns the inventory as it is read back.
+    """
+
+    def write() -> Inventory:
+        write_private(path, text.encode(), 0o644)
+        inventory = load_inventory(str(path))
+        bundle = found[0].trusted_text or ""
+        if bundle.count("BEGIN CERTIFICATE") == 1 and not inventory.authority.certificate.exists():
+            write_private(inventory.authority.certificate, bundle.encode(), 0o644)
+        return inventory
+
+    return await asyncio.to_thread(write)
+
+
+async def judge(inventory: Inventory) -> tuple[str, ...]:
+    """Say how the certificates differ from policy, as check_certificates does."""
+    async with open_run(inventory, "adopt_cluster") as run:
+        rows = await together(check_host(run, host) for host in run.hosts.values())
+    return tuple(str(finding) for found in rows for row in found for finding in row.findings)
+
+
+async def publish(
+    run: Run, path: Path, text: str, found: tuple[FoundEtcd, ...], differences: tuple[str, ...]
+) -> None:
+    """Publish the inventory, what runs, and what the operator should see to."""
+    table = adoption_table(found)
+    remarks = (*find_remarks(found), *_authority_remarks(found), *differences)
+    run.journal.append(Event.OBSERVED, columns=table.columns, rows=table.rows, problems=remarks)
+    await frame.publish(
+        markdown=adoption_markdown(run.inventory.name, str(path), text, table, remarks),
+        key=artifact_key("adopt_cluster", run.inventory.name),
+        description=f"{run.inventory.name}, as found on {len(found)} hosts",
+    )
+
+
+def _authority_remarks(found: tuple[FoundEtcd, ...]) -> tuple[str, ...]:
+    text = found[0].trusted_text or ""
+    signer = find_signer(text, text)
+    if text.count("BEGIN CERTIFICATE") > 1:
+        return (
+            "the trusted file holds several authorities: put the one that signs, and its key, "
+            "where `authority` says",
+        )
+    if signer is None:
+        return ("the trusted authority is not a root; the runbooks can only sign with a root",)
+    return (
+        f"the authority's key was not looked for and is not here: put the key of "
+        f"'{signer.common_name}' where authority.key says, then rotate_certificates can renew",
+    )

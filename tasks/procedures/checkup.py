@@ -1,0 +1,111 @@
+"""A look at a whole cluster that needs no key: members, alarms with the way out, clocks.
+
+Composes the steps of health and onhosts; owns no step of its own, and changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from tasks.config.parsing import parse_configuration
+from tasks.engine.run import Run
+from tasks.model.cluster import AlarmType, ClusterHealth, DesiredMember
+from tasks.model.errors import RunbookError
+from tasks.model.observation import ClockReading
+from tasks.model.plan import Severity
+from tasks.plans.health import DEFAULT_QUOTA, alarm_sentences
+from tasks.plans.preflight import clock_findings
+from tasks.steps import health, onhosts
+
+
+@dataclass(frozen=True, slots=True)
+class Checkup:
+    """What was seen, what is wrong, and what is only to be known (which way was asked, too)."""
+
+    health: ClusterHealth
+    problems: tuple[str, ...]
+    remarks: tuple[str, ...]
+
+
+async def examine(run: Run, members: tuple[DesiredMember, ...]) -> Checkup:
+    """Ask every member, over HTTPS or on its host, and every host for its clock; never refuses."""
+    (found, foreign, way), (clocks, silent) = await asyncio.gather(
+        _ask(run, members), _read_clocks(run)
+    )
+    differing = tuple(clock_findings(clocks))
+    quotas = await _read_quotas(run, found)
+    problems = (
+        *((foreign,) if foreign else ()),
+        *found.find_faults(members),
+        *alarm_sentences(run.inventory, found, quotas),
+        *(str(f) for f in differing if f.severity is Severity.REFUSAL),
+    )
+    remarks = (
+        way,
+        *(str(f) for f in differing if f.severity is Severity.WARNING),
+        *(f"{name}: its clock could not be read: {why}" for name, why in silent.items()),
+    )
+    return Checkup(found, problems, remarks)
+
+
+async def _ask(
+    run: Run, members: tuple[DesiredMember, ...]
+) -> tuple[ClusterHealth, str | None, str]:
+    """Ask with a certificate of the run's own; where that cannot be, or fails, on the hosts."""
+    direct = None
+    try:
+        async with health.etcd_client(run, members) as client:
+            direct = await health.read_health(run, client)
+    except RunbookError as error:
+        why = error.message
+    else:
+        if any(e.is_up for e in direct.endpoints):
+            return direct, None, "asked over HTTPS, with a certificate of this run's"
+        why = "over HTTPS no member lets this runner in"
+    over_hosts = await onhosts.read_health_on_hosts(run, members)
+    if direct is not None and not any(e.is_up for e in over_hosts.endpoints):
+        return (
+            direct,
+            None,
+            f"asked over HTTPS, and on the hosts with the members' own pairs: {why}",
+        )
+    if direct is None and not any(e.is_up for e in over_hosts.endpoints):
+        return over_hosts, why, "asked on the hosts, with the members' own pairs"
+    foreign = await onhosts.find_foreign(run, members)
+    return over_hosts, foreign, f"asked on the hosts, with the members' own pairs: {why}"
+
+
+async def _read_clocks(run: Run) -> tuple[list[ClockReading], dict[str, str]]:
+    clocks: list[ClockReading] = []
+    silent: dict[str, str] = {}
+
+    async def read(name: str) -> None:
+        try:
+            clocks.append(await onhosts.read_clock(run, run.hosts[name]))
+        except RunbookError as error:
+            silent[name] = error.message
+
+    await asyncio.gather(*map(read, run.hosts))
+    order = list(run.hosts)
+    return sorted(clocks, key=lambda clock: order.index(clock.host)), silent
+
+
+async def _read_quotas(run: Run, found: ClusterHealth) -> dict[int, int]:
+    """Tell the quota of each member that is full; before 3.6 its settings have it."""
+    full = {a.member_id for a in found.alarms if a.type is AlarmType.NOSPACE}
+    quotas: dict[int, int] = {}
+    for endpoint in found.endpoints:
+        status = endpoint.status
+        if status is None or status.member_id not in full:
+            continue
+        if status.db_quota is not None:
+            quotas[status.member_id] = status.db_quota
+        elif endpoint.name in run.hosts:
+            try:
+                text = await onhosts.read_configuration(run, run.hosts[endpoint.name])
+                said = int(parse_configuration(text).get("ETCD_QUOTA_BACKEND_BYTES", "0"))
+            except (RunbookError, ValueError):
+                continue
+            quotas[status.member_id] = said or DEFAULT_QUOTA
+    return quotas

@@ -1,0 +1,331 @@
+"""Checking certificates: every host of any number of clusters, read-only, a bounded number at once.
+
+Composes the steps that look.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from prefect.events import emit_event
+
+from tasks.engine import frame
+from tasks.engine.authority import find_authority_certificate, write_private
+from tasks.engine.run import Run, open_run, step
+from tasks.hosts.connection import HostConnection
+from tasks.model.certificates import Role
+from tasks.model.errors import CertificateRefused, CheckFailed, Refused, RunbookError
+from tasks.model.expiry import (
+    CertificateFinding,
+    CertificateRow,
+    ClusterCheck,
+    Grade,
+    Kind,
+)
+from tasks.model.inventory import (
+    CLIENT_PORT,
+    PEER_PORT,
+    Client,
+    Inventory,
+    Pair,
+    Topology,
+)
+from tasks.model.inventory_file import CLUSTERS
+from tasks.model.observation import LeafFiles, PairsObservation
+from tasks.model.pointers import parameter
+from tasks.model.record import Event
+from tasks.pki.inspect import read_certificate
+from tasks.pki.judgement import Place, judge_authorities, judge_pair
+from tasks.plans.addresses import desired_member
+from tasks.procedures import location
+from tasks.report.certificates import (
+    MANY_ROWS,
+    certificate_table,
+    certificates_json,
+    certificates_markdown,
+    verdict,
+)
+from tasks.steps import certificates, onhosts, preflight
+from tasks.steps.certificates import LeafTarget, client_targets, member_targets
+from tasks.steps.reports import artifact_key
+
+HOSTS_AT_ONCE = 40
+CLUSTERS_AT_ONCE = 20
+TOLD = 20
+AUTHORITY = "authority"
+
+
+def list_clusters() -> list[str]:
+    """List the inventories under deployments/clusters, the example left out."""
+    return [path.stem for path in sorted(CLUSTERS.glob("*.yaml")) if path.stem != "example"]
+
+
+async def check_clusters(clusters: Iterable[str], reason: str | None) -> tuple[ClusterCheck, ...]:
+    """Check clusters side by side; what cannot be checked is a finding, and stops no other."""
+    hosts, slots = asyncio.Semaphore(HOSTS_AT_ONCE), asyncio.Semaphore(CLUSTERS_AT_ONCE)
+
+    async def check(cluster: str) -> ClusterCheck:
+        async with slots:
+            try:
+                async with open_run(cluster, "check_certificates", reason=reason) as run:
+                    return await _check_cluster(run, hosts)
+            except RunbookError as error:
+                finding = CertificateFinding(
+                    Kind.UNCHECKED, Grade.CRITICAL, cluster, "", "", str(error)
+                )
+                return ClusterCheck(cluster, (), (finding,))
+
+    return tuple(await asyncio.gather(*map(check, clusters)))
+
+
+async def _check_cluster(run: Run, slots: asyncio.Semaphore) -> ClusterCheck:
+    inventory, name = run.inventory, run.inventory.name
+    rows: list[CertificateRow] = []
+    findings: list[CertificateFinding] = []
+
+    async def look(host: HostConnection, clients: tuple[Client, ...]) -> None:
+        async with slots:
+            try:
+                if host.name in run.hosts:
+                    rows.extend(await check_host(run, host))
+                for client in clients:
+                    rows.extend(await _check_client(run, host, client))
+            except RunbookError as error:
+                findings.append(
+                    CertificateFinding(
+                        Kind.UNREACHABLE, Grade.CRITICAL, name, host.name, "", error.message
+                    )
+                )
+            finally:
+                await host.close()
+
+    looked_at = [c for c in inventory.clients if c.certificate is not None]
+    await asyncio.gather(
+        *(
+            look(host, tuple(c for c in looked_at if c.host == host.name))
+            for host in run.hosts.values()
+        ),
+        *(look(run.clients[c.name], (c,)) for c in looked_at if c.host is None),
+    )
+    # In the inventory's order, whoever answered first; a host's rows stay in theirs.
+    order = {name: number for number, name in enumerate((*run.hosts, *run.clients))}
+    rows.sort(key=lambda row: order.get(row.host, len(order)))
+    findings.sort(key=lambda finding: order.get(finding.host, len(order)))
+    findings += await _foreign_authority(run, rows)
+    check = ClusterCheck(name, tuple(rows), (*findings, *_differing_trust(run, rows)))
+    await publish_check(run, check)
+    return check
+
+
+async def _foreign_authority(run: Run, rows: list[CertificateRow]) -> list[CertificateFinding]:
+    """Tell when the members serve under another authority than the one that this runner has."""
+    if not any(row.findings for row in rows):
+        return []
+    try:
+        sentence = await onhosts.find_foreign(run, await location.locate_members(run))
+    except RunbookError:
+        return []  # who cannot be reached is a finding already
+    if sentence is None:
+        return []
+    path = str(run.inventory.authority.certificate)
+    name = run.inventory.name
+    return [CertificateFinding(Kind.UNTRUSTED, Grade.CRITICAL, name, "", path, sentence)]
+
+
+def _differing_trust(run: Run, rows: list[CertificateRow]) -> list[CertificateFinding]:
+    """Tell when the members do not all trust the same authorities, as in mid-rotation."""
+    trusted: dict[str, set[int]] = {}
+    for row in rows:
+        if row.label == AUTHORITY and row.host in run.hosts and row.serial is not None:
+            trusted.setdefault(row.host, set()).add(row.serial)
+    kinds = {frozenset(serials) for serials in trusted.values()}
+    if len(kinds) < 2:  # noqa: PLR2004 - they agree
+        return []
+    told = "; ".join(
+        f"{host}: {', '.join(sorted(f'{serial:x}'[:12] for serial in serials))}"
+        for host, serials in sorted(trusted.items())
+    )
+    sentence = f"the members do not trust the same authorities ({told}); rotate_authority goes on"
+    return [
+        CertificateFinding(
+            Kind.UNTRUSTED,
+            Grade.WARNING,
+            run.inventory.name,
+            "",
+            str(run.inventory.trusted),
+            sentence,
+        )
+    ]
+
+
+async def check_host(run: Run, host: HostConnection) -> list[CertificateRow]:
+    """Look at a host's certificates and judge them."""
+    inventory, wanted = run.inventory, run.inventory.host(host.name)
+    fixed = wanted.fixed_address or (wanted.peer_address and wanted.client_address)
+    member = desired_member(wanted, None if fixed else await preflight.detect_address(run, host))
+    pairs = inventory.pairs(host.name)
+    seen = await certificates.observe_pairs(run, host, host.name, pairs, inventory.trusted, member)
+    targets = member_targets(inventory, member, seen.group)
+    urls = (member.peer_url, member.client_url)
+    addresses = {url.removeprefix("https://").rsplit(":", 1)[0].strip("[]") for url in urls}
+    return _judge(inventory, seen, targets, frozenset(addresses))
+
+
+async def _check_client(run: Run, host: HostConnection, client: Client) -> list[CertificateRow]:
+    inventory = run.inventory
+    # One that the operator renews is looked at all the same, also where its key is not named.
+    managed = client.model_copy(update={"managed": True, "key": client.key or client.certificate})
+    targets = client_targets(inventory, managed)
+    seen = await certificates.observe_pairs(
+        run,
+        host,
+        client.name,
+        tuple(target.pair for target in targets.values()),
+        client.trusted or inventory.trusted,
+        None,
+    )
+    if client.key is None:
+        pairs = {label: _without_key(files) for label, files in seen.pairs.items()}
+        seen = replace(seen, pairs=pairs)
+    if client.trusted is None:
+        seen = replace(seen, trusted=None)
+    return _judge(inventory, seen, targets, frozenset())
+
+
+def _without_key(files: LeafFiles) -> LeafFiles:
+    public = None
+    with suppress(CertificateRefused):
+        text = files.certificate.text if files.certificate else None
+        public = read_certificate(text or "").public_key_pem.decode()
+    return LeafFiles(files.certificate, None, public)
+
+
+def _judge(
+    inventory: Inventory,
+    seen: PairsObservation,
+    targets: dict[str, LeafTarget],
+    addresses: frozenset[str],
+) -> list[CertificateRow]:
+    now = datetime.now(UTC)
+
+    def place(label: str, path: str) -> Place:
+        return Place(
+            cluster=inventory.name,
+            host=seen.host,
+            label=label,
+            path=path,
+            addresses=addresses,
+            trusted=(seen.trusted.text or "") if seen.trusted else None,
+            authority=find_authority_certificate(inventory),
+            expiry=inventory.expiry,
+            has_policy=inventory.topology is Topology.EXTERNAL,
+        )
+
+    rows: list[CertificateRow] = []
+    if seen.host in {host.name for host in inventory.hosts} or seen.trusted:
+        path = str(inventory.trusted)
+        rows += judge_authorities(place(AUTHORITY, path), now)
+    for label, target in targets.items():
+        rows.append(
+            judge_pair(
+                place(label, str(target.pair.certificate)),
+                seen.pairs[label],
+                _served(target.pair, seen),
+                target.want,
+                now,
+            )
+        )
+    return rows
+
+
+def _served(pair: Pair, seen: PairsObservation) -> dict[int, str | None]:
+    ports = {Role.SERVER: CLIENT_PORT, Role.PEER: PEER_PORT}
+    return {
+        ports[role]: seen.served[ports[role]]
+        for role in pair.roles
+        if role in ports and ports[role] in seen.served
+    }
+
+
+@step("publish what was found")
+async def publish_check(run: Run, check: ClusterCheck) -> None:
+    """Publish a cluster's table, tell it to the terminal, and emit an event for each finding."""
+    now, findings = datetime.now(UTC), check.all_findings
+    table = certificate_table([check], now, found_only=len(check.rows) > MANY_ROWS)
+    problems = [f"{f.grade}: {f}" for f in findings]
+    left_out = len(check.rows) - len(table.rows)
+    if left_out:
+        problems.append(f"{left_out} certificates without a finding are not shown here")
+    run.journal.append(Event.OBSERVED, columns=table.columns, rows=table.rows, problems=problems)
+    await frame.publish(
+        markdown=certificates_markdown((check,), now),
+        key=artifact_key("check_certificates", check.cluster),
+        description=verdict((check,)),
+    )
+    for finding in findings:
+        emit_event(
+            event=f"etcd.certificate.{finding.kind}",
+            resource={
+                "prefect.resource.id": f"etcd.certificate.{check.cluster}.{finding.host}."
+                f"{finding.path}",
+                "prefect.resource.name": f"{finding.host} {finding.path}",
+                "etcd.cluster": check.cluster,
+                "etcd.host": finding.host,
+                "etcd.grade": finding.grade,
+            },
+            payload={
+                "cluster": check.cluster,
+                "host": finding.host,
+                "path": finding.path,
+                "grade": finding.grade,
+                "sentence": finding.sentence,
+                "not_after": finding.not_after.isoformat() if finding.not_after else None,
+            },
+        )
+
+
+async def publish_fleet(checks: tuple[ClusterCheck, ...], json_path: str | None) -> None:
+    """Publish the table of all clusters where there are several, and write JSON where asked."""
+    now = datetime.now(UTC)
+    if len(checks) > 1:
+        await frame.publish(
+            markdown=certificates_markdown(checks, now),
+            key=artifact_key("check_certificates", "all"),
+            description=verdict(checks),
+        )
+    if json_path is not None:
+        text = json.dumps(certificates_json(checks, now), indent=2) + "\n"
+        await asyncio.to_thread(_write_json, json_path, text)
+
+
+def _write_json(path: str, text: str) -> None:
+    write_private(Path(path).expanduser().absolute(), text.encode(), 0o644)
+
+
+def raise_on_critical(checks: tuple[ClusterCheck, ...]) -> None:
+    """Raise CheckFailed that names what is critical, the first of them where there are many."""
+    critical = [
+        str(finding)
+        for check in checks
+        for finding in check.all_findings
+        if finding.grade is Grade.CRITICAL
+    ]
+    if not critical:
+        return
+    more = [f"and {len(critical) - TOLD} more"] if len(critical) > TOLD else []
+    raise CheckFailed(
+        f"{len(critical)} critical finding(s):\n  - " + "\n  - ".join(critical[:TOLD] + more)
+    )
+
+
+def refuse_none(clusters: list[str]) -> None:
+    """Raise Refused when there is no cluster to check."""
+    if not clusters:
+        named = parameter(clusters=("CLUSTER",))
+        raise Refused(f"there is no inventory in {CLUSTERS}; name one with {named}")

@@ -1,0 +1,473 @@
+"""Seeing the cluster and its hosts, and drafting the change of its members; changes nothing.
+
+Owns what the operator's words mean: which member, which host. Composes steps; owns none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from tasks.config.editing import edit_addresses, edit_initial_cluster
+from tasks.config.parsing import parse_configuration
+from tasks.config.rendering import InitialState
+from tasks.engine.authority import read_authority_certificate
+from tasks.engine.run import Run, together
+from tasks.etcd.client import EtcdClient
+from tasks.hosts.connection import HostConnection
+from tasks.model.cluster import ClusterHealth, DesiredMember, SeenMember
+from tasks.model.dependents import Moves
+from tasks.model.errors import Refused, RunbookError
+from tasks.model.inventory import Host, Inventory, SshOverride, Topology
+from tasks.model.inventory_file import edit_hosts, find_inventory, load_inventory, parse_inventory
+from tasks.model.observation import HostObservation, HostTarget
+from tasks.model.plan import Finding, Plan, Severity
+from tasks.plans import agreement
+from tasks.plans import members as plans
+from tasks.plans.addresses import desired_member
+from tasks.plans.health import refuse_unseen
+from tasks.plans.members import Leaver
+from tasks.plans.membership import refuse_without_members
+from tasks.plans.preflight import clock_findings, find_reasons
+from tasks.procedures import location
+from tasks.report.inventories import inventory_diff
+from tasks.steps import (
+    certificates,
+    configuration,
+    dependents,
+    health,
+    installation,
+    onhosts,
+    preflight,
+)
+from tasks.steps.installation import Programs
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the operator wants of the members, as it was typed.
+
+    `leaving`: names, ids or addresses. `joining`: NAME=ADDRESS, or the name of a host that the
+    inventory has; in pairs with `leaving`, a joiner takes the other's place and SSH options.
+    `moving`: NAME=ADDRESS of a member that gets another address.
+    """
+
+    leaving: tuple[str, ...] = ()
+    joining: tuple[str, ...] = ()
+    moving: str | None = None
+    planned: bool = False
+    writes_inventory: bool = False
+    skip: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A plan, and what was seen for it."""
+
+    plan: Plan
+    findings: tuple[Finding, ...]
+    live: tuple[SeenMember, ...]
+    health: ClusterHealth
+    goal: tuple[DesiredMember, ...]
+    joining: tuple[DesiredMember, ...]
+    observed: dict[str, HostObservation]
+    roster: Roster
+    programs: Programs
+
+    @property
+    def down(self) -> frozenset[str]:
+        """Members that stay, and were down before this run: nobody waits for them."""
+        joining = {member.peer_url for member in self.joining}
+        return frozenset(
+            m.member.name for m in self.live if not m.is_healthy and m.peer_url not in joining
+        ) & {member.name for member in self.goal}
+
+
+class Roster:
+    """Where members can be asked: the inventory's, and every further one that the list names."""
+
+    def __init__(self, known: Iterable[DesiredMember]) -> None:
+        self._by_url = {member.client_url: member for member in known}
+        self._silent: frozenset[str] = frozenset()
+
+    @property
+    def members(self) -> tuple[DesiredMember, ...]:
+        """All that are known."""
+        return tuple(self._by_url.values())
+
+    def add(self, member: DesiredMember) -> None:
+        """Ask one that joins, too."""
+        self._by_url.setdefault(member.client_url, member)
+
+    def drop(self, client_url: str | None) -> None:
+        """Forget one that was removed: nobody is to wait for its answer."""
+        self._by_url.pop(client_url or "", None)
+
+    def open(self, run: Run) -> AbstractAsyncContextManager[EtcdClient]:
+        """Open a client of all of them."""
+        return health.etcd_client(run, self.members, self._silent)
+
+    async def look(self, run: Run, *, settled: bool = False) -> ClusterHealth:
+        """Ask all members; those that the list names and nobody knew are asked, too.
+
+        `settled`: for a plan, which must not conclude from the middle of an election that quorum
+        is lost. Raises Refused when etcd's authentication hides the members.
+        """
+        while True:
+            async with self.open(run) as client:
+                found = await (client.observe_settled() if settled else client.observe_cluster())
+            refuse_unseen(found)
+            self._silent = frozenset(e.endpoint for e in found.endpoints if e.status is None)
+            further = {
+                m.client_url: m.as_desired
+                for m in found.seen_members()
+                if m.client_url and m.client_url not in self._by_url
+            }
+            if not further:
+                return found
+            self._by_url |= further
+
+
+def wished_inventory(cluster: str, wish: Wish) -> Inventory:
+    """Load the inventory with the hosts that are to join in it; raises Refused and such."""
+    inventory = load_inventory(cluster)
+    if inventory.topology is Topology.STACKED:
+        raise Refused(
+            f"{inventory.name} is stacked: its members come and go with control-plane nodes "
+            "(kubeadm join, kubeadm reset); these runbooks change external clusters"
+        )
+    hosts = {host.name: host for host in inventory.hosts}
+    for host, _ in joining_hosts(inventory, wish).values():
+        hosts[host.name] = host
+    return inventory.model_copy(update={"hosts": tuple(hosts.values())})
+
+
+def find_same_hosts(cluster: str, words: Iterable[str]) -> tuple[str, ...]:
+    """Find the inventory's hosts that are called so; raises Refused for an id or a stranger."""
+    found = []
+    hosts = load_inventory(cluster).hosts
+    for word in words:
+        name = next((h.name for h in hosts if word in (h.name, h.address)), None)
+        if name is None:
+            raise Refused(
+                f"{word}: no such member; the inventory has "
+                f"{', '.join(h.name for h in hosts)}. For a member that only the cluster knows, by "
+                "its id, name the host that takes its place (replacement, NAME=ADDRESS)"
+            )
+        found.append(name)
+    return tuple(found)
+
+
+def joining_hosts(inventory: Inventory, wish: Wish) -> dict[str, tuple[Host, str | None]]:
+    """Read who is to join, or to move: the host, and the inventory's host whose place it takes."""
+    known = {host.name: host for host in inventory.hosts}
+    found: dict[str, tuple[Host, str | None]] = {}
+    for index, word in enumerate(wish.joining):
+        left = wish.leaving[index] if index < len(wish.leaving) else None
+        place = next((h for h in inventory.hosts if left in (h.name, h.address)), None)
+        host = _read_host(word, known, place)
+        found[host.name] = (host, place.name if place else None)
+    if wish.moving:
+        name = wish.moving.partition("=")[0]
+        if name not in known:
+            raise Refused(f"{name}: the inventory has no such host; it has {', '.join(known)}")
+        found[name] = (_read_host(wish.moving, known, known[name]), name)
+    return found
+
+
+def _read_host(word: str, known: dict[str, Host], place: Host | None) -> Host:
+    name, _, address = word.partition("=")
+    same = known.get(name)
+    if not address or (same and same.address == address):
+        if same is None:
+            raise Refused(
+                f"{name}: the inventory has no such host; say NAME=ADDRESS "
+                f"({name}=192.0.2.9), or put it into the inventory"
+            )
+        return same
+    like = place or same
+    try:
+        return Host(name=name, address=address, ssh=like.ssh if like else SshOverride())
+    except ValidationError as error:
+        said = "; ".join(str(e["msg"]).removeprefix("Value error, ") for e in error.errors())
+        raise Refused(f"{word}: {said}; say NAME=ADDRESS") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Outlook:
+    """What was seen, and what the inventory shall say."""
+
+    original: Inventory
+    inventory: Inventory
+    hosts: dict[str, tuple[Host, str | None]]
+    wanted: tuple[DesiredMember, ...]
+    observed: dict[str, HostObservation]
+    absent: dict[str, str]
+    health: ClusterHealth
+    live: tuple[SeenMember, ...]
+    leavers: tuple[Leaver, ...]
+
+
+def known_roster(run: Run) -> Roster:
+    """Make the roster of the members whose address the inventory fixes."""
+    return Roster(_locate(run.inventory, {}))
+
+
+def leaving_hosts(inventory: Inventory, wish: Wish) -> frozenset[str]:
+    """Name the hosts that leave and do not join: the run needs their answer late, if ever."""
+    leaving = {h.name for h in inventory.hosts if {h.name, h.address} & set(wish.leaving)}
+    return frozenset(leaving - set(joining_hosts(inventory, wish)))
+
+
+async def draft_plan(
+    run: Run,
+    cluster: str,
+    wish: Wish,
+    unlocked: dict[str, str],
+    roster: Roster,
+    awaited: frozenset[str] = frozenset(),
+) -> Draft:
+    """Observe hosts and members, and plan; raises Refused. Changes nothing.
+
+    `awaited` are those of the unlocked that may still answer.
+    """
+    path = find_inventory(cluster)
+    before = path.read_text()
+    seen, after = await _look(run, path, before, wish, unlocked, roster)
+    moved = seen.wanted if wish.moving else ()
+    joining = () if wish.moving else seen.wanted
+    removals = frozenset(x.member_id for x in seen.leavers if x.member_id is not None)
+    order = {host.name: number for number, host in enumerate(seen.inventory.hosts)}
+    goal = plans.goal_members(seen.live, removals, joining, moved)
+    goal = tuple(sorted(goal, key=lambda member: order.get(member.name, len(order))))
+    moves = Moves(_gone_urls(seen, moved), seen.wanted, goal)
+    findings = await _judge(run, seen, goal)
+    last = list(await dependents.plan_updates(run, moves, wish.skip))
+    warnings: tuple[str, ...] = ()
+    if after != before:
+        diff = inventory_diff(before, after, path.name)
+        if wish.writes_inventory:
+            sentence = f"write {path}:\n{diff}"
+            last.append(
+                plans.WriteInventory(
+                    stage=plans.INVENTORY,
+                    host=None,
+                    sentence=sentence,
+                    text=after,
+                    before=before,
+                )
+            )
+        else:
+            warnings = (
+                f"{path} must say so too; set write_inventory to let this run do it:\n{diff}",
+            )
+    programs = await asyncio.to_thread(installation.load_programs, seen.inventory)
+    targets = _targets(run, seen, programs)
+    outdated = frozenset(
+        m.name
+        for m in goal
+        if m.name in seen.observed and _is_outdated(seen.observed[m.name], goal)
+    )
+    if moved:
+        plan = plans.plan_move(
+            seen.inventory,
+            seen.live,
+            moved[0],
+            seen.observed[moved[0].name],
+            targets[moved[0].name],
+            restarts=_tells_others(seen, moved[0]),
+            outdated=outdated,
+            further=tuple(last),
+            warnings=warnings,
+        )
+    else:
+        plan = plans.plan_members(
+            run.runbook,
+            seen.inventory,
+            seen.live,
+            seen.leavers,
+            joining,
+            seen.observed,
+            targets,
+            planned=wish.planned,
+            configured=frozenset(
+                n for n, s in seen.observed.items() if _is_configured(run.inventory, s)
+            ),
+            outdated=outdated,
+            further=tuple(last),
+            warnings=warnings,
+            awaited=awaited,
+        )
+    return Draft(
+        plan, findings, seen.live, seen.health, goal, seen.wanted, seen.observed, roster, programs
+    )
+
+
+async def _look(
+    run: Run, path: Path, text: str, wish: Wish, unlocked: dict[str, str], roster: Roster
+) -> tuple[_Outlook, str]:
+    observed, absent = await _observe_hosts(run, unlocked)
+    for member in _locate(run.inventory, observed):
+        roster.add(member)
+    found = await roster.look(run, settled=True)
+    live = found.seen_members()
+    if not live:
+        await onhosts.refuse_foreign(run, roster.members)
+    original = load_inventory(str(path))
+    hosts = joining_hosts(original, wish)
+    for name in hosts:
+        if name not in observed:
+            raise Refused(f"{name} is to be a member and cannot be reached: {absent[name]}")
+    wanted = tuple(
+        desired_member(host, observed[name].detected_address) for name, (host, _) in hosts.items()
+    )
+    refuse_without_members(live)
+    located = _locate(original, observed)
+    leavers = plans.settle_in_place(
+        plans.find_leavers(wish.leaving, original, live, wanted, located),
+        live,
+        wanted,
+        planned=wish.planned,
+    )
+    moving = {host.name for host, _ in hosts.values()} if wish.moving else set()
+    agreement.refuse_disagreement(
+        live,
+        (*located, *wanted),
+        named=frozenset({x.host for x in leavers if x.host} | moving | {m.name for m in wanted}),
+        ids=frozenset(x.member_id for x in leavers if x.member_id is not None),
+        unlocated=frozenset(h.name for h in original.hosts) - {m.name for m in located},
+    )
+    dropped = frozenset(x.host for x in leavers if x.host and x.host not in hosts)
+    after = edit_hosts(text, dropped, hosts) if dropped or hosts else text
+    inventory = parse_inventory(after, path)
+    if inventory.hosts == original.hosts:
+        after = text
+    seen = _Outlook(original, inventory, hosts, wanted, observed, absent, found, live, leavers)
+    return seen, after
+
+
+async def _judge(run: Run, seen: _Outlook, goal: tuple[DesiredMember, ...]) -> tuple[Finding, ...]:
+    names = {member.name for member in goal}
+    paths = await preflight.probe_paths(
+        run,
+        tuple(host for name, host in seen.observed.items() if name in names),
+        tuple(member for member in goal if member.name in seen.observed),
+    )
+    newcomers = tuple(seen.observed[member.name] for member in seen.wanted)
+    leaving = {leaver.host for leaver in seen.leavers}
+    return (
+        *find_reasons(
+            seen.inventory,
+            newcomers,
+            tuple(path for path in paths if {path.source, path.target} & set(seen.hosts)),
+        ),
+        *(f for f in clock_findings(tuple(seen.observed.values())) if f.host not in seen.hosts),
+        *plans.version_findings(seen.inventory, seen.live, tuple(seen.hosts)),
+        *(
+            Finding(Severity.WARNING, name, f"is left out: {why}")
+            for name, why in seen.absent.items()
+            if name not in leaving
+        ),
+    )
+
+
+async def _observe_hosts(
+    run: Run, unlocked: dict[str, str]
+) -> tuple[dict[str, HostObservation], dict[str, str]]:
+    observed: dict[str, HostObservation] = {}
+    absent = dict(unlocked)
+
+    async def see(host: HostConnection) -> None:
+        try:
+            observed[host.name] = await preflight.observe_host(run, host)
+        except RunbookError as error:
+            absent[host.name] = error.message
+
+    await together(see(host) for host in run.hosts.values() if host.name not in absent)
+    return {name: observed[name] for name in run.hosts if name in observed}, absent
+
+
+async def locate(run: Run) -> tuple[DesiredMember, ...]:
+    """Say where the members are, of those whose address is known or can be asked for."""
+    return await location.locate_members(run)
+
+
+def _locate(
+    inventory: Inventory, observed: dict[str, HostObservation]
+) -> tuple[DesiredMember, ...]:
+    """Say where the inventory's members are, of those whose address is known."""
+    found = []
+    for host in inventory.hosts:
+        seen = observed.get(host.name)
+        try:
+            found.append(desired_member(host, seen.detected_address if seen else None))
+        except Refused:
+            continue  # without an address and unreachable: the member list knows it
+    return tuple(found)
+
+
+def _gone_urls(seen: _Outlook, moved: tuple[DesiredMember, ...]) -> tuple[str, ...]:
+    """List the client URLs that are none any more; one that is gone already is where it was."""
+    known = {member.name: member.client_url for member in _locate(seen.original, {})}
+    found = [leaver.client_url or known.get(leaver.host or "") for leaver in seen.leavers]
+    for member in moved:
+        entry = next((m.member for m in seen.live if m.member.name == member.name), None)
+        found += [*(entry.client_urls if entry else ()), known.get(member.name)]
+    wanted = {member.client_url for member in seen.wanted}
+    return tuple(dict.fromkeys(url for url in found if url and url not in wanted))
+
+
+def _tells_others(seen: _Outlook, member: DesiredMember) -> bool:
+    """Whether a member that moves still tells others its old URLs, or will at its next start."""
+    entry = next((m.member for m in seen.live if m.member.name == member.name), None)
+    if entry is None:
+        raise Refused(f"{member.name} is in the inventory and is no member; add_member adds it")
+    file = seen.observed[member.name].configuration
+    text = file.text if file else None
+    edited = edit_addresses(text or "", member)
+    if edited is None:
+        raise Refused(
+            f"{member.name}: its etcd.conf does not set the member's URLs, one in a line; change "
+            "them there by hand"
+        )
+    return member.client_url not in entry.client_urls or edited != text
+
+
+def _targets(run: Run, seen: _Outlook, programs: Programs) -> dict[str, HostTarget]:
+    trusted = read_authority_certificate(seen.inventory)
+    targets = {}
+    for member in seen.wanted:
+        host = seen.observed[member.name]
+        differences = certificates.leaf_differences(run.inventory, member, host, trusted)
+        targets[member.name] = configuration.new_member_target(
+            run.inventory,
+            member,
+            seen.wanted,
+            host,
+            programs.sums,
+            differences,
+            InitialState.EXISTING,
+        )
+    return targets
+
+
+def _is_configured(inventory: Inventory, seen: HostObservation) -> bool:
+    try:
+        found = parse_configuration(seen.configuration.text or "") if seen.configuration else {}
+    except ValueError:
+        return False
+    return (found.get("ETCD_INITIAL_CLUSTER_TOKEN"), found.get("ETCD_NAME")) == (
+        inventory.etcd.cluster_token,
+        seen.host,
+    )
+
+
+def _is_outdated(seen: HostObservation, goal: tuple[DesiredMember, ...]) -> bool:
+    text = seen.configuration.text if seen.configuration else None
+    edited = edit_initial_cluster(text, goal) if text else None
+    return edited is not None and edited != text

@@ -1,0 +1,256 @@
+"""What the certificate runbooks share: seeing every pair, and the moves that touch a member.
+
+Composes steps; owns none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tasks.engine.authority import expired_authority, read_authority_certificate
+from tasks.engine.run import Run, together
+from tasks.hosts.connection import HostConnection
+from tasks.model.cluster import ClusterHealth, DesiredMember
+from tasks.model.errors import CertificateRefused, MemberFailed, NotSeen, Refused, Transient
+from tasks.model.inventory import Pair
+from tasks.model.observation import LeafFiles, PairsObservation, ServiceState
+from tasks.model.plan import Finding, Severity
+from tasks.pki.inspect import read_certificate
+from tasks.plans.leaves import StageLeaves, SwapLeaves
+from tasks.plans.preflight import clock_findings
+from tasks.plans.recovery import Damage, ReviveMember
+from tasks.procedures import location
+from tasks.report.tables import Table
+from tasks.steps import certificates, health, locks, onhosts, services, trust
+from tasks.steps.certificates import LeafTarget, client_targets, member_targets
+
+HEALTHY_SECONDS = 60.0
+NO_PAIR = LeafFiles(None, None, None)
+
+Targets = dict[str, dict[str, LeafTarget]]
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """The members, and what was seen of each host and client that could be reached.
+
+    `absent` names the others with the reason.
+    """
+
+    members: tuple[DesiredMember, ...]
+    observed: dict[str, PairsObservation]
+    absent: dict[str, str]
+    targets: Targets
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What forbids the run or is to be weighed: clocks, and who is absent."""
+        absent = tuple(
+            Finding(Severity.WARNING, name, f"is left out: {why}")
+            for name, why in self.absent.items()
+        )
+        return (*clock_findings(tuple(self.observed.values())), *absent)
+
+
+async def lock(run: Run, *, dry_run: bool, majority: bool = True) -> dict[str, str]:
+    """Take the lock on a majority and on every host that can be reached; a dry run takes none.
+
+    Returns the hosts that are not locked, with the reason: they are not to be touched.
+    """
+    if dry_run:
+        return {}
+    unlocked, _ = await locks.lock_cluster(run, majority=majority)
+    return unlocked
+
+
+async def look(run: Run, unlocked: dict[str, str]) -> Sight:
+    """See the pairs of every host and client at once; who cannot be reached is left out."""
+    members = await location.locate_members(run)
+    by_name = {member.name: member for member in members}
+    absent = dict(unlocked)
+    observed: dict[str, PairsObservation] = {}
+    inventory = run.inventory
+
+    async def see(name: str, host: HostConnection, pairs: Iterable[Pair]) -> None:
+        client = next((c for c in inventory.clients if c.name == name), None)
+        trusted = client.trusted if client and client.trusted else inventory.trusted
+        try:
+            observed[name] = await certificates.observe_pairs(
+                run, host, name, tuple(pairs), trusted, by_name.get(name)
+            )
+        except Transient as error:
+            absent[name] = error.message
+
+    hosts = [host for host in run.hosts.values() if host.name not in absent]
+    clients = {
+        client.name: client_targets(inventory, client)
+        for client in inventory.clients
+        if client.managed and (client.host or client.name) not in absent
+    }
+    await together(
+        [
+            *(see(host.name, host, inventory.pairs(host.name)) for host in hosts),
+            *(
+                see(name, run.clients[name], [target.pair for target in targets.values()])
+                for name, targets in clients.items()
+            ),
+        ]
+    )
+    targets: Targets = {
+        name: clients[name]
+        if name in clients
+        else member_targets(inventory, by_name[name], seen.group)
+        for name, seen in observed.items()
+    }
+    return Sight(members, dict(sorted(observed.items())), absent, targets)
+
+
+async def read_health(run: Run, sight: Sight) -> ClusterHealth:
+    """Ask every member for its health; what is wrong is in the answer.
+
+    Raises Refused when they let nobody of this runner's in, and serve under another authority.
+    """
+    async with health.etcd_client(run, sight.members) as client:
+        found = await health.read_health(run, client)
+    if not any(e.is_up for e in found.endpoints):
+        await onhosts.refuse_foreign(run, sight.members)
+    return found
+
+
+def raise_unseen(run: Run, sight: Sight) -> None:
+    """Raise NotSeen when a host or client was left out: nothing is known of its certificates."""
+    if sight.absent:
+        raise NotSeen(
+            f"{len(sight.absent)} host(s) or client(s) of {run.inventory.name} were not seen, and "
+            "nothing is known of their certificates:\n  - "
+            + "\n  - ".join(f"{name}: {why}" for name, why in sight.absent.items())
+            + f"\nrun {run.runbook} again when they can be reached; what could be seen is done"
+        )
+
+
+def refuse_absent(run: Run, sight: Sight) -> None:
+    """Raise Refused when a host or client that must take part cannot be reached."""
+    if sight.absent:
+        raise Refused(
+            f"{run.runbook} needs every host and client of {run.inventory.name}:\n  - "
+            + "\n  - ".join(f"{name}: {why}" for name, why in sight.absent.items())
+        )
+
+
+async def swap_and_verify(
+    run: Run,
+    host: HostConnection,
+    planned: SwapLeaves,
+    *,
+    sight: Sight,
+) -> None:
+    """Swap a host's or client's pairs; a member must then serve them, and reach and be reached."""
+    await certificates.swap_leaves(run, host, planned, targets=sight.targets)
+    member = next((m for m in sight.members if m.name == planned.name), None)
+    if member is None:
+        return
+    seen = sight.observed[planned.name]
+    if seen.served and all(seen.served.values()):
+        await certificates.verify_served(run, host, member)
+        await verify_ways(run, sight)
+
+
+async def swap(run: Run, host: HostConnection, planned: SwapLeaves, *, sight: Sight) -> None:
+    """Swap a host's or client's pairs; what is served is looked at later."""
+    await certificates.swap_leaves(run, host, planned, targets=sight.targets)
+
+
+async def revive(run: Run, host: HostConnection, _step: ReviveMember, *, sight: Sight) -> None:
+    """Start a member anew unless it runs and lets the authority's clients in."""
+    member = next(m for m in sight.members if m.name == host.name)
+    await services.revive_member(run, host, accepts=await health.accepts_clients(run, member))
+
+
+async def assess(run: Run, sight: Sight) -> Damage:
+    """Say what keeps a cluster from working: authority, trusted files, pairs, services."""
+    inventory = run.inventory
+    authority = read_authority_certificate(inventory) or b""
+    current = read_certificate(authority).fingerprint
+    return Damage(
+        has_expired_authority=await expired_authority(inventory) is not None,
+        distrusting=tuple(
+            name
+            for name, seen in sight.observed.items()
+            if current not in trust.view_trust(inventory, seen, None).trusted
+            or seen.has_pending_change
+        ),
+        work={
+            name: {
+                label: certificates.pair_differences(
+                    inventory, target, sight.observed[name].pairs[label], authority, early=False
+                )
+                for label, target in targets.items()
+            }
+            for name, targets in sight.targets.items()
+        },
+        down=tuple(
+            name
+            for name, seen in sight.observed.items()
+            if name in run.hosts
+            and (seen.service is None or seen.service.state is not ServiceState.ACTIVE)
+        ),
+    )
+
+
+async def stage(run: Run, host: HostConnection, planned: StageLeaves, *, sight: Sight) -> None:
+    """Make, sign and stage a host's or client's pairs."""
+    await certificates.stage_leaves(run, host, planned, targets=sight.targets)
+
+
+async def verify_ways(run: Run, sight: Sight) -> None:
+    """See every member that can be reached let in by all the others that serve."""
+    serving = [
+        m
+        for m in sight.members
+        if m.name in sight.observed and all(sight.observed[m.name].served.values())
+    ]
+    await together(
+        certificates.verify_peers(run, run.hosts[member.name], tuple(serving)) for member in serving
+    )
+
+
+async def restart_and_verify(run: Run, host: HostConnection, *, sight: Sight) -> None:
+    """Move leadership away, restart etcd, and wait until every member is healthy again."""
+    await health.move_leader_away(run, host, sight.members)
+    await services.restart_member(run, host)
+    await wait_until_healthy(run, sight.members)
+    await verify_ways(run, sight)
+
+
+async def wait_until_healthy(
+    run: Run, members: tuple[DesiredMember, ...], without: frozenset[str] = frozenset()
+) -> ClusterHealth:
+    """Wait for full health; raises MemberFailed with what etcd logged on each host."""
+    async with health.etcd_client(run, members) as client:
+        try:
+            return await health.verify_cluster(run, client, members, HEALTHY_SECONDS, without)
+        except MemberFailed as error:
+            raise await services.with_journals(run, error) from error
+
+
+def pair_changes(before: Sight, after: Sight) -> Table:
+    """Make the report's table of every pair, before and after."""
+    rows = []
+    for name, seen in after.observed.items():
+        earlier = before.observed.get(name)
+        for label, pair in seen.pairs.items():
+            old = earlier.pairs.get(label, NO_PAIR) if earlier else NO_PAIR
+            rows.append((name, label, *_describe(old), *_describe(pair)))
+    columns = ("host", "pair", "serial before", "valid until", "serial after", "valid until")
+    return Table(columns, tuple(rows))
+
+
+def _describe(pair: LeafFiles) -> tuple[str, str]:
+    if pair.certificate is None or not pair.certificate.text:
+        return "none", ""
+    try:
+        facts = read_certificate(pair.certificate.text)
+    except CertificateRefused:
+        return "unreadable", ""
+    return f"{facts.serial:x}"[:16], f"{facts.not_after:%Y-%m-%d %H:%M}"

@@ -1,0 +1,1 @@
+"""Prefect tasks, one concern a module; they never import each other."""

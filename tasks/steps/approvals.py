@@ -1,0 +1,163 @@
+"""Approval of a plan by a person: in Prefect's UI, over its API, or on the command line.
+
+Under a worker the run is suspended, so that its process ends; without one it stays and waits. No
+lock is held meanwhile, and what was approved is compared with what is planned afterwards. Who
+approved is what the person says: Prefect's open-source server does not know its users.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import getpass
+import hashlib
+import json
+import socket
+from collections.abc import Iterator
+from uuid import UUID
+
+from prefect.client.orchestration import get_client
+from prefect.context import FlowRunContext
+from prefect.exceptions import FlowPauseTimeout, ObjectNotFound
+from prefect.flow_runs import apause_flow_run, asuspend_flow_run
+from prefect.input import RunInput
+from prefect.input.actions import acreate_flow_run_input, aread_flow_run_input
+from pydantic import Field
+
+from tasks.engine.run import Run
+from tasks.model.errors import RecordUnreachable, Refused, Rejected, RunbookError
+from tasks.model.inventory import Approval, Inventory
+from tasks.model.plan import Plan
+from tasks.model.record import Event
+from tasks.report.plans import plan_markdown
+
+WAIT_SECONDS = 24 * 3600
+POLL_SECONDS = 2
+ANSWER_SECONDS = 20.0
+KEY = "approval"
+DIGEST_KEY = "approval-plan"
+
+
+class Decision(RunInput):
+    """The form. `approve` has no default: an answer without it must not pass for a yes."""
+
+    approve: bool
+    by: str = Field(min_length=1, description="Who decides.")
+    note: str = Field("", description="Anything for the record.")
+
+
+def is_required(inventory: Inventory, *, asked: bool) -> bool:
+    """Whether a plan waits for a person: the inventory says so, or the one who started the run."""
+    return asked or inventory.approval is Approval.REQUIRED
+
+
+def plan_digest(plan: Plan) -> str:
+    """Tell plans apart by every sentence in them: members, ids, health, certificates, files."""
+    sentences = [[step.host, step.sentence] for step in plan.steps]
+    return hashlib.sha256(json.dumps([plan.goal, sentences]).encode()).hexdigest()
+
+
+@contextlib.contextmanager
+def _asking() -> Iterator[None]:
+    """Name a failure of Prefect's API for what it is; before an approval nothing is changed."""
+    try:
+        yield
+    except (FlowPauseTimeout, ObjectNotFound, RunbookError):
+        raise
+    except Exception as error:
+        raise RecordUnreachable(
+            f"Prefect's API failed while the plan waited for approval ({type(error).__name__}); "
+            "nothing was changed. Start the runbook again to see and approve its plan"
+        ) from error
+
+
+async def prepare(run: Run, plan: Plan) -> None:
+    """Note which plan is shown; raises Refused when this run has shown another one before."""
+    digest = plan_digest(plan)
+    try:
+        with _asking():
+            shown = await aread_flow_run_input(DIGEST_KEY)
+    except ObjectNotFound:
+        shown = None
+    run.outcome = "waits for approval"
+    if shown is None:
+        with _asking():
+            await acreate_flow_run_input(DIGEST_KEY, digest)
+        run.journal.append(
+            Event.PROGRESS,
+            text="waiting for approval: in the UI (Resume), or with\n  "
+            f"python -m flows approve {run.id} --by NAME",
+        )
+    elif shown != digest:
+        raise Refused(_stale(run.runbook))
+
+
+async def wait(plan: Plan) -> Decision:
+    """Show the plan and wait for the decision, for a day; raises Refused without a yes.
+
+    Under a worker the process ends here, and the run begins anew once somebody has decided.
+    """
+    context = FlowRunContext.get()
+    has_deployment = context is not None and context.flow_run and context.flow_run.deployment_id
+    form = Decision.with_initial_data(description=plan_markdown(plan))
+    try:
+        with _asking():
+            if has_deployment:
+                decision = await asuspend_flow_run(
+                    wait_for_input=form, timeout=WAIT_SECONDS, key=KEY
+                )
+            else:
+                decision = await apause_flow_run(
+                    wait_for_input=form, timeout=WAIT_SECONDS, poll_interval=POLL_SECONDS, key=KEY
+                )
+    except FlowPauseTimeout as error:
+        raise Refused("nobody has approved the plan in time; start a new run") from error
+    if not isinstance(decision, Decision):
+        raise Refused("this run was decided on before; start a new run")
+    if not decision.approve:
+        raise Rejected(f"the plan was rejected by {decision.by}: {decision.note or 'no note'}")
+    return decision
+
+
+def check(run: Run, decision: Decision, approved: Plan, plan: Plan) -> None:
+    """Write down who approved; raises Refused when another plan than theirs would be done."""
+    run.journal.append(
+        Event.PROGRESS,
+        text=f"approved by {decision.by}" + (f": {decision.note}" if decision.note else ""),
+    )
+    if plan_digest(plan) != plan_digest(approved):
+        raise Refused(_stale(run.runbook))
+
+
+def _stale(runbook: str) -> str:
+    return (
+        "the cluster has changed since the plan was shown for approval, and another plan would be "
+        f"done now; nothing was done. Start {runbook} again to see and approve the new plan"
+    )
+
+
+async def decide(flow_run_id: str, *, approve: bool, by: str | None, note: str) -> str:
+    """Answer for a run that waits; returns a sentence. Raises Refused when none waits there."""
+    person = f"{getpass.getuser()}@{socket.gethostname()}"
+    try:
+        identity = UUID(flow_run_id)
+    except ValueError as error:
+        raise Refused(f"{flow_run_id!r} is not the id of a run") from error
+    async with asyncio.timeout(ANSWER_SECONDS), get_client() as client:
+        try:
+            flow_run = await client.read_flow_run(identity)
+        except ObjectNotFound as error:
+            raise Refused(f"there is no run {flow_run_id}; is PREFECT_API_URL right?") from error
+        if flow_run.state is None or not flow_run.state.is_paused():
+            name = flow_run.state.name if flow_run.state else "unknown"
+            raise Refused(f"run {flow_run_id} does not wait for approval: its state is {name}")
+        answer = {
+            "approve": approve,
+            "by": f"{by} ({person})" if by else person,
+            "note": note,
+        }
+        result = await client.resume_flow_run(identity, run_input=answer)
+        if result.status.value != "ACCEPT":
+            raise Refused(f"Prefect did not take the answer: {result.details}")
+    word = "approved" if approve else "rejected"
+    return f"{word} by {answer['by']}: run {flow_run_id} goes on"

@@ -1,0 +1,226 @@
+"""Etcd's health over HTTPS with mutual TLS: the run's own short-lived client certificate."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from time import monotonic
+
+from tasks.engine.authority import opened_authority, read_authorities, read_trust_bundle
+from tasks.engine.run import Run, step, together
+from tasks.etcd.client import POLL_SECONDS, Endpoint, EtcdClient
+from tasks.etcd.failures import explain_connection_failure
+from tasks.etcd.handshake import is_accepted
+from tasks.etcd.probe import Probe
+from tasks.etcd.tls import client_context
+from tasks.hosts.connection import HostConnection
+from tasks.model.certificates import Generation
+from tasks.model.cluster import ClusterHealth, DesiredMember
+from tasks.model.errors import EtcdUnavailable, MemberFailed, RunbookError
+from tasks.model.inventory import Inventory
+from tasks.plans.gate import find_obstacles
+
+CLIENT_NAME = "etcd-runbooks"
+CLIENT_VALIDITY = timedelta(hours=24)
+GATE_SECONDS = 20.0
+TUNNEL_SECONDS = 12.0
+SILENT_SECONDS = 1.0
+"""A host without power is reported by the network after three, four times in a replacement."""
+
+
+@asynccontextmanager
+async def etcd_client(
+    run: Run, members: tuple[DesiredMember, ...], silent: frozenset[str] = frozenset()
+) -> AsyncIterator[EtcdClient]:
+    """Open a client of all members; its certificate is made for this run and stays in memory.
+
+    It trusts every authority of the cluster's, since while one follows another members show
+    certificates of both. Where the hosts are behind a jump host, it goes through their SSH
+    connections. Client URLs that were `silent` before are not waited for as long as the others.
+    """
+    context = await client_tls(run.inventory)
+    endpoints = tuple(
+        replace(endpoint, patience_seconds=SILENT_SECONDS) if endpoint.url in silent else endpoint
+        for endpoint in await _endpoints(run, members, silent)
+    )
+    async with EtcdClient(endpoints, context) as client:
+        yield client
+
+
+@asynccontextmanager
+async def measured_service(run: Run, members: tuple[DesiredMember, ...]) -> AsyncIterator[Probe]:
+    """Read linearizably 20 times a second for as long as the block, as the cluster's clients do."""
+    probe = Probe(await _endpoints(run, members), await client_tls(run.inventory))
+    probe.start()
+    try:
+        yield probe
+    finally:
+        await asyncio.to_thread(probe.stop)
+
+
+async def _endpoints(
+    run: Run, members: tuple[DesiredMember, ...], silent: frozenset[str] = frozenset()
+) -> tuple[Endpoint, ...]:
+    """Say how each member is reached; a tunnel that fails is that member's state alone."""
+
+    async def reach(member: DesiredMember) -> Endpoint:
+        name, url = member.name, member.client_url
+        if not run.inventory.ssh.jump_host:
+            return Endpoint(name, url)
+        limit = SILENT_SECONDS if url in silent else TUNNEL_SECONDS
+        try:
+            async with asyncio.timeout(limit):
+                return Endpoint(name, url, await _tunnel(run, name, url))
+        except TimeoutError:
+            return Endpoint(name, url, unreachable=f"no tunnel to it in {limit:g} s")
+        except RunbookError as error:
+            return Endpoint(name, url, unreachable=error.message)
+
+    return await together(map(reach, members))
+
+
+async def client_tls(
+    inventory: Inventory, generation: Generation = Generation.CURRENT
+) -> ssl.SSLContext:
+    """Make the TLS context of a client that one authority has signed and that trusts them all."""
+    authority = await opened_authority(inventory, generation)
+    certificate, key = authority.issue_client(CLIENT_NAME, CLIENT_VALIDITY, datetime.now(UTC))
+    return client_context(read_trust_bundle(inventory), certificate, key)
+
+
+async def _tunnel(run: Run, host: str, url: str) -> tuple[str, int]:
+    address, port = url.removeprefix("https://").rsplit(":", 1)
+    # A member that the inventory does not have is reached through any host that answers.
+    through = [run.hosts[host]] if host in run.hosts else list(run.hosts.values())
+    for number, connection in enumerate(through, 1):
+        try:
+            return "127.0.0.1", await connection.forward(address.strip("[]"), int(port))
+        except RunbookError:
+            if number == len(through):
+                raise
+    raise EtcdUnavailable(f"{url}: there is no host to reach it through", host=host)
+
+
+@step("ask which authorities the members accept")
+async def read_all_accepted(
+    run: Run, members: tuple[DesiredMember, ...]
+) -> dict[str, frozenset[Generation]]:
+    """Ask each member which of all the authorities' clients it lets in; raises EtcdUnavailable."""
+    return await read_accepted(run, members, tuple(read_authorities(run.inventory)))
+
+
+async def read_accepted(
+    run: Run, members: tuple[DesiredMember, ...], generations: tuple[Generation, ...]
+) -> dict[str, frozenset[Generation]]:
+    """Ask each member on both ports which authority's clients it lets in: what it has loaded.
+
+    Raises EtcdUnavailable for a member that cannot be asked, or whose own certificate none of
+    the cluster's authorities has signed.
+    """
+    contexts = {g: await client_tls(run.inventory, g) for g in generations}
+
+    async def ask(member: DesiredMember) -> frozenset[Generation]:
+        accepted = set(contexts)
+        for url in (member.client_url, member.peer_url):
+            address, _, port = url.removeprefix("https://").rpartition(":")
+            host, to = address.strip("[]"), int(port)
+            if run.inventory.ssh.jump_host:
+                host, to = await _tunnel(run, member.name, url)
+            for generation, context in contexts.items():
+                try:
+                    if not await is_accepted(host, to, address.strip("[]"), context):
+                        accepted.discard(generation)
+                except OSError as error:
+                    reason = explain_connection_failure(error, f"{host}:{to}")
+                    raise EtcdUnavailable(f"{url}: {reason}", host=member.name) from error
+        return frozenset(accepted)
+
+    found = await together(map(ask, members))
+    return {member.name: one for member, one in zip(members, found, strict=True)}
+
+
+async def accepts_clients(run: Run, member: DesiredMember) -> bool:
+    """Whether a running member lets clients of the signing authority in, and is what it claims."""
+    try:
+        accepted = await read_accepted(run, (member,), (Generation.CURRENT,))
+    except EtcdUnavailable:
+        return False
+    return Generation.CURRENT in accepted[member.name]
+
+
+async def pass_gate(
+    run: Run, members: tuple[DesiredMember, ...], host: str, *, restarts: bool
+) -> None:
+    """Read every member's health and raise MemberFailed when the cluster cannot lose this one.
+
+    Members that have just restarted get some seconds to be healthy again.
+    """
+    async with etcd_client(run, members) as client:
+        deadline = monotonic() + GATE_SECONDS
+        while True:
+            health = await client.observe_cluster()
+            obstacles = find_obstacles(members, health, host, restarts=restarts)
+            if not obstacles:
+                return
+            if monotonic() > deadline:
+                raise MemberFailed(
+                    f"{host} is not touched: the gate stays shut after {GATE_SECONDS:g} s:\n  - "
+                    + "\n  - ".join(obstacles)
+                    + "\nrun it again when the members are back: it starts from what is there"
+                )
+            await asyncio.sleep(POLL_SECONDS)
+
+
+@step("move leadership away from {host}")
+async def move_leader_away(
+    run: Run, host: HostConnection, members: tuple[DesiredMember, ...]
+) -> bool:
+    """Hand leadership to the follower that is furthest, if this host's member leads.
+
+    Raises EtcdUnavailable when none takes it in time.
+    """
+    async with etcd_client(run, members) as client:
+        health = await client.observe_cluster()
+        if health.leader_name != host.name:
+            return False
+        followers = [
+            e
+            for e in health.endpoints
+            if e.name != host.name and e.is_healthy and e.status and not e.status.is_learner
+        ]
+        if not followers:
+            return False
+        chosen = max(followers, key=lambda e: e.status.raft_applied_index if e.status else 0)
+        leader = next(e for e in client.endpoints if e.name == host.name)
+        await client.move_leader(leader, chosen.status.member_id if chosen.status else 0)
+        deadline = monotonic() + GATE_SECONDS
+        while (await client.observe_cluster()).leader_name in (host.name, None):
+            if monotonic() > deadline:
+                raise EtcdUnavailable(f"{host} still leads after {GATE_SECONDS:g} s")
+            await asyncio.sleep(POLL_SECONDS)
+        return True
+
+
+@step("read the cluster's health")
+async def read_health(_run: Run, client: EtcdClient) -> ClusterHealth:
+    """Ask every member at once, again while one is elected; what is wrong is in the answer."""
+    return await client.observe_settled()
+
+
+@step("verify the cluster")
+async def verify_cluster(
+    _run: Run,
+    client: EtcdClient,
+    expected: tuple[DesiredMember, ...],
+    timeout_seconds: float,
+    without: frozenset[str] = frozenset(),
+) -> ClusterHealth:
+    """Wait until all members are healthy and agree; raises MemberFailed with what is missing.
+
+    Members in `without` could not be reached and are not waited for.
+    """
+    return await client.wait_until_healthy(expected, timeout_seconds, without=without)

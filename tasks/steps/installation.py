@@ -1,0 +1,149 @@
+"""What a host needs before etcd: the account, the directories, the programs."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+from pathlib import Path
+
+from tasks.engine.run import Run, step
+from tasks.hosts import files, system
+from tasks.hosts.connection import HostConnection
+from tasks.model.errors import CommandFailed, InvalidInventory
+from tasks.model.inventory import ArchiveBinaries, DirectoryBinaries, Inventory
+from tasks.plans.bootstrap import (
+    InstallPrograms,
+    MakeAccount,
+    MakeDirectories,
+    certificates_mode,
+    state_mode,
+)
+
+UPLOADED = ("etcd", "etcdctl", "etcdutl")
+
+
+class Programs:
+    """Etcd's programs on the runner; none where the hosts have them installed."""
+
+    def __init__(self, contents: dict[str, bytes], sums: dict[str, str]) -> None:
+        self.contents = contents
+        self.sums = sums
+
+
+def load_programs(inventory: Inventory) -> Programs:
+    """Read the programs that are to be uploaded; raises InvalidInventory for a wrong SHA-256."""
+    binaries = inventory.etcd.binaries
+    if isinstance(binaries, ArchiveBinaries):
+        contents = _from_archive(binaries)
+        return Programs(contents, {n: hashlib.sha256(c).hexdigest() for n, c in contents.items()})
+    if isinstance(binaries, DirectoryBinaries):
+        return Programs(
+            _from_directory(binaries),
+            {str(name): wanted for name, wanted in binaries.sha256.items()},
+        )
+    return Programs({}, {})
+
+
+def _from_directory(binaries: DirectoryBinaries) -> dict[str, bytes]:
+    contents, problems = {}, []
+    for name, wanted in binaries.sha256.items():
+        path = binaries.path / name
+        if not path.is_file():
+            problems.append(f"etcd.binaries.path: there is no {path}")
+            continue
+        contents[str(name)] = path.read_bytes()
+        problems += _mismatch(f"etcd.binaries.sha256.{name}", path, contents[name], wanted)
+    if problems:
+        raise InvalidInventory("inventory", tuple(problems))
+    return contents
+
+
+def _from_archive(binaries: ArchiveBinaries) -> dict[str, bytes]:
+    path = binaries.path
+    if not path.is_file():
+        raise InvalidInventory("inventory", (f"etcd.binaries.path: there is no {path}",))
+    packed = path.read_bytes()
+    problems = _mismatch("etcd.binaries.sha256", path, packed, binaries.sha256)
+    if problems:
+        raise InvalidInventory("inventory", tuple(problems))
+    contents = {}
+    try:
+        with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+            for entry in archive:
+                name = Path(entry.name).name
+                if entry.isfile() and name in UPLOADED and (file := archive.extractfile(entry)):
+                    contents[name] = file.read()
+    except tarfile.TarError as error:
+        problem = f"etcd.binaries.path: {path} is not a tar archive: {error}"
+        raise InvalidInventory("inventory", (problem,)) from error
+    if "etcd" not in contents:
+        problem = f"etcd.binaries.path: {path} holds no file named etcd"
+        raise InvalidInventory("inventory", (problem,))
+    return contents
+
+
+def _mismatch(field: str, path: Path, content: bytes, wanted: str) -> list[str]:
+    found = hashlib.sha256(content).hexdigest()
+    if found == wanted:
+        return []
+    return [f"{field}: {path} has the SHA-256 {found}, not {wanted}; fetch it again, or correct it"]
+
+
+@step("make the account on {host}")
+async def make_account(run: Run, host: HostConnection, _step: MakeAccount) -> bool:
+    """Make the system account that etcd runs as; whether it was missing."""
+    inventory = run.inventory
+    command = system.make_account_command(inventory.etcd.run_as, inventory.paths.state)
+    (result,) = await host.run(command, changes=True)
+    return files.parse_change(result)
+
+
+@step("make directories on {host}")
+async def make_directories(run: Run, host: HostConnection, _step: MakeDirectories) -> bool:
+    """Make the state and certificate directories with mode and owner; whether one changed."""
+    paths, account = run.inventory.paths, run.inventory.etcd.run_as
+    (found,) = await host.run(system.account_command(account))
+    group = system.parse_account(found)[1] or account
+    wanted = (
+        (paths.certificates, certificates_mode(group)),
+        (paths.state, state_mode(run.inventory, group)),
+    )
+    commands = []
+    for path, about in wanted:
+        mode, owner, owning_group = about.split()
+        commands.append(
+            files.make_directory_command(path, mode=mode, owner=owner, group=owning_group)
+        )
+    return any(map(files.parse_change, await host.run(*commands, changes=True)))
+
+
+@step("install etcd on {host}")
+async def install_programs(
+    run: Run, host: HostConnection, _step: InstallPrograms, programs: Programs
+) -> bool:
+    """Upload the programs that differ, and see that etcd runs and is the wanted version.
+
+    Each file is whole or as it was. Raises CommandFailed when the version is another one.
+    """
+    directory = run.inventory.paths.binaries
+    changed = False
+    for name, digest in programs.sums.items():
+        changed |= await host.upload(
+            programs.contents[name],
+            directory / name,
+            sha256=digest,
+            mode="0755",
+            backup=run.inventory.paths.backups / run.backup,
+        )
+    (result,) = await host.run(system.programs_command(directory, ("etcd",)))
+    version = next((p.version for p in system.parse_programs(result)), None)
+    if version != run.inventory.etcd.version:
+        raise CommandFailed(
+            host.name,
+            f"{directory}/etcd --version",
+            0,
+            f"it is {version or 'not runnable here'}, but etcd.version in the inventory is "
+            f"{run.inventory.etcd.version}; correct the one that is wrong",
+        )
+    return changed

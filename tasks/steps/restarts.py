@@ -1,0 +1,115 @@
+"""Seeing what the next restart of every member would change, and refusing to be surprised."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tasks.config.parsing import parse_configuration
+from tasks.config.starting import find_dropped_keys, find_refused_flags, find_start_faults
+from tasks.engine.run import Run, step, together
+from tasks.hosts import restarts as hosts
+from tasks.hosts.connection import HostConnection
+from tasks.model.errors import Refused, RunbookError
+from tasks.model.restarts import NextStart, StartObservation
+from tasks.plans.restarts import Difference, Surprise, find_differences
+
+LOOK_SECONDS = 30.0
+
+RESTARTING = frozenset({Surprise.NO_START, Surprise.VERSION, Surprise.SETTINGS})
+"""What a restart brings about; the rest is of the next boot, or harmless."""
+
+
+@step("see what would start on {host}")
+async def see_next_start(run: Run, host: HostConnection) -> StartObservation | None:
+    """See what runs and what would start; None where there is no unit. Nothing is changed."""
+    unit = run.inventory.paths.service
+    (result,) = await host.run(hosts.next_start_command(unit), timeout_seconds=LOOK_SECONDS)
+    seen = hosts.parse_next_start(result)
+    if seen is None:
+        return None
+    variables, faults = dict(seen.variables), []
+    for name, text in seen.files.items():
+        try:
+            read = parse_configuration(text)
+        except ValueError as error:
+            faults.append(f"{name}: {error}")
+            continue
+        variables |= {key: value for key, value in read.items() if key.startswith("ETCD_")}
+    found, ignored = find_start_faults(variables, seen.version)
+    refused = find_refused_flags(seen.arguments, seen.version)
+    if seen.settings_file is not None:
+        # Etcd reads nothing else beside it.
+        path, text = seen.settings_file
+        found, ignored = (), find_dropped_keys(path, text, seen.version)
+    return StartObservation(
+        host.name,
+        unit,
+        seen.running,
+        NextStart(
+            seen.program,
+            seen.version,
+            seen.arguments,
+            variables,
+            seen.absent,
+            (*faults, *found, *refused),
+            ignored,
+        ),
+        seen.unit_file_state,
+        seen.needs_daemon_reload,
+        tuple(name for name in seen.required if name not in seen.files),
+    )
+
+
+async def find_surprises(
+    run: Run, names: Iterable[str] | None = None
+) -> tuple[tuple[Difference, ...], dict[str, str]]:
+    """Find what a restart of the hosts (all unless named) would change, the worst first.
+
+    The second part names the hosts that could not be asked, with the reason.
+    """
+    wanted = set(run.hosts if names is None else names)
+    seen: list[StartObservation] = []
+    silent: dict[str, str] = {}
+
+    async def look(host: HostConnection) -> None:
+        try:
+            observed = await see_next_start(run, host)
+        except RunbookError as error:
+            silent[host.name] = error.message
+            return
+        if observed is not None:
+            seen.append(observed)
+
+    await together([look(host) for name, host in run.hosts.items() if name in wanted])
+    return find_differences(tuple(seen)), silent
+
+
+def problems(found: tuple[Difference, ...]) -> tuple[str, ...]:
+    """List the differences that somebody has to put right."""
+    return tuple(each.sentence for each in found if each.kind is not Surprise.REMARK)
+
+
+def remarks(found: tuple[Difference, ...], silent: dict[str, str]) -> tuple[str, ...]:
+    """List what is only to be known, and the hosts of which nothing is known."""
+    return (
+        *(each.sentence for each in found if each.kind is Surprise.REMARK),
+        *(
+            f"{host}: what its next restart would change is not known: {why}"
+            for host, why in silent.items()
+        ),
+    )
+
+
+async def refuse_surprises(
+    run: Run, names: Iterable[str] | None = None, kinds: frozenset[Surprise] = RESTARTING
+) -> None:
+    """Raise Refused when a restart of the hosts would change more than the runbook means to."""
+    found, _ = await find_surprises(run, names)
+    against = [each.sentence for each in found if each.kind in kinds]
+    if against:
+        raise Refused(
+            f"{run.runbook} restarts members, and that would do more than it means to:\n  - "
+            + "\n  - ".join(against)
+            + "\nput that right on the hosts (or restart those members yourself, if you want the "
+            "change), and run it again; check_health lists it, too"
+        )
