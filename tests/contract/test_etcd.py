@@ -203,11 +203,13 @@ async def test_space_alarm(cluster: Cluster) -> None:
         full = await client.get_status(client.endpoints[1])
         raised = Alarm(full.member_id, AlarmType.NOSPACE)
         assert await client.list_alarms(client.endpoints[0]) == (raised,)
-        health = await observe_until(client, lambda h: all(e.alarms for e in h.endpoints))
+        # Each member tells of the alarm once it has applied the entry that raised it.
+        health = await observe_until(
+            client, lambda h: all(e.status and e.status.alarms == (raised,) for e in h.endpoints)
+        )
         assert health.reads_linearizable
         assert all(e.is_up and e.is_healthy and not e.may_write for e in health.endpoints)
         assert not any(e.error for e in health.endpoints)
-        assert all(e.status and e.status.alarms == (raised,) for e in health.endpoints)
         assert health.is_settled
         assert [m.is_healthy for m in health.seen_members()] == [True] * 3
         assert not health.find_faults(cluster.members)
