@@ -32,8 +32,9 @@ from tasks.engine.recording import journal_directory
 from tasks.hosts.batch import Command, Result
 from tasks.hosts.connection import HostConnection
 from tasks.model.errors import LockLost, RunbookError, Transient
-from tasks.model.inventory import Host, Inventory
+from tasks.model.inventory import Inventory
 from tasks.model.inventory_file import load_inventory
+from tasks.model.machines import Host
 from tasks.model.plan import Plan, Step
 from tasks.model.record import Event, Record
 

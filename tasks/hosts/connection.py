@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import PurePosixPath
 
-    from tasks.model.inventory import Host, Ssh
+    from tasks.model.machines import Host, Ssh
 
 KEEPALIVE_SECONDS = 5
 ANSWER_SECONDS = 4.0

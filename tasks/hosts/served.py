@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from shlex import quote
 
 from tasks.hosts.batch import Command, Result
-from tasks.model.inventory import is_ip_address
+from tasks.model.fields import is_ip_address
 
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n?", re.DOTALL)
 SECONDS = 3

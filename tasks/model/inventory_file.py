@@ -17,7 +17,8 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from tasks.model.certificates import read_cfssl_policy
 from tasks.model.errors import InvalidInventory
-from tasks.model.inventory import Host, Inventory
+from tasks.model.inventory import Inventory
+from tasks.model.machines import Host
 
 CLUSTERS = Path(__file__).parents[2] / "deployments" / "clusters"
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from tasks.model.cluster import DesiredMember
 from tasks.model.errors import Refused
-from tasks.model.inventory import CLIENT_PORT, PEER_PORT, Host
+from tasks.model.inventory import CLIENT_PORT, PEER_PORT
+from tasks.model.machines import Host
 
 
 def member_url(address: str, port: int) -> str:

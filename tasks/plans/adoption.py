@@ -13,8 +13,10 @@ from urllib.parse import urlsplit
 from tasks.model.adoption import FoundEtcd
 from tasks.model.certificates import Role
 from tasks.model.errors import Refused
-from tasks.model.inventory import CLIENT_PORT, ENGINE_SETTINGS, HOST_PLACE, PEER_PORT
+from tasks.model.fields import HOST_PLACE
+from tasks.model.inventory import CLIENT_PORT, PEER_PORT
 from tasks.model.pointers import parameter
+from tasks.model.settings import ENGINE_SETTINGS
 
 _NUMBERS = {
     "heartbeat_interval_ms": "HEARTBEAT_INTERVAL",

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from tasks.model.certificates import Role
 from tasks.model.cluster import ClusterHealth
 from tasks.model.errors import Refused
-from tasks.model.inventory import InstalledBinaries, Inventory
+from tasks.model.inventory import Inventory
 from tasks.model.observation import DataDirectory, HostObservation, HostTarget, ServiceState
 from tasks.model.plan import Plan, Stage, Step
+from tasks.model.settings import InstalledBinaries
 
 AUTHORITY = Stage(1, "on the runner")
 PREPARE = Stage(2, "prepare, all hosts at once")

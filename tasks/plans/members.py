@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 
 from tasks.model.cluster import ClusterHealth, DesiredMember, SeenMember, format_id
 from tasks.model.errors import Refused
-from tasks.model.inventory import PEER_PORT, Host, Inventory
+from tasks.model.inventory import PEER_PORT, Inventory
+from tasks.model.machines import Host
 from tasks.model.observation import DataDirectory, HostObservation, HostTarget, ServiceState
 from tasks.model.plan import Finding, Plan, Severity, Stage, Step
 from tasks.plans.addresses import member_url

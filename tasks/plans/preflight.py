@@ -8,14 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from tasks.model.inventory import (
-    CLIENT_PORT,
-    PEER_PORT,
-    InstalledBinaries,
-    Inventory,
-    Topology,
-    is_ip_address,
-)
+from tasks.model.fields import is_ip_address
+from tasks.model.inventory import CLIENT_PORT, PEER_PORT, Inventory, Topology
 from tasks.model.observation import (
     ClockReading,
     DataDirectory,
@@ -25,6 +19,7 @@ from tasks.model.observation import (
     Reachability,
 )
 from tasks.model.plan import Finding, Severity
+from tasks.model.settings import InstalledBinaries
 
 ARCHITECTURES = ("x86_64", "aarch64")
 SYSTEMD_MINIMUM = 236

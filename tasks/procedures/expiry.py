@@ -20,6 +20,7 @@ from tasks.engine.authority import find_authority_certificate, write_private
 from tasks.engine.run import Run, open_run, step
 from tasks.hosts.connection import HostConnection
 from tasks.model.certificates import Role
+from tasks.model.clients import Client
 from tasks.model.errors import CertificateRefused, CheckFailed, Refused, RunbookError
 from tasks.model.expiry import (
     CertificateFinding,
@@ -28,15 +29,9 @@ from tasks.model.expiry import (
     Grade,
     Kind,
 )
-from tasks.model.inventory import (
-    CLIENT_PORT,
-    PEER_PORT,
-    Client,
-    Inventory,
-    Pair,
-    Topology,
-)
+from tasks.model.inventory import CLIENT_PORT, PEER_PORT, Inventory, Topology
 from tasks.model.inventory_file import CLUSTERS
+from tasks.model.layout import Pair
 from tasks.model.observation import LeafFiles, PairsObservation
 from tasks.model.pointers import parameter
 from tasks.model.record import Event

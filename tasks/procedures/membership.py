@@ -23,8 +23,9 @@ from tasks.hosts.connection import HostConnection
 from tasks.model.cluster import ClusterHealth, DesiredMember, SeenMember
 from tasks.model.dependents import Moves
 from tasks.model.errors import Refused, RunbookError
-from tasks.model.inventory import Host, Inventory, SshOverride, Topology
+from tasks.model.inventory import Inventory, Topology
 from tasks.model.inventory_file import edit_hosts, find_inventory, load_inventory, parse_inventory
+from tasks.model.machines import Host, SshOverride
 from tasks.model.observation import HostObservation, HostTarget
 from tasks.model.plan import Finding, Plan, Severity
 from tasks.plans import agreement

@@ -13,7 +13,7 @@ from tasks.engine.run import Run, together
 from tasks.hosts.connection import HostConnection
 from tasks.model.cluster import ClusterHealth, DesiredMember
 from tasks.model.errors import CertificateRefused, MemberFailed, NotSeen, Refused, Transient
-from tasks.model.inventory import Pair
+from tasks.model.layout import Pair
 from tasks.model.observation import LeafFiles, PairsObservation, ServiceState
 from tasks.model.plan import Finding, Severity
 from tasks.pki.inspect import read_certificate

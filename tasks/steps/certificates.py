@@ -15,9 +15,12 @@ from tasks.hosts import clients, files, leaves, served, services, system
 from tasks.hosts.batch import Command
 from tasks.hosts.connection import HostConnection, now
 from tasks.model.certificates import Role
+from tasks.model.clients import Client
 from tasks.model.cluster import DesiredMember
 from tasks.model.errors import CertificateRefused, RunbookError
-from tasks.model.inventory import CLIENT_PORT, PEER_PORT, Client, Host, Inventory, Pair
+from tasks.model.inventory import CLIENT_PORT, PEER_PORT, Inventory
+from tasks.model.layout import Pair
+from tasks.model.machines import Host
 from tasks.model.observation import HostObservation, LeafFiles, PairsObservation
 from tasks.pki.inspect import find_differences, read_certificate
 from tasks.pki.leaf import WantedLeaf, wanted_leaf

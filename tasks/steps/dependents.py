@@ -9,9 +9,9 @@ from tasks.engine.run import Run, step, together
 from tasks.hosts import dependents as hosts
 from tasks.hosts import files
 from tasks.hosts.connection import HostConnection
+from tasks.model.clients import KubeApiserver, LoadBalancer
 from tasks.model.dependents import Moves
 from tasks.model.errors import Refused, RunbookError
-from tasks.model.inventory import KubeApiserver, LoadBalancer
 from tasks.model.observation import FileState
 from tasks.model.plan import Step
 from tasks.plans.dependents import (

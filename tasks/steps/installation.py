@@ -11,7 +11,8 @@ from tasks.engine.run import Run, step
 from tasks.hosts import files, system
 from tasks.hosts.connection import HostConnection
 from tasks.model.errors import CommandFailed, InvalidInventory
-from tasks.model.inventory import ArchiveBinaries, DirectoryBinaries, Inventory
+from tasks.model.inventory import Inventory
+from tasks.model.settings import ArchiveBinaries, DirectoryBinaries
 from tasks.plans.bootstrap import (
     InstallPrograms,
     MakeAccount,

@@ -14,7 +14,9 @@ from tasks.hosts.connection import HostConnection, now
 from tasks.model.certificates import Role
 from tasks.model.cluster import DesiredMember
 from tasks.model.errors import Refused, RunbookError, Transient
-from tasks.model.inventory import CLIENT_PORT, PEER_PORT, Host, Inventory, is_ip_address
+from tasks.model.fields import is_ip_address
+from tasks.model.inventory import CLIENT_PORT, PEER_PORT, Inventory
+from tasks.model.machines import Host
 from tasks.model.observation import HostObservation, LeafFiles, Path, Reachability
 from tasks.model.plan import Finding, Severity
 from tasks.plans.addresses import desired_member

@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tasks.engine.journal import read_journal
-from tasks.model.inventory import DirectoryBinaries, Inventory
+from tasks.model.inventory import Inventory
 from tasks.model.inventory_file import load_inventory
+from tasks.model.settings import DirectoryBinaries
 from tests.bench.phases import Phase, split_run
 from tests.bench.server import PrefectServer, runner_environment
 from tests.lab.lab import Lab

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tasks.hosts.connection import HostConnection
 from tasks.model.errors import CommandTimedOut
-from tasks.model.inventory import Host, Ssh
+from tasks.model.machines import Host, Ssh
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -10,8 +10,8 @@ from tasks.config.dependents import edit_backend, edit_etcd_servers
 from tasks.config.editing import edit_initial_cluster
 from tasks.model.cluster import DesiredMember
 from tasks.model.dependents import Moves
-from tasks.model.inventory import Host
 from tasks.model.inventory_file import edit_hosts, parse_inventory
+from tasks.model.machines import Host
 from tasks.report.inventories import inventory_diff
 
 

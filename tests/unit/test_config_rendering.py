@@ -12,7 +12,10 @@ from tasks.config.parsing import REQUIRED, parse_configuration, validate_configu
 from tasks.config.rendering import InitialState, render_configuration, render_unit
 from tasks.model.cluster import DesiredMember
 from tasks.model.errors import InvalidInventory
-from tasks.model.inventory import Authority, Etcd, Host, Inventory, Passphrase, Paths, Settings
+from tasks.model.inventory import Authority, Inventory, Passphrase
+from tasks.model.layout import Paths
+from tasks.model.machines import Host
+from tasks.model.settings import Etcd, Settings
 
 VERSIONS = ("3.4.23", "3.5.16", "3.6.1")
 MEMBERS = tuple(

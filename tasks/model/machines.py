@@ -1,0 +1,64 @@
+"""The machines of a cluster, and how the runner logs in to them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from tasks.model.certificates import Strict
+from tasks.model.fields import Account, Address, IpAddress, Name, Port, is_ip_address
+
+
+class JumpHost(Strict):
+    """The SSH host through which all others are reached."""
+
+    address: Address = Field(examples=["bastion.example.org"])
+    port: Port = 22
+    user: Account | None = None
+
+
+class Ssh(Strict):
+    """How the runner logs in; paths are relative to the inventory file."""
+
+    user: Account = Field("root", examples=["operator"])
+    port: Port = Field(22, examples=[22])
+    key: Path | None = Field(
+        None, description="Private key; without it the SSH agent.", examples=["~/.ssh/id_ed25519"]
+    )
+    known_hosts: Path = Field(
+        Path("~/.ssh/known_hosts"), description="Host keys; an unknown one is refused."
+    )
+    jump_host: JumpHost | None = None
+    connect_timeout_seconds: float = Field(10.0, gt=0, le=120, examples=[10])
+
+
+class SshOverride(Strict):
+    """What is different for one host."""
+
+    user: Account | None = None
+    port: Port | None = None
+    key: Path | None = None
+
+
+class Host(Strict):
+    """One machine; its name is also the member's name."""
+
+    name: Name = Field(examples=["master01"])
+    address: Address | None = Field(
+        None, description="Where SSH goes; without it, the name.", examples=["192.168.100.200"]
+    )
+    peer_address: IpAddress | None = Field(None, examples=["192.168.100.200"])
+    client_address: IpAddress | None = Field(None, examples=["192.168.100.200"])
+    ssh: SshOverride = SshOverride()
+    extra_sans: tuple[Address, ...] = Field((), examples=[["etcd01.example.org"]])
+
+    @property
+    def ssh_address(self) -> str:
+        """Where SSH connects."""
+        return self.address or self.name
+
+    @property
+    def fixed_address(self) -> str | None:
+        """The address for etcd's URLs as far as the inventory fixes it; None is detected."""
+        return self.address if self.address and is_ip_address(self.address) else None
