@@ -31,7 +31,7 @@ from tasks.engine.journal import Journal
 from tasks.engine.recording import journal_directory
 from tasks.hosts.batch import Command, Result
 from tasks.hosts.connection import HostConnection
-from tasks.model.errors import LockLost, RunbookError, Transient
+from tasks.model.errors import HostSilent, LockLost, RunbookError, Transient
 from tasks.model.inventory import Inventory
 from tasks.model.inventory_file import load_inventory
 from tasks.model.machines import Host
@@ -117,7 +117,7 @@ def step(
     """Make a coroutine function a named, journalled Prefect task; its first parameter is the Run.
 
     `name` is a template over {host} ("start etcd on {host}"). It is tried again on Transient,
-    after each of the delays; each attempt is journalled.
+    after each of the delays, but not where a host never answered; each attempt is journalled.
     """
 
     def decorate(function: Callable[P, Coroutine[Any, Any, T]]) -> Task[P, Coroutine[Any, Any, T]]:
@@ -165,7 +165,9 @@ def step(
 
 
 async def _is_transient(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-    return isinstance(await state.aresult(raise_on_failure=False), Transient)
+    outcome = await state.aresult(raise_on_failure=False)
+    # A host without power has been given its time; each further attempt would take as much.
+    return isinstance(outcome, Transient) and not isinstance(outcome, HostSilent)
 
 
 async def together(awaitables: Iterable[Awaitable[T]]) -> tuple[T, ...]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import socket
 import time
 from contextlib import asynccontextmanager
 from shlex import quote
@@ -18,12 +17,14 @@ from typing import TYPE_CHECKING, Protocol
 import asyncssh
 
 from tasks.hosts.batch import FENCED_OUT, BatchResult, Command, Result, batch_script, parse_batch
+from tasks.hosts.dialling import ANSWER_SECONDS, Unanswered, dial
 from tasks.hosts.files import CHANGED, UNCHANGED, keep_aside
 from tasks.model.errors import (
     AccessRefused,
     CommandFailed,
     CommandTimedOut,
     HostKeyRefused,
+    HostSilent,
     HostUnreachable,
     InvalidInventory,
     LockLost,
@@ -31,15 +32,13 @@ from tasks.model.errors import (
 )
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import AsyncIterator, Callable
     from pathlib import PurePosixPath
 
     from tasks.model.machines import Host, Ssh
 
 KEEPALIVE_SECONDS = 5
-ANSWER_SECONDS = 4.0
-"""A kernel that is up answers TCP at once, however busy its host: after three unanswered
-attempts (0, 1, 3 s) nobody is there. The login has the inventory's longer limit."""
 REMEMBER_SECONDS = 15.0
 SESSIONS = 10
 """OpenSSH's default of MaxSessions."""
@@ -171,7 +170,7 @@ sync "$new"; mv -fT "$new" {path}; sync {quote(str(target.parent))}; echo {CHANG
                 self._privileged(f"bash -c {quote(quoted)}"), encoding="utf-8"
             )
         except asyncssh.ChannelOpenError as error:
-            raise self._unopened(error) from error
+            raise await self._unopened(connection, error) from error
         except (OSError, asyncssh.Error) as error:
             raise self._translated(error) from error
         try:
@@ -186,8 +185,7 @@ sync "$new"; mv -fT "$new" {path}; sync {quote(str(target.parent))}; echo {CHANG
         One a target, for as long as the connection. A host that could not be reached a moment ago
         is not asked again: raises what was met then.
         """
-        if self._failed is not None and time.monotonic() - self._failed[0] < REMEMBER_SECONDS:
-            raise self._failed[1]
+        self._raise_remembered(RunbookError)
         connection = await self._connect()
         if (address, port) not in self._forwards:
             listener = await connection.forward_local_port("127.0.0.1", 0, address, port)
@@ -227,7 +225,7 @@ sync "$new"; mv -fT "$new" {path}; sync {quote(str(target.parent))}; echo {CHANG
                 timeout_seconds,
             )
         except asyncssh.ChannelOpenError as error:
-            raise self._unopened(error) from error
+            raise await self._unopened(connection, error) from error
         except TimeoutError as error:
             raise CommandTimedOut(
                 f"no answer in {timeout_seconds:g} s; the host may be overloaded or frozen",
@@ -244,8 +242,23 @@ sync "$new"; mv -fT "$new" {path}; sync {quote(str(target.parent))}; echo {CHANG
         if self._connection is not None and not self._connection.is_closed():
             return self._connection
         if self._attempt is None or self._attempt.done():
+            self._raise_remembered(HostSilent)
             self._attempt = asyncio.ensure_future(self._opened())
-        return await asyncio.shield(self._attempt)
+        try:
+            return await asyncio.shield(self._attempt)
+        except HostUnreachable as error:
+            # Each gets one of its own: who reports several puts all their texts into one.
+            raise type(error)(error.message, host=error.host) from error
+
+    def _raise_remembered(self, kind: type[RunbookError]) -> None:
+        """Raise what the last attempt met, if that was of this kind and a moment ago."""
+        if self._failed is None or time.monotonic() - self._failed[0] > REMEMBER_SECONDS:
+            return
+        met = self._failed[1]
+        if isinstance(met, HostUnreachable):
+            met = type(met)(met.message, host=met.host)
+        if isinstance(met, kind):
+            raise met
 
     async def _opened(self) -> asyncssh.SSHClientConnection:
         self._forwards.clear()
@@ -257,27 +270,6 @@ sync "$new"; mv -fT "$new" {path}; sync {quote(str(target.parent))}; echo {CHANG
             raise translated from error
         self._failed = None
         return self._connection
-
-    async def _dial(self) -> socket.socket:
-        """Connect TCP within the seconds in which a host that is up answers."""
-        loop, port = asyncio.get_running_loop(), self.host.ssh.port or self._ssh.port
-        failure: OSError = OSError("the name has no address")
-        async with asyncio.timeout(min(ANSWER_SECONDS, self._ssh.connect_timeout_seconds)):
-            for family, kind, protocol, _, address in await loop.getaddrinfo(
-                self.host.ssh_address, port, type=socket.SOCK_STREAM
-            ):
-                dialled = socket.socket(family, kind, protocol)
-                dialled.setblocking(False)
-                try:
-                    await loop.sock_connect(dialled, address)
-                except BaseException as error:
-                    dialled.close()
-                    if not isinstance(error, OSError):
-                        raise
-                    failure = error
-                else:
-                    return dialled
-        raise failure
 
     async def _open(self) -> asyncssh.SSHClientConnection:
         ssh = self._ssh
@@ -313,11 +305,21 @@ sync "$new"; mv -fT "$new" {path}; sync {quote(str(target.parent))}; echo {CHANG
             username=self._user,
             options=options,
             tunnel=self._jump or (),
-            sock=await self._dial() if self._jump is None else None,
+            sock=await self._dialled() if self._jump is None else None,
         )
 
-    def _unopened(self, error: asyncssh.ChannelOpenError) -> RunbookError:
-        if self._connection is None or self._connection.is_closed():
+    async def _dialled(self) -> socket.socket:
+        port = self.host.ssh.port or self._ssh.port
+        limit = min(ANSWER_SECONDS, self._ssh.connect_timeout_seconds)
+        return await dial(self.host.ssh_address, port, limit)
+
+    async def _unopened(
+        self, connection: asyncssh.SSHClientConnection, error: asyncssh.ChannelOpenError
+    ) -> RunbookError:
+        # Asked of the connection that was used, since another may be open by now; and a turn
+        # later, for asyncssh says that one is closed a turn after it has lost it.
+        await asyncio.sleep(0)
+        if connection.is_closed():
             return self._translated(error)
         return AccessRefused(
             f"its SSH server opens no further session on a connection ({error.reason}): a run "
@@ -356,7 +358,10 @@ sync "$new"; mv -fT "$new" {path}; sync {quote(str(target.parent))}; echo {CHANG
             key = self.host.ssh.key or self._ssh.key
             return AccessRefused(f"ssh.key {key} cannot be read: {error}", host=self.name)
         reason = "no answer in time" if isinstance(error, TimeoutError) else str(error)
-        return HostUnreachable(f"no SSH connection to {where}: {reason}", host=self.name)
+        silence = TimeoutError if self._ssh.jump_host else Unanswered
+        is_silent = self._connection is None and isinstance(error, silence)
+        kind = HostSilent if is_silent else HostUnreachable
+        return kind(f"no SSH connection to {where}: {reason}", host=self.name)
 
 
 class _Session:

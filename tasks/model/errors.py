@@ -12,6 +12,7 @@
     │   └── RecordUnreachable    Prefect's API, or the disk of PREFECT_HOME, when a run begins
     ├── Transient            a retry may help; the step is idempotent
     │   ├── HostUnreachable      no connection, or it broke
+    │   │   └── HostSilent           nothing ever came back from it: not tried again
     │   ├── CommandTimedOut      a remote command did not end in time
     │   └── EtcdUnavailable      no answer, no leader, or not yet healthy
     ├── NotSeen              a host or client could not be looked at: nothing is known of it
@@ -129,6 +130,10 @@ class RecordUnreachable(Refused):
 
 class HostUnreachable(Transient):
     """No SSH connection to the host, or it broke."""
+
+
+class HostSilent(HostUnreachable):
+    """Nothing came back from a host that this run has never reached: nobody is there."""
 
 
 class CommandTimedOut(Transient):

@@ -17,6 +17,7 @@ from tasks.engine.journal import Journal, read_journal
 from tasks.engine.run import perform, step, together, unless
 from tasks.model.errors import (
     CommandFailed,
+    HostSilent,
     HostUnreachable,
     LockLost,
     PreflightFailed,
@@ -85,6 +86,7 @@ async def test_a_step_that_fails_writes_why_and_raises(tmp_path: Path) -> None:
     ("error", "again"),
     [
         (HostUnreachable("gone", host="m1"), True),
+        (HostSilent("nobody is there", host="m1"), False),
         (CommandFailed("m1", "x", 1, ""), False),
         (PreflightFailed(("no",)), False),
         (LockLost("lost"), False),
