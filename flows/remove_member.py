@@ -6,7 +6,7 @@ from typing import Literal
 
 from tasks.engine.frame import runbook
 from tasks.procedures.changes import change_members
-from tasks.procedures.membership import Wish
+from tasks.procedures.wishes import Wish
 
 
 @runbook(flow_run_name="remove member from {cluster}")

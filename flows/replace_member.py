@@ -6,7 +6,7 @@ from typing import Literal
 
 from tasks.engine.frame import runbook
 from tasks.procedures.changes import change_members
-from tasks.procedures.membership import Wish, find_same_hosts
+from tasks.procedures.wishes import Wish, find_same_hosts
 
 
 @runbook(flow_run_name="replace member of {cluster}")

@@ -1,6 +1,6 @@
 """What of a cluster's health forbids a change: which of the three answers each change asks for.
 
-`find_obstacles` of gate and membership count healthy voters. Here is what no count shows: data
+`find_obstacles` of gate and obstacles count healthy voters. Here is what no count shows: data
 that differs between members, and etcd's own authentication.
 """
 
@@ -126,3 +126,13 @@ def _corrupt_way_out(inventory: Inventory, health: ClusterHealth) -> str:
         f"{pointer('replace_member', cluster=inventory.name, member=['NAME'])} lets it join anew:"
         + "".join(f"\n    {line}" for line in lines)
     )
+
+
+def choose_source(health: ClusterHealth) -> str | None:
+    """Choose whose snapshot to take: the healthy follower that is furthest, or the leader's."""
+    able = [
+        (e.status.leader != e.status.member_id, e.status.raft_applied_index, e.endpoint)
+        for e in health.endpoints
+        if e.status and e.is_healthy and not e.status.is_learner
+    ]
+    return max(able)[2] if able else None

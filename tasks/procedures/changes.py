@@ -20,20 +20,14 @@ from tasks.model.errors import InventoryEdited, LockHeld, LockLost, MemberFailed
 from tasks.model.inventory import Inventory
 from tasks.model.inventory_file import find_inventory, load_inventory
 from tasks.model.plan import Plan, Step
-from tasks.plans import agreement, bootstrap, membership
-from tasks.plans import members as plans
+from tasks.plans import agreement, bootstrap, member_changes, obstacles
+from tasks.plans import reconfiguration as plans
 from tasks.plans.dependents import TellHook, UpdateApiserver, UpdateHaproxy
-from tasks.procedures import rotation
-from tasks.procedures.membership import (
-    Draft,
-    Roster,
-    Wish,
-    draft_plan,
-    known_roster,
-    leaving_hosts,
-    locate,
-    wished_inventory,
-)
+from tasks.plans.voters import refuse_without_members
+from tasks.procedures import location, rotation
+from tasks.procedures.drafting import Draft, draft_plan
+from tasks.procedures.roster import Roster, known_roster
+from tasks.procedures.wishes import Wish, leaving_hosts, wished_inventory
 from tasks.steps import (
     approvals,
     certificates,
@@ -42,8 +36,8 @@ from tasks.steps import (
     health,
     installation,
     locks,
-    members,
     onhosts,
+    reconfiguration,
     reports,
     services,
     snapshots,
@@ -151,25 +145,25 @@ async def carry_out(
     removed = {m.member.id: m.client_url for m in draft.live}
     unwritten: list[InventoryEdited] = []
 
-    async def write_inventory(run: Run, step: plans.WriteInventory) -> None:
+    async def write_inventory(run: Run, step: member_changes.WriteInventory) -> None:
         try:
-            await members.write_inventory(run, step, find_inventory(cluster))
+            await reconfiguration.write_inventory(run, step, find_inventory(cluster))
         except InventoryEdited as error:
             unwritten.append(error)  # told at the end: the members are verified first
 
-    async def remove(run: Run, step: membership.RemoveMember) -> None:
-        await _on_client(roster, members.remove_member)(run, step)
+    async def remove(run: Run, step: plans.RemoveMember) -> None:
+        await _on_client(roster, reconfiguration.remove_member)(run, step)
         roster.drop(removed.get(step.member_id))
 
-    async def promote(run: Run, step: membership.PromoteMember | membership.AwaitMember) -> None:
+    async def promote(run: Run, step: plans.PromoteMember | plans.AwaitMember) -> None:
         host = run.hosts[step.member.name]
         roster.add(step.member)
         try:
             async with roster.open(run) as client:
                 waiting = (
-                    members.promote_member(run, client, step)
-                    if isinstance(step, membership.PromoteMember)
-                    else members.await_member(run, client, step)
+                    reconfiguration.promote_member(run, client, step)
+                    if isinstance(step, plans.PromoteMember)
+                    else reconfiguration.await_member(run, client, step)
                 )
                 await unless(services.watch_start(run, (host,)), waiting)
         except MemberFailed as error:
@@ -183,10 +177,10 @@ async def carry_out(
             run,
             draft.plan,
             {
-                plans.RetireHost: partial(_retire, draft=draft),
-                plans.AwaitHost: partial(_await_host, draft=draft, late=late),
-                plans.DiscardData: members.discard_data,
-                plans.DropConnections: members.drop_connections,
+                member_changes.RetireHost: partial(_retire, draft=draft),
+                member_changes.AwaitHost: partial(_await_host, draft=draft, late=late),
+                member_changes.DiscardData: reconfiguration.discard_data,
+                member_changes.DropConnections: reconfiguration.drop_connections,
                 bootstrap.MakeAccount: installation.make_account,
                 bootstrap.InstallPrograms: partial(
                     installation.install_programs, programs=draft.programs
@@ -196,21 +190,21 @@ async def carry_out(
                     certificates.issue_certificates,
                     members={member.name: member for member in draft.joining},
                 ),
-                membership.RemoveMember: remove,
-                membership.AddLearner: _on_client(roster, members.add_learner),
-                membership.JoinMember: partial(_join, draft=draft),
-                membership.PromoteMember: promote,
-                membership.AwaitMember: promote,
-                membership.MoveLeader: _on_client(roster, members.move_leader),
-                membership.UpdateMember: _on_client(roster, members.update_member),
-                membership.ReaddressMember: partial(_readdress, draft=draft),
-                plans.RefreshConfiguration: partial(
+                plans.RemoveMember: remove,
+                plans.AddLearner: _on_client(roster, reconfiguration.add_learner),
+                plans.JoinMember: partial(_join, draft=draft),
+                plans.PromoteMember: promote,
+                plans.AwaitMember: promote,
+                plans.MoveLeader: _on_client(roster, reconfiguration.move_leader),
+                plans.UpdateMember: _on_client(roster, reconfiguration.update_member),
+                plans.ReaddressMember: partial(_readdress, draft=draft),
+                member_changes.RefreshConfiguration: partial(
                     configuration.refresh_configuration, members=draft.goal
                 ),
                 UpdateApiserver: dependents.update_apiserver,
                 UpdateHaproxy: dependents.update_haproxy,
                 TellHook: dependents.tell_hook,
-                plans.WriteInventory: write_inventory,
+                member_changes.WriteInventory: write_inventory,
             },
             gate=partial(pass_gate, run, roster),
             mark=probe.mark,
@@ -259,13 +253,13 @@ async def pass_gate(run: Run, roster: Roster, step: Step) -> None:
     deadline = monotonic() + GATE_SECONDS
     while True:
         live = (await roster.look(run)).seen_members()
-        obstacles = membership.find_obstacles(step, live)
-        if not obstacles:
+        found = obstacles.find_obstacles(step, live)
+        if not found:
             return
-        if membership.is_stale(obstacles) or monotonic() > deadline:
+        if obstacles.is_stale(found) or monotonic() > deadline:
             raise MemberFailed(
                 f"not done: {step.sentence}\n  - "
-                + "\n  - ".join(obstacles)
+                + "\n  - ".join(found)
                 + "\nrun it again: it observes and plans anew from what is there"
             )
         await asyncio.sleep(0.5)
@@ -290,9 +284,7 @@ def _on_client(
     return do
 
 
-async def _join(
-    run: Run, host: HostConnection, step: membership.JoinMember, *, draft: Draft
-) -> None:
+async def _join(run: Run, host: HostConnection, step: plans.JoinMember, *, draft: Draft) -> None:
     live = (await draft.roster.look(run)).seen_members()
     joining = {member.peer_url: member for member in draft.joining}
     # In the inventory's order, as bootstrap_cluster would write it.
@@ -313,7 +305,11 @@ async def _join(
 
 
 async def _retire(
-    run: Run, host: HostConnection, step: plans.RetireHost | plans.AwaitHost, *, draft: Draft
+    run: Run,
+    host: HostConnection,
+    step: member_changes.RetireHost | member_changes.AwaitHost,
+    *,
+    draft: Draft,
 ) -> None:
     planned = {m.member.name for m in draft.live if m.is_healthy}
     live = (await draft.roster.look(run)).seen_members()
@@ -323,11 +319,16 @@ async def _retire(
             "again, it observes and plans anew",
             host=host.name,
         )
-    await members.retire_host(run, host, step)
+    await reconfiguration.retire_host(run, host, step)
 
 
 async def _await_host(
-    run: Run, host: HostConnection, step: plans.AwaitHost, *, draft: Draft, late: locks.Late
+    run: Run,
+    host: HostConnection,
+    step: member_changes.AwaitHost,
+    *,
+    draft: Draft,
+    late: locks.Late,
 ) -> None:
     """Wait for a dead member's host; one that answers late is locked by now, and is retired."""
     try:
@@ -340,7 +341,7 @@ async def _await_host(
 
 
 async def _readdress(
-    run: Run, host: HostConnection, step: membership.ReaddressMember, *, draft: Draft
+    run: Run, host: HostConnection, step: plans.ReaddressMember, *, draft: Draft
 ) -> None:
     await configuration.readdress(run, host, step.member)
     await services.restart_member(run, host)
@@ -353,12 +354,12 @@ async def hand_over(cluster: str, to: str | None, *, dry_run: bool, reason: str 
     async with open_run(inventory, "move_leader", reason=reason) as run:
         await opened_authority(run.inventory)
         await lock(run, inventory, dry_run=dry_run)
-        roster = Roster(await locate(run))
+        roster = Roster(await location.locate_members(run))
         live = (await roster.look(run, settled=True)).seen_members()
         if not live:
             await onhosts.refuse_foreign(run, roster.members)
-        membership.refuse_without_members(live)
-        steps = membership.order_handover(live, to)
+        refuse_without_members(live)
+        steps = plans.order_handover(live, to)
         goal = f"{to or 'another voter'} leads"
         gone = tuple(map(agreement.lead_back, agreement.find_gone(roster.members, live)))
         plan = Plan(run.runbook, inventory.name, goal, steps, gone)
@@ -370,7 +371,7 @@ async def hand_over(cluster: str, to: str | None, *, dry_run: bool, reason: str 
             await perform(
                 run,
                 plan,
-                {membership.MoveLeader: _on_client(roster, members.move_leader)},
+                {plans.MoveLeader: _on_client(roster, reconfiguration.move_leader)},
                 gate=partial(pass_gate, run, roster),
                 mark=probe.mark,
             )

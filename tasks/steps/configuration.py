@@ -15,7 +15,7 @@ from tasks.model.errors import CommandFailed
 from tasks.model.inventory import Inventory
 from tasks.model.observation import DataDirectory, HostObservation, HostTarget
 from tasks.plans.bootstrap import WriteConfiguration
-from tasks.plans.members import RefreshConfiguration
+from tasks.plans.member_changes import RefreshConfiguration
 
 
 def new_member_target(

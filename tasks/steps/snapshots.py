@@ -12,7 +12,7 @@ from tasks.etcd.snapshots import save_snapshot
 from tasks.model.cluster import ClusterHealth
 from tasks.model.errors import EtcdUnavailable, Refused
 from tasks.model.pointers import parameter
-from tasks.plans.members import choose_source
+from tasks.plans.health import choose_source
 
 
 def snapshot_directory() -> Path:

@@ -16,7 +16,7 @@ import pytest
 from tasks.hosts.batch import Command
 from tasks.hosts.connection import HostConnection
 from tasks.model.errors import AccessRefused, HostSilent, HostUnreachable
-from tasks.model.inventory import Host, Ssh, SshOverride
+from tasks.model.machines import Host, Ssh, SshOverride
 
 ROUNDS = 5
 TURNS = 60

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tasks.model.errors import InventoryEdited
-from tasks.plans.members import INVENTORY, WriteInventory
-from tasks.steps.members import write_inventory
+from tasks.plans.member_changes import INVENTORY, WriteInventory
+from tasks.steps.reconfiguration import write_inventory
 
 BEFORE, AFTER = "hosts:\n  - m1\n", "hosts:\n  - m2\n"
 

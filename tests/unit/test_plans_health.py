@@ -14,8 +14,9 @@ from tasks.model.cluster import (
     Member,
 )
 from tasks.model.errors import Refused
-from tasks.plans import gate, membership
-from tasks.plans.membership import Joiner
+from tasks.plans import gate, reconfiguration
+from tasks.plans.reconfiguration import Joiner
+from tasks.plans.voters import refuse_without_quorum
 
 MEMBERS = tuple(DesiredMember(f"m{i}", f"p{i}", f"https://c{i}:2379") for i in range(3))
 ROWS = tuple(Member(i + 1, m.name, (m.peer_url,), (m.client_url,)) for i, m in enumerate(MEMBERS))
@@ -48,8 +49,8 @@ def test_a_full_database_is_no_lost_quorum() -> None:
     """NOSPACE: leadership moves, members change, pairs rotate; it is told once, by name."""
     health = cluster(Alarm(2, AlarmType.NOSPACE))
     live = health.seen_members()
-    assert membership.order_handover(live, None)
-    assert membership.order_changes(live, frozenset({3}), (JOINER,), planned=True)
+    assert reconfiguration.order_handover(live, None)
+    assert reconfiguration.order_changes(live, frozenset({3}), (JOINER,), planned=True)
     assert not gate.find_obstacles(MEMBERS, health, "m0", restarts=True)
     assert not health.find_faults(MEMBERS)
     (told,) = health.find_problems(MEMBERS)
@@ -62,10 +63,10 @@ def test_differing_data_forbids_changes_and_names_the_member() -> None:
     health = cluster(Alarm(2, AlarmType.CORRUPT))
     live = health.seen_members()
     with pytest.raises(Refused, match=r"^m1: etcd raised the alarm CORRUPT"):
-        membership.order_changes(live, frozenset({3}), (JOINER,), planned=True)
+        reconfiguration.order_changes(live, frozenset({3}), (JOINER,), planned=True)
     (told,) = gate.find_obstacles(MEMBERS, health, "m0", restarts=True)
     assert told.startswith("m1: ")
-    assert membership.order_handover(live, None)
+    assert reconfiguration.order_handover(live, None)
 
 
 def test_members_that_are_up_without_a_quorum_are_not_called_down() -> None:
@@ -73,7 +74,7 @@ def test_members_that_are_up_without_a_quorum_are_not_called_down() -> None:
     health = cluster(deaf=(0, 1, 2))
     assert not health.is_settled
     with pytest.raises(Refused, match="up without a quorum: m0, m1, m2"):
-        membership.refuse_without_quorum(health.seen_members())
+        refuse_without_quorum(health.seen_members())
 
 
 def test_a_stray_entry_is_told_once() -> None:

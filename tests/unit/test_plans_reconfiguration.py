@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from tasks.model.cluster import DesiredMember, Member, SeenMember
 from tasks.model.errors import Refused
 from tasks.model.plan import Step
-from tasks.plans import membership
-from tasks.plans.membership import Joiner, find_obstacles, order_changes
+from tasks.plans import reconfiguration
+from tasks.plans.obstacles import find_obstacles, is_stale
+from tasks.plans.reconfiguration import Joiner, order_changes
 
 OLD, NEW = "3.5.16", "3.5.30"
 
@@ -64,29 +65,29 @@ class World:
         """Do a step as etcd would, or fail as it would."""
         self.check_quorum()
         match step:
-            case membership.RemoveMember():
+            case reconfiguration.RemoveMember():
                 gone = self.ids.pop(step.member_id)
                 assert gone != self.leader, "the leader leads away first"
                 self.removed.append(gone)
                 self.voters.pop(gone, None)
                 self.learners.pop(gone, None)
-            case membership.AddLearner():
+            case reconfiguration.AddLearner():
                 assert not self.learners, "too many learner members in cluster"
                 assert step.member.peer_url not in self.voters
                 assert all(self.voters.values()) or not self.every_voter, "unhealthy cluster"
                 self.learners[step.member.peer_url] = False
-            case membership.JoinMember():
+            case reconfiguration.JoinMember():
                 name = step.host
                 for members in (self.learners, self.voters):
                     for at in members:
                         if at == f"https://10.0.0.{str(name)[1:]}:2380":
                             members[at] = True
-            case membership.PromoteMember():
+            case reconfiguration.PromoteMember():
                 assert self.learners.pop(step.member.peer_url), "not in sync with leader"
                 self.voters[step.member.peer_url] = True
-            case membership.AwaitMember():
+            case reconfiguration.AwaitMember():
                 assert self.voters[step.member.peer_url]
-            case membership.MoveLeader():
+            case reconfiguration.MoveLeader():
                 self.leader = self.ids.get(step.target_id, "a new one")
                 assert self.leader == "a new one" or self.voters[self.leader]
             case _:
@@ -194,7 +195,7 @@ def test_a_plan_is_refused_only_where_it_must_be(
         assert not may
     else:
         assert may
-        assert sum(isinstance(s, membership.RemoveMember) for s in steps) == len(removals)
+        assert sum(isinstance(s, reconfiguration.RemoveMember) for s in steps) == len(removals)
 
 
 THREE = (seen(1, leads=True), seen(2), seen(3, up=False))
@@ -290,12 +291,12 @@ def test_a_member_that_came_back_or_was_added_by_hand_makes_the_plan_stale() -> 
     remove = order_changes(THREE, frozenset({103}), (), planned=False)[0]
     assert find_obstacles(remove, THREE) == ()
     back = find_obstacles(remove, (*THREE[:2], seen(3)))
-    assert membership.is_stale(back)
+    assert is_stale(back)
     assert "m3 is back" in back[0]
     added = find_obstacles(remove, (*THREE, seen(9, started=False)))
     assert "10.0.0.9:2380 is a member, which the plan does not know" in added[0]
     lost = find_obstacles(remove, (seen(1), seen(2, up=False), seen(3, up=False)))
-    assert not membership.is_stale(lost)
+    assert not is_stale(lost)
     assert "quorum is lost" in lost[0]
 
 
@@ -308,4 +309,4 @@ def test_a_member_that_came_back_or_was_added_by_hand_makes_the_plan_stale() -> 
 )
 def test_which_etcd_needs_every_voter(version: str | None, strict: bool) -> None:
     """The check changed in 3.5.30 and 3.6.11."""
-    assert membership.needs_every_voter([version]) is strict
+    assert reconfiguration.needs_every_voter([version]) is strict

@@ -1,7 +1,7 @@
 """The steps that change who is a member, and what a host that leaves or joins needs for it.
 
 Each looks before it acts, so that one whose answer was lost is not done twice. Whether a step is
-safe is for plans/membership, which the gate asks before each.
+safe is for plans/obstacles, which the gate asks before each.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tasks.engine.run import Run, step
 from tasks.etcd.client import POLL_SECONDS, Endpoint, EtcdClient
 from tasks.hosts import files
 from tasks.hosts.connection import HostConnection
-from tasks.hosts.members import (
+from tasks.hosts.retirement import (
     drop_connections_command,
     retire_service_command,
     set_aside_command,
@@ -25,8 +25,14 @@ from tasks.model.cluster import ClusterHealth, Member, SeenMember
 from tasks.model.errors import EtcdRefused, EtcdUnavailable, InventoryEdited, MemberFailed
 from tasks.model.inventory import PEER_PORT
 from tasks.model.record import Event
-from tasks.plans.members import AwaitHost, DiscardData, DropConnections, RetireHost, WriteInventory
-from tasks.plans.membership import (
+from tasks.plans.member_changes import (
+    AwaitHost,
+    DiscardData,
+    DropConnections,
+    RetireHost,
+    WriteInventory,
+)
+from tasks.plans.reconfiguration import (
     AddLearner,
     AwaitMember,
     MoveLeader,

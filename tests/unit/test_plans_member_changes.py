@@ -17,8 +17,15 @@ from tasks.model.cluster import (
 from tasks.model.errors import Refused
 from tasks.model.observation import DataDirectory, HostObservation, ServiceState, ServiceStatus
 from tasks.model.plan import Plan
-from tasks.plans import members as plans
 from tasks.plans.agreement import find_gone, refuse_disagreement
+from tasks.plans.health import choose_source
+from tasks.plans.member_changes import AwaitHost, plan_members
+from tasks.plans.member_hosts import (
+    find_leavers,
+    settle_in_place,
+    version_findings,
+    warn_of_hosts,
+)
 from tests.unit.plan_cases import bare, inventory, target
 
 INVENTORY = inventory()
@@ -58,9 +65,9 @@ def plan(
 ) -> Plan:
     """Plan to replace the member that `word` calls, by the host that was observed."""
     joining = (joins or wanted("m3", "10.0.0.3"),)
-    leavers = plans.find_leavers((word,), INVENTORY, live, joining)
-    leavers = plans.settle_in_place(leavers, live, joining, planned=planned)
-    return plans.plan_members(
+    leavers = find_leavers((word,), INVENTORY, live, joining)
+    leavers = settle_in_place(leavers, live, joining, planned=planned)
+    return plan_members(
         "replace_member",
         INVENTORY,
         live,
@@ -145,7 +152,7 @@ def test_data_of_which_nothing_is_known_is_refused(data: DataDirectory) -> None:
 @pytest.mark.parametrize("word", ["m3", "10.0.0.3", "67", "0x67"])
 def test_a_member_is_called_by_name_address_or_id(word: str) -> None:
     """All of them mean the same one."""
-    (leaver,) = plans.find_leavers((word,), INVENTORY, DEAD, ())
+    (leaver,) = find_leavers((word,), INVENTORY, DEAD, ())
     assert leaver.member_id == 103
     assert leaver.client_url == "https://10.0.0.3:2379"
 
@@ -153,7 +160,7 @@ def test_a_member_is_called_by_name_address_or_id(word: str) -> None:
 def test_nobody_is_called_so() -> None:
     """The members are listed with their ids."""
     with pytest.raises(Refused, match=r"m9: no member.*m1 \(65\), m2 \(66\), m3 \(67\)"):
-        plans.find_leavers(("m9",), INVENTORY, DEAD, ())
+        find_leavers(("m9",), INVENTORY, DEAD, ())
 
 
 KNOWN = tuple(wanted(f"m{n}", f"10.0.0.{n}") for n in (1, 2, 3))
@@ -205,8 +212,8 @@ def test_a_host_that_was_never_asked_is_not_called_unreachable() -> None:
     joins = wanted("m9", "10.0.0.9")
     inventory_now = inventory(hosts=[{"name": "m1", "address": "10.0.0.1"}])
     live = (seen(1), seen(9))
-    leavers = plans.find_leavers(("m3",), inventory_now, live, (joins,))
-    (told,) = plans.warn_of_hosts(leavers, {}, set())
+    leavers = find_leavers(("m3",), inventory_now, live, (joins,))
+    (told,) = warn_of_hosts(leavers, {}, set())
     assert "cannot be reached" not in told
     assert "taken as replaced already" in told
 
@@ -214,8 +221,8 @@ def test_a_host_that_was_never_asked_is_not_called_unreachable() -> None:
 def test_a_dead_host_is_waited_for_before_its_removal_alone() -> None:
     """Beside what the joining host needs; should it answer, it is retired first."""
     joining = (wanted("m9", "10.0.0.9"),)
-    leavers = plans.find_leavers(("m3",), INVENTORY, DEAD, joining)
-    made = plans.plan_members(
+    leavers = find_leavers(("m3",), INVENTORY, DEAD, joining)
+    made = plan_members(
         "replace_member",
         inventory(
             hosts=[
@@ -233,7 +240,7 @@ def test_a_dead_host_is_waited_for_before_its_removal_alone() -> None:
         outdated=frozenset(),
         awaited=frozenset({"m3"}),
     )
-    (wait,) = [step for step in made.steps if isinstance(step, plans.AwaitHost)]
+    (wait,) = [step for step in made.steps if isinstance(step, AwaitHost)]
     removal = next(step for step in made.steps if type(step).__name__ == "RemoveMember")
     assert wait.host == "m3"
     assert wait.stage < removal.stage
@@ -259,13 +266,11 @@ def test_the_snapshot_comes_from_the_healthy_follower_that_is_furthest() -> None
         ),
         reads_linearizable=True,
     )
-    assert plans.choose_source(seen_now) == "https://10.0.0.3:2379"
-    assert plans.choose_source(ClusterHealth(seen_now.endpoints[:2], reads_linearizable=True)) == (
+    assert choose_source(seen_now) == "https://10.0.0.3:2379"
+    assert choose_source(ClusterHealth(seen_now.endpoints[:2], reads_linearizable=True)) == (
         "https://10.0.0.1:2379"
     )
-    assert (
-        plans.choose_source(ClusterHealth(seen_now.endpoints[:1], reads_linearizable=False)) is None
-    )
+    assert choose_source(ClusterHealth(seen_now.endpoints[:1], reads_linearizable=False)) is None
 
 
 @pytest.mark.parametrize(
@@ -275,6 +280,6 @@ def test_the_snapshot_comes_from_the_healthy_follower_that_is_furthest() -> None
 def test_a_joiner_of_another_version(version: str, found: list[str]) -> None:
     """Another patch is told, another minor is refused; one that may forget a promotion is told."""
     other = inventory(etcd={"version": version, "binaries": {"source": "installed"}})
-    findings = plans.version_findings(other, DEAD, ("m3",))
+    findings = version_findings(other, DEAD, ("m3",))
     assert [finding.severity for finding in findings] == found
     assert ("may forget" in findings[0].sentence) is (version == "3.5.16")

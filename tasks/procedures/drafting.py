@@ -1,69 +1,45 @@
-"""Seeing the cluster and its hosts, and drafting the change of its members; changes nothing.
+"""Drafting a change of the members: seeing hosts and cluster, and the plan; changes nothing.
 
-Owns what the operator's words mean: which member, which host. Composes steps; owns none.
+Composes steps; owns none.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-
-from pydantic import ValidationError
 
 from tasks.config.editing import edit_addresses, edit_initial_cluster
 from tasks.config.parsing import parse_configuration
 from tasks.config.rendering import InitialState
 from tasks.engine.authority import read_authority_certificate
 from tasks.engine.run import Run, together
-from tasks.etcd.client import EtcdClient
 from tasks.hosts.connection import HostConnection
 from tasks.model.cluster import ClusterHealth, DesiredMember, SeenMember
 from tasks.model.dependents import Moves
 from tasks.model.errors import Refused, RunbookError
-from tasks.model.inventory import Inventory, Topology
+from tasks.model.inventory import Inventory
 from tasks.model.inventory_file import edit_hosts, find_inventory, load_inventory, parse_inventory
-from tasks.model.machines import Host, SshOverride
+from tasks.model.machines import Host
 from tasks.model.observation import HostObservation, HostTarget
 from tasks.model.plan import Finding, Plan, Severity
-from tasks.plans import agreement
-from tasks.plans import members as plans
+from tasks.plans import agreement, member_changes, member_hosts
 from tasks.plans.addresses import desired_member
-from tasks.plans.health import refuse_unseen
-from tasks.plans.members import Leaver
-from tasks.plans.membership import refuse_without_members
+from tasks.plans.member_hosts import Leaver
 from tasks.plans.preflight import clock_findings, find_reasons
-from tasks.procedures import location
+from tasks.plans.voters import refuse_without_members
+from tasks.procedures.roster import Roster, locate_known
+from tasks.procedures.wishes import Wish, joining_hosts
 from tasks.report.inventories import inventory_diff
 from tasks.steps import (
     certificates,
     configuration,
     dependents,
-    health,
     installation,
     onhosts,
     preflight,
 )
 from tasks.steps.installation import Programs
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What the operator wants of the members, as it was typed.
-
-    `leaving`: names, ids or addresses. `joining`: NAME=ADDRESS, or the name of a host that the
-    inventory has; in pairs with `leaving`, a joiner takes the other's place and SSH options.
-    `moving`: NAME=ADDRESS of a member that gets another address.
-    """
-
-    leaving: tuple[str, ...] = ()
-    joining: tuple[str, ...] = ()
-    moving: str | None = None
-    planned: bool = False
-    writes_inventory: bool = False
-    skip: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,116 +65,6 @@ class Draft:
         ) & {member.name for member in self.goal}
 
 
-class Roster:
-    """Where members can be asked: the inventory's, and every further one that the list names."""
-
-    def __init__(self, known: Iterable[DesiredMember]) -> None:
-        self._by_url = {member.client_url: member for member in known}
-        self._silent: frozenset[str] = frozenset()
-
-    @property
-    def members(self) -> tuple[DesiredMember, ...]:
-        """All that are known."""
-        return tuple(self._by_url.values())
-
-    def add(self, member: DesiredMember) -> None:
-        """Ask one that joins, too."""
-        self._by_url.setdefault(member.client_url, member)
-
-    def drop(self, client_url: str | None) -> None:
-        """Forget one that was removed: nobody is to wait for its answer."""
-        self._by_url.pop(client_url or "", None)
-
-    def open(self, run: Run) -> AbstractAsyncContextManager[EtcdClient]:
-        """Open a client of all of them."""
-        return health.etcd_client(run, self.members, self._silent)
-
-    async def look(self, run: Run, *, settled: bool = False) -> ClusterHealth:
-        """Ask all members; those that the list names and nobody knew are asked, too.
-
-        `settled`: for a plan, which must not conclude from the middle of an election that quorum
-        is lost. Raises Refused when etcd's authentication hides the members.
-        """
-        while True:
-            async with self.open(run) as client:
-                found = await (client.observe_settled() if settled else client.observe_cluster())
-            refuse_unseen(found)
-            self._silent = frozenset(e.endpoint for e in found.endpoints if e.status is None)
-            further = {
-                m.client_url: m.as_desired
-                for m in found.seen_members()
-                if m.client_url and m.client_url not in self._by_url
-            }
-            if not further:
-                return found
-            self._by_url |= further
-
-
-def wished_inventory(cluster: str, wish: Wish) -> Inventory:
-    """Load the inventory with the hosts that are to join in it; raises Refused and such."""
-    inventory = load_inventory(cluster)
-    if inventory.topology is Topology.STACKED:
-        raise Refused(
-            f"{inventory.name} is stacked: its members come and go with control-plane nodes "
-            "(kubeadm join, kubeadm reset); these runbooks change external clusters"
-        )
-    hosts = {host.name: host for host in inventory.hosts}
-    for host, _ in joining_hosts(inventory, wish).values():
-        hosts[host.name] = host
-    return inventory.model_copy(update={"hosts": tuple(hosts.values())})
-
-
-def find_same_hosts(cluster: str, words: Iterable[str]) -> tuple[str, ...]:
-    """Find the inventory's hosts that are called so; raises Refused for an id or a stranger."""
-    found = []
-    hosts = load_inventory(cluster).hosts
-    for word in words:
-        name = next((h.name for h in hosts if word in (h.name, h.address)), None)
-        if name is None:
-            raise Refused(
-                f"{word}: no such member; the inventory has "
-                f"{', '.join(h.name for h in hosts)}. For a member that only the cluster knows, by "
-                "its id, name the host that takes its place (replacement, NAME=ADDRESS)"
-            )
-        found.append(name)
-    return tuple(found)
-
-
-def joining_hosts(inventory: Inventory, wish: Wish) -> dict[str, tuple[Host, str | None]]:
-    """Read who is to join, or to move: the host, and the inventory's host whose place it takes."""
-    known = {host.name: host for host in inventory.hosts}
-    found: dict[str, tuple[Host, str | None]] = {}
-    for index, word in enumerate(wish.joining):
-        left = wish.leaving[index] if index < len(wish.leaving) else None
-        place = next((h for h in inventory.hosts if left in (h.name, h.address)), None)
-        host = _read_host(word, known, place)
-        found[host.name] = (host, place.name if place else None)
-    if wish.moving:
-        name = wish.moving.partition("=")[0]
-        if name not in known:
-            raise Refused(f"{name}: the inventory has no such host; it has {', '.join(known)}")
-        found[name] = (_read_host(wish.moving, known, known[name]), name)
-    return found
-
-
-def _read_host(word: str, known: dict[str, Host], place: Host | None) -> Host:
-    name, _, address = word.partition("=")
-    same = known.get(name)
-    if not address or (same and same.address == address):
-        if same is None:
-            raise Refused(
-                f"{name}: the inventory has no such host; say NAME=ADDRESS "
-                f"({name}=192.0.2.9), or put it into the inventory"
-            )
-        return same
-    like = place or same
-    try:
-        return Host(name=name, address=address, ssh=like.ssh if like else SshOverride())
-    except ValidationError as error:
-        said = "; ".join(str(e["msg"]).removeprefix("Value error, ") for e in error.errors())
-        raise Refused(f"{word}: {said}; say NAME=ADDRESS") from error
-
-
 @dataclass(frozen=True, slots=True)
 class _Outlook:
     """What was seen, and what the inventory shall say."""
@@ -212,17 +78,6 @@ class _Outlook:
     health: ClusterHealth
     live: tuple[SeenMember, ...]
     leavers: tuple[Leaver, ...]
-
-
-def known_roster(run: Run) -> Roster:
-    """Make the roster of the members whose address the inventory fixes."""
-    return Roster(_locate(run.inventory, {}))
-
-
-def leaving_hosts(inventory: Inventory, wish: Wish) -> frozenset[str]:
-    """Name the hosts that leave and do not join: the run needs their answer late, if ever."""
-    leaving = {h.name for h in inventory.hosts if {h.name, h.address} & set(wish.leaving)}
-    return frozenset(leaving - set(joining_hosts(inventory, wish)))
 
 
 async def draft_plan(
@@ -244,7 +99,7 @@ async def draft_plan(
     joining = () if wish.moving else seen.wanted
     removals = frozenset(x.member_id for x in seen.leavers if x.member_id is not None)
     order = {host.name: number for number, host in enumerate(seen.inventory.hosts)}
-    goal = plans.goal_members(seen.live, removals, joining, moved)
+    goal = member_changes.goal_members(seen.live, removals, joining, moved)
     goal = tuple(sorted(goal, key=lambda member: order.get(member.name, len(order))))
     moves = Moves(_gone_urls(seen, moved), seen.wanted, goal)
     findings = await _judge(run, seen, goal)
@@ -255,8 +110,8 @@ async def draft_plan(
         if wish.writes_inventory:
             sentence = f"write {path}:\n{diff}"
             last.append(
-                plans.WriteInventory(
-                    stage=plans.INVENTORY,
+                member_changes.WriteInventory(
+                    stage=member_changes.INVENTORY,
                     host=None,
                     sentence=sentence,
                     text=after,
@@ -275,7 +130,7 @@ async def draft_plan(
         if m.name in seen.observed and _is_outdated(seen.observed[m.name], goal)
     )
     if moved:
-        plan = plans.plan_move(
+        plan = member_changes.plan_move(
             seen.inventory,
             seen.live,
             moved[0],
@@ -287,7 +142,7 @@ async def draft_plan(
             warnings=warnings,
         )
     else:
-        plan = plans.plan_members(
+        plan = member_changes.plan_members(
             run.runbook,
             seen.inventory,
             seen.live,
@@ -313,7 +168,7 @@ async def _look(
     run: Run, path: Path, text: str, wish: Wish, unlocked: dict[str, str], roster: Roster
 ) -> tuple[_Outlook, str]:
     observed, absent = await _observe_hosts(run, unlocked)
-    for member in _locate(run.inventory, observed):
+    for member in locate_known(run.inventory, observed):
         roster.add(member)
     found = await roster.look(run, settled=True)
     live = found.seen_members()
@@ -328,9 +183,9 @@ async def _look(
         desired_member(host, observed[name].detected_address) for name, (host, _) in hosts.items()
     )
     refuse_without_members(live)
-    located = _locate(original, observed)
-    leavers = plans.settle_in_place(
-        plans.find_leavers(wish.leaving, original, live, wanted, located),
+    located = locate_known(original, observed)
+    leavers = member_hosts.settle_in_place(
+        member_hosts.find_leavers(wish.leaving, original, live, wanted, located),
         live,
         wanted,
         planned=wish.planned,
@@ -368,7 +223,7 @@ async def _judge(run: Run, seen: _Outlook, goal: tuple[DesiredMember, ...]) -> t
             tuple(path for path in paths if {path.source, path.target} & set(seen.hosts)),
         ),
         *(f for f in clock_findings(tuple(seen.observed.values())) if f.host not in seen.hosts),
-        *plans.version_findings(seen.inventory, seen.live, tuple(seen.hosts)),
+        *member_hosts.version_findings(seen.inventory, seen.live, tuple(seen.hosts)),
         *(
             Finding(Severity.WARNING, name, f"is left out: {why}")
             for name, why in seen.absent.items()
@@ -393,28 +248,9 @@ async def _observe_hosts(
     return {name: observed[name] for name in run.hosts if name in observed}, absent
 
 
-async def locate(run: Run) -> tuple[DesiredMember, ...]:
-    """Say where the members are, of those whose address is known or can be asked for."""
-    return await location.locate_members(run)
-
-
-def _locate(
-    inventory: Inventory, observed: dict[str, HostObservation]
-) -> tuple[DesiredMember, ...]:
-    """Say where the inventory's members are, of those whose address is known."""
-    found = []
-    for host in inventory.hosts:
-        seen = observed.get(host.name)
-        try:
-            found.append(desired_member(host, seen.detected_address if seen else None))
-        except Refused:
-            continue  # without an address and unreachable: the member list knows it
-    return tuple(found)
-
-
 def _gone_urls(seen: _Outlook, moved: tuple[DesiredMember, ...]) -> tuple[str, ...]:
     """List the client URLs that are none any more; one that is gone already is where it was."""
-    known = {member.name: member.client_url for member in _locate(seen.original, {})}
+    known = {member.name: member.client_url for member in locate_known(seen.original, {})}
     found = [leaver.client_url or known.get(leaver.host or "") for leaver in seen.leavers]
     for member in moved:
         entry = next((m.member for m in seen.live if m.member.name == member.name), None)

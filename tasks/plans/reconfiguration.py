@@ -1,4 +1,4 @@
-"""Changes of the members: in which order, and what must hold before each.
+"""Changes of etcd's member list: the steps, and in which order. Etcd calls it reconfiguration.
 
 A new member joins as a learner, which has no vote and so costs no quorum, and is promoted once it
 has the log. What is dead is removed before anything is added, because etcd before 3.5.30 adds
@@ -11,23 +11,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from tasks.model.cluster import AlarmType, DesiredMember, SeenMember, format_id, quorum
+from tasks.model.cluster import DesiredMember, SeenMember, format_id, quorum
 from tasks.model.errors import Refused
 from tasks.model.plan import Stage, Step
-from tasks.plans.health import corrupt_sentence
+from tasks.plans.voters import (
+    Cluster,
+    refuse_corrupt_members,
+    refuse_to_lose,
+    refuse_without_members,
+    refuse_without_quorum,
+)
 
 PREPARE = Stage(1, "prepare, all hosts at once")
 CHANGE = Stage(2, "change the members, one step at a time", is_serial=True)
 REFRESH = Stage(3, "bring the other hosts up to date, all at once")
-
 ADDS_WITH_QUORUM = ((3, 5, 30), (3, 6, 11))
 """From these on etcd adds a member while a voter is away, as long as there is a quorum."""
-
-RESTORE = (
-    "Bring members back first: start etcd on their hosts; if certificates keep them down, "
-    "recover_certificates does it. With their data gone the cluster can only be restored from a "
-    "snapshot (etcdctl snapshot restore)"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,60 +118,6 @@ def needs_every_voter(versions: Iterable[str | None]) -> bool:
     return False
 
 
-@dataclass(slots=True)
-class _Cluster:
-    """The members as the steps so far leave them."""
-
-    members: list[SeenMember]
-
-    @property
-    def urls(self) -> frozenset[str]:
-        return frozenset(m.peer_url for m in self.members)
-
-    @property
-    def voters(self) -> list[SeenMember]:
-        return [m for m in self.members if not m.member.is_learner]
-
-    @property
-    def healthy(self) -> int:
-        return sum(m.is_healthy for m in self.voters)
-
-    def named(self, name: str) -> SeenMember:
-        return next(m for m in self.members if m.member.name == name)
-
-    def at(self, peer_url: str) -> SeenMember | None:
-        return next((m for m in self.members if peer_url in m.member.peer_urls), None)
-
-
-def refuse_without_members(live: tuple[SeenMember, ...]) -> None:
-    """Raise Refused when nobody could be asked for the member list."""
-    if not live:
-        raise Refused(f"no member answers; nothing is known of the cluster. {RESTORE}")
-
-
-def refuse_without_quorum(live: tuple[SeenMember, ...]) -> None:
-    """Raise Refused, with the count, when no quorum of the voters is healthy."""
-    cluster = _Cluster(list(live))
-    needed = quorum(len(cluster.voters))
-    if cluster.healthy < needed:
-        down = ", ".join(m.label for m in cluster.voters if not m.is_up)
-        deaf = ", ".join(m.label for m in cluster.voters if m.is_up and not m.is_healthy)
-        who = "; ".join(
-            f"{what}: {names}"
-            for what, names in (("down", down), ("up without a quorum", deaf))
-            if names
-        )
-        raise Refused(
-            f"quorum is lost: {cluster.healthy} of {len(cluster.voters)} voters are healthy and "
-            f"{needed} are needed ({who}); no member can be changed. {RESTORE}"
-        )
-
-
-def _refuse_corrupt(live: tuple[SeenMember, ...]) -> None:
-    if names := [m.label for m in live if AlarmType.CORRUPT in m.alarms]:
-        raise Refused(corrupt_sentence(names))
-
-
 def order_changes(
     live: tuple[SeenMember, ...],
     removals: frozenset[int],
@@ -187,8 +132,8 @@ def order_changes(
     """
     refuse_without_members(live)
     refuse_without_quorum(live)
-    _refuse_corrupt(live)
-    cluster = _Cluster(list(live))
+    refuse_corrupt_members(live)
+    cluster = Cluster(list(live))
     leaving = [m for m in cluster.members if m.member.id in removals]
     alive = [m for m in leaving if m.is_healthy and not m.member.is_learner]
     if alive and not planned:
@@ -198,7 +143,7 @@ def order_changes(
             f"{others}). To replace a healthy member by another host, set planned: the new one "
             "joins first and the old one is removed last"
         )
-    steps: list[Step] = [_remove(cluster, m) for m in leaving if m not in alive]
+    steps: list[Step] = [remove_from(cluster, m) for m in leaving if m not in alive]
     steps += _clear_stale(cluster, joiners, alive)
     # One learner at a time is all that etcd takes: what has been begun is ended first.
     for joiner in sorted(joiners, key=lambda j: cluster.at(j.member.peer_url) is None):
@@ -206,12 +151,12 @@ def order_changes(
     for member in sorted(alive, key=lambda m: m.is_leader):
         if member.is_leader:
             steps.append(_move_leader(cluster, member, {m.member.id for m in alive}))
-        steps.append(_remove(cluster, member))
+        steps.append(remove_from(cluster, member))
     return tuple(steps)
 
 
 def _clear_stale(
-    cluster: _Cluster, joiners: tuple[Joiner, ...], alive: list[SeenMember]
+    cluster: Cluster, joiners: tuple[Joiner, ...], alive: list[SeenMember]
 ) -> list[Step]:
     steps: list[Step] = []
     for joiner in joiners:
@@ -222,7 +167,7 @@ def _clear_stale(
                 "another host as its replacement"
             )
         if entry and joiner.is_stale and entry.member.is_learner:
-            steps.append(_remove(cluster, entry))
+            steps.append(remove_from(cluster, entry))
     return steps
 
 
@@ -234,8 +179,8 @@ def order_move(
     It keeps its data and its id. `restarts`: its etcd does not know the new URLs yet.
     """
     refuse_without_quorum(live)
-    _refuse_corrupt(live)
-    cluster = _Cluster(list(live))
+    refuse_corrupt_members(live)
+    cluster = Cluster(list(live))
     entry = cluster.named(wanted.name)
     clash = cluster.at(wanted.peer_url)
     if clash not in (None, entry):
@@ -243,7 +188,7 @@ def order_move(
     is_listed = wanted.peer_url in entry.member.peer_urls
     if is_listed and not restarts:
         return ()
-    _refuse_to_lose(cluster, entry)
+    refuse_to_lose(cluster, entry)
     steps: list[Step] = []
     if entry.is_leader:
         steps.append(_move_leader(cluster, entry, {entry.member.id}))
@@ -275,7 +220,7 @@ def order_move(
 def order_handover(live: tuple[SeenMember, ...], word: str | None) -> tuple[Step, ...]:
     """Plan to hand leadership over, to the voter called so or the one that is furthest."""
     refuse_without_quorum(live)
-    cluster = _Cluster(list(live))
+    cluster = Cluster(list(live))
     leader = next((m for m in live if m.is_leader), None)
     if leader is None:
         raise Refused("no member leads now; look again in some seconds")
@@ -293,54 +238,8 @@ def order_handover(live: tuple[SeenMember, ...], word: str | None) -> tuple[Step
     return (_move_leader(cluster, leader, others),)
 
 
-def _refuse_to_lose(cluster: _Cluster, member: SeenMember) -> None:
-    left = sum(m.is_healthy for m in cluster.voters if m is not member)
-    needed = quorum(len(cluster.voters))
-    if left < needed:
-        raise Refused(
-            f"while {member.label} restarts, {left} of {len(cluster.voters)} voters would be "
-            f"healthy and {needed} are needed for a quorum"
-        )
-
-
-def find_obstacles(step: Step, live: tuple[SeenMember, ...]) -> tuple[str, ...]:
-    """List what forbids a step of `order_changes` now; empty when the gate is open.
-
-    The members must be exactly those that the plan expects at this point, and a quorum of
-    healthy voters must be there before and after.
-    """
-    if not isinstance(step, MembershipStep):
-        return ()
-    cluster = _Cluster(list(live))
-    added, gone = cluster.urls - step.before, step.before - cluster.urls
-    if added or gone:
-        told = [f"{url} is a member, which the plan does not know" for url in sorted(added)]
-        told += [f"{url} is no member any more" for url in sorted(gone)]
-        return (f"the plan is stale: {'; '.join(told)}",)
-    try:
-        refuse_without_quorum(live)
-        if not isinstance(step, MoveLeader):
-            _refuse_corrupt(live)
-        if isinstance(step, RemoveMember):
-            entry = next((m for m in live if m.member.id == step.member_id), None)
-            if entry is None:
-                return (f"the plan is stale: {step.name} has another id now",)
-            if entry.is_healthy and not step.was_healthy and not entry.member.is_learner:
-                return (f"the plan is stale: {entry.label} is back and healthy",)
-            _remove(cluster, entry)
-        if isinstance(step, UpdateMember | ReaddressMember):
-            _refuse_to_lose(cluster, cluster.named(step.member.name))
-    except Refused as error:
-        return (error.message,)
-    return ()
-
-
-def is_stale(obstacles: tuple[str, ...]) -> bool:
-    """Whether waiting does not help: the cluster is not the one that was planned for."""
-    return any(text.startswith("the plan is stale") for text in obstacles)
-
-
-def _remove(cluster: _Cluster, member: SeenMember) -> RemoveMember:
+def remove_from(cluster: Cluster, member: SeenMember) -> RemoveMember:
+    """Plan to take a member out, and count without it from here on; raises Refused."""
     left = [m for m in cluster.voters if m is not member]
     healthy, needed = sum(m.is_healthy for m in left), quorum(len(left))
     if not left:
@@ -366,7 +265,7 @@ def _remove(cluster: _Cluster, member: SeenMember) -> RemoveMember:
     )
 
 
-def _join(cluster: _Cluster, joiner: Joiner) -> list[Step]:
+def _join(cluster: Cluster, joiner: Joiner) -> list[Step]:
     wanted, entry = joiner.member, cluster.at(joiner.member.peer_url)
     steps: list[Step] = []
     if entry and not entry.member.is_learner and entry.member.is_started:
@@ -413,7 +312,7 @@ def _join(cluster: _Cluster, joiner: Joiner) -> list[Step]:
     return [*steps, promote]
 
 
-def _add(cluster: _Cluster, wanted: DesiredMember) -> AddLearner:
+def _add(cluster: Cluster, wanted: DesiredMember) -> AddLearner:
     for member in cluster.members:
         if member.member.name == wanted.name:
             raise Refused(
@@ -452,7 +351,7 @@ def _add(cluster: _Cluster, wanted: DesiredMember) -> AddLearner:
     )
 
 
-def _move_leader(cluster: _Cluster, leader: SeenMember, leaving: set[int]) -> MoveLeader:
+def _move_leader(cluster: Cluster, leader: SeenMember, leaving: set[int]) -> MoveLeader:
     able = [m for m in cluster.voters if m.is_healthy and m.member.id not in leaving]
     if not able:
         raise Refused(f"{leader.label} leads, and no other healthy voter stays to lead")

@@ -1,0 +1,252 @@
+"""What a change of the members means for hosts, files and everything that lists the members.
+
+`reconfiguration` has the order of the member list itself, `member_hosts` who is meant.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tasks.model.cluster import DesiredMember, SeenMember
+from tasks.model.inventory import Inventory
+from tasks.model.observation import DataDirectory, HostObservation, HostTarget, ServiceState
+from tasks.model.plan import Plan, Stage, Step
+from tasks.plans.bootstrap import IssueCertificates, preparation_steps
+from tasks.plans.member_hosts import Leaver, judge_joiner, url_address, warn_of_hosts
+from tasks.plans.reconfiguration import PREPARE, REFRESH, order_changes, order_move
+
+INVENTORY = Stage(6, "on the runner")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetireHost(Step):
+    """Stop and disable etcd, set its data aside: it cannot come back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwaitHost(Step):
+    """Wait for a dead member's host whose SSH has not answered yet; retire it if it does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiscardData(Step):
+    """Stop etcd and set aside what a failed join left."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropConnections(Step):
+    """End the connections of a live member with a host without power.
+
+    Nobody has closed them, and a leader that removes the member waits for them: etcd served
+    nobody for up to 10 s (3.4.23 and 3.5.16, by etcdctl too; in its log the time between
+    "stopping remote peer" and the second "stopped TCP streaming connection").
+    """
+
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefreshConfiguration(Step):
+    """Name the members that are left in ETCD_INITIAL_CLUSTER."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteInventory(Step):
+    """Write the changed inventory file, if it still is what `before` says."""
+
+    text: str
+    before: str
+
+
+def plan_members(
+    runbook: str,
+    inventory: Inventory,
+    live: tuple[SeenMember, ...],
+    leavers: tuple[Leaver, ...],
+    joining: tuple[DesiredMember, ...],
+    observed: dict[str, HostObservation],
+    targets: dict[str, HostTarget],
+    *,
+    planned: bool,
+    configured: frozenset[str],
+    outdated: frozenset[str],
+    further: tuple[Step, ...] = (),
+    warnings: tuple[str, ...] = (),
+    awaited: frozenset[str] = frozenset(),
+) -> Plan:
+    """Plan the whole change; raises Refused.
+
+    `inventory` is the wanted one, `observed` has every host that could be reached. Of the hosts,
+    the etcd.conf of `configured` is this cluster's, and that of `outdated` names other members
+    than the goal has. `further` are the steps for whatever else lists the members.
+    The hosts `awaited` are not observed and may still answer.
+    """
+    removals = frozenset(x.member_id for x in leavers if x.member_id is not None)
+    leaving_hosts = {x.host for x in leavers if x.host}
+    # On this very machine, which then is emptied first; another one of the same name is not.
+    here = {
+        member.name
+        for member in joining
+        if any(member.peer_url in leaver.peer_urls for leaver in leavers)
+        and not _is_begun(member, live, removals)
+    }
+    joiners, discards = [], []
+    for member in joining:
+        joiner, discard = judge_joiner(
+            inventory,
+            member,
+            observed[member.name],
+            live,
+            is_leaving_here=member.name in here,
+            is_configured=member.name in configured,
+        )
+        joiners.append(joiner)
+        if discard:
+            discards.append(member.name)
+    changes = order_changes(live, removals, tuple(joiners), planned=planned)
+    alive = {m.member.name for m in live if m.member.id in removals and m.is_healthy}
+    others = {member.name for member in joining} - here
+    steps: list[Step] = [
+        _retire(inventory, PREPARE, name)
+        for name in sorted(leaving_hosts - alive - others)
+        if name in observed and _can_be_retired(observed[name])
+    ]
+    steps += [
+        AwaitHost(
+            stage=PREPARE,
+            host=name,
+            sentence="wait for its SSH, beside the other hosts; if it answers: lock it, stop and "
+            f"disable {inventory.paths.service}, set {inventory.paths.data} aside",
+        )
+        for name in sorted((leaving_hosts & awaited) - alive - others)
+    ]
+    steps += _drops(live, removals, observed)
+    pending = {str(step.host) for step in changes if step.host}
+    for name in discards:
+        sentence = f"stop etcd and set {inventory.paths.data} of the join that failed aside"
+        steps.append(DiscardData(stage=PREPARE, host=name, sentence=sentence))
+    for member in joining:
+        if member.name in pending:
+            steps += preparation_steps(
+                inventory, observed[member.name], targets[member.name], PREPARE
+            )
+    steps += changes
+    goal = goal_members(live, removals, joining)
+    rewritten = {m.name for m in joining} if alive or len(joining) > 1 else set()
+    for member in goal:
+        if member.name in outdated or (member.name in rewritten and member.name in pending):
+            steps.append(_refresh(inventory, member.name))
+    steps += [_retire(inventory, REFRESH, name) for name in sorted(alive) if name in observed]
+    names = ", ".join(member.name for member in goal)
+    return Plan(
+        runbook,
+        inventory.name,
+        f"{len(goal)} healthy members: {names}",
+        (*steps, *further),
+        (*warnings, *warn_of_hosts(leavers, observed, others, awaited)),
+    )
+
+
+def plan_move(
+    inventory: Inventory,
+    live: tuple[SeenMember, ...],
+    member: DesiredMember,
+    seen: HostObservation,
+    target: HostTarget,
+    *,
+    restarts: bool,
+    outdated: frozenset[str],
+    further: tuple[Step, ...],
+    warnings: tuple[str, ...],
+) -> Plan:
+    """Plan to give a member other URLs: certificates that name them, the list, etcd.conf.
+
+    The pair on the host names the new address alone, so that between its exchange and the restart
+    no member can connect to this one anew: it is one that the cluster can lose. Raises Refused.
+    """
+    changes = order_move(live, member, restarts=restarts)
+    prepared = [
+        step
+        for step in preparation_steps(inventory, seen, target, PREPARE)
+        if isinstance(step, IssueCertificates)
+    ]
+    refreshed = [_refresh(inventory, name) for name in sorted(outdated)]
+    return Plan(
+        "update_member",
+        inventory.name,
+        f"{member.name} at {member.peer_url} and {member.client_url}",
+        (*prepared, *changes, *refreshed, *further),
+        warnings,
+    )
+
+
+def _drops(
+    live: tuple[SeenMember, ...], removals: frozenset[int], observed: dict[str, HostObservation]
+) -> list[Step]:
+    silent = [
+        m
+        for m in live
+        if m.member.id in removals and not m.is_healthy and m.member.name not in observed
+    ]
+    addresses = tuple(sorted({url_address(url) for m in silent for url in m.member.peer_urls}))
+    names = ", ".join(m.label for m in silent)
+    return [
+        DropConnections(
+            stage=PREPARE,
+            host=m.member.name,
+            sentence=f"end the connections with {names} that nobody has closed",
+            addresses=addresses,
+        )
+        for m in live
+        if silent and m.is_healthy and m.member.name in observed
+    ]
+
+
+def _is_begun(
+    member: DesiredMember, live: tuple[SeenMember, ...], removals: frozenset[int]
+) -> bool:
+    """Whether the list has this very member already, as one that stays."""
+    entry = next((m for m in live if member.peer_url in m.member.peer_urls), None)
+    return entry is not None and entry.member.id not in removals
+
+
+def _refresh(inventory: Inventory, name: str) -> RefreshConfiguration:
+    return RefreshConfiguration(
+        stage=REFRESH,
+        host=name,
+        sentence=f"name the members in {inventory.paths.configuration} (no restart)",
+    )
+
+
+def goal_members(
+    live: tuple[SeenMember, ...],
+    removals: frozenset[int],
+    joining: tuple[DesiredMember, ...],
+    moved: tuple[DesiredMember, ...] = (),
+) -> tuple[DesiredMember, ...]:
+    """List the members that there will be; `moved` have other URLs than now."""
+    urls = {member.peer_url for member in joining}
+    names = {member.name for member in moved}
+    kept = [
+        m.as_desired
+        for m in live
+        if m.member.id not in removals and m.peer_url not in urls and m.member.name not in names
+    ]
+    return tuple(sorted((*kept, *joining, *moved), key=lambda member: member.name))
+
+
+def _can_be_retired(seen: HostObservation) -> bool:
+    runs = seen.service is not None and (
+        seen.service.is_enabled
+        or seen.service.state not in (ServiceState.INACTIVE, ServiceState.FAILED)
+    )
+    return runs or seen.data in (DataDirectory.INITIALISED, DataDirectory.LEFTOVERS)
+
+
+def _retire(inventory: Inventory, stage: Stage, name: str) -> RetireHost:
+    return RetireHost(
+        stage=stage,
+        host=name,
+        sentence=f"stop and disable {inventory.paths.service}, set {inventory.paths.data} aside: "
+        "the old member cannot come back",
+    )

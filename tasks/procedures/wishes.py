@@ -1,0 +1,101 @@
+"""What an operator's words for members and hosts mean, by the inventory alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from tasks.model.errors import Refused
+from tasks.model.inventory import Inventory, Topology
+from tasks.model.inventory_file import load_inventory
+from tasks.model.machines import Host, SshOverride
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the operator wants of the members, as it was typed.
+
+    `leaving`: names, ids or addresses. `joining`: NAME=ADDRESS, or the name of a host that the
+    inventory has; in pairs with `leaving`, a joiner takes the other's place and SSH options.
+    `moving`: NAME=ADDRESS of a member that gets another address.
+    """
+
+    leaving: tuple[str, ...] = ()
+    joining: tuple[str, ...] = ()
+    moving: str | None = None
+    planned: bool = False
+    writes_inventory: bool = False
+    skip: tuple[str, ...] = ()
+
+
+def wished_inventory(cluster: str, wish: Wish) -> Inventory:
+    """Load the inventory with the hosts that are to join in it; raises Refused and such."""
+    inventory = load_inventory(cluster)
+    if inventory.topology is Topology.STACKED:
+        raise Refused(
+            f"{inventory.name} is stacked: its members come and go with control-plane nodes "
+            "(kubeadm join, kubeadm reset); these runbooks change external clusters"
+        )
+    hosts = {host.name: host for host in inventory.hosts}
+    for host, _ in joining_hosts(inventory, wish).values():
+        hosts[host.name] = host
+    return inventory.model_copy(update={"hosts": tuple(hosts.values())})
+
+
+def find_same_hosts(cluster: str, words: Iterable[str]) -> tuple[str, ...]:
+    """Find the inventory's hosts that are called so; raises Refused for an id or a stranger."""
+    found = []
+    hosts = load_inventory(cluster).hosts
+    for word in words:
+        name = next((h.name for h in hosts if word in (h.name, h.address)), None)
+        if name is None:
+            raise Refused(
+                f"{word}: no such member; the inventory has "
+                f"{', '.join(h.name for h in hosts)}. For a member that only the cluster knows, by "
+                "its id, name the host that takes its place (replacement, NAME=ADDRESS)"
+            )
+        found.append(name)
+    return tuple(found)
+
+
+def joining_hosts(inventory: Inventory, wish: Wish) -> dict[str, tuple[Host, str | None]]:
+    """Read who is to join, or to move: the host, and the inventory's host whose place it takes."""
+    known = {host.name: host for host in inventory.hosts}
+    found: dict[str, tuple[Host, str | None]] = {}
+    for index, word in enumerate(wish.joining):
+        left = wish.leaving[index] if index < len(wish.leaving) else None
+        place = next((h for h in inventory.hosts if left in (h.name, h.address)), None)
+        host = _read_host(word, known, place)
+        found[host.name] = (host, place.name if place else None)
+    if wish.moving:
+        name = wish.moving.partition("=")[0]
+        if name not in known:
+            raise Refused(f"{name}: the inventory has no such host; it has {', '.join(known)}")
+        found[name] = (_read_host(wish.moving, known, known[name]), name)
+    return found
+
+
+def _read_host(word: str, known: dict[str, Host], place: Host | None) -> Host:
+    name, _, address = word.partition("=")
+    same = known.get(name)
+    if not address or (same and same.address == address):
+        if same is None:
+            raise Refused(
+                f"{name}: the inventory has no such host; say NAME=ADDRESS "
+                f"({name}=192.0.2.9), or put it into the inventory"
+            )
+        return same
+    like = place or same
+    try:
+        return Host(name=name, address=address, ssh=like.ssh if like else SshOverride())
+    except ValidationError as error:
+        said = "; ".join(str(e["msg"]).removeprefix("Value error, ") for e in error.errors())
+        raise Refused(f"{word}: {said}; say NAME=ADDRESS") from error
+
+
+def leaving_hosts(inventory: Inventory, wish: Wish) -> frozenset[str]:
+    """Name the hosts that leave and do not join: the run needs their answer late, if ever."""
+    leaving = {h.name for h in inventory.hosts if {h.name, h.address} & set(wish.leaving)}
+    return frozenset(leaving - set(joining_hosts(inventory, wish)))
