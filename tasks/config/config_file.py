@@ -1,0 +1,123 @@
+"""Reads etcd's `--config-file`, with the place of each value; etcd reads nothing else beside it.
+
+Owns its keys (server/embed/config.go, configYAML) and YAML 1.1's words for true and false.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from tasks.config.flags import BOOLEANS, DURATIONS
+from tasks.config.launch import Given, Launch, Slot
+from tasks.model.member_settings import Notice, Place, parse_boolean, parse_seconds
+
+_SECTIONS = {"client-transport-security": "", "peer-transport-security": "peer-"}
+_RENAMED = {
+    "allowed-cn": "cert-allowed-cn",
+    "allowed-hostname": "cert-allowed-hostname",
+}
+_LISTS = frozenset(
+    "log-outputs cipher-suites peer-cert-allowed-cn peer-cert-allowed-hostname "
+    "client-cert-allowed-hostname".split()
+)
+_TRUE = frozenset("y Y yes Yes YES true True TRUE on On ON".split())
+_FALSE = frozenset("n N no No NO false False FALSE off Off OFF".split())
+_PLAIN = re.compile(r"[A-Za-z0-9/][A-Za-z0-9_./:,=@+-]*")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
+
+
+def read_config_file(path: str, text: str) -> tuple[dict[str, Given], Launch]:
+    """Read the settings by flag name; the second part has the faults and what etcd passes over."""
+    try:
+        root = YAML(pure=True).compose(text)
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = Place(path, mark.line + 1 if mark else None)
+        said = f"it is not YAML ({getattr(error, 'problem', None) or error}); etcd would end"
+        return {}, Launch(faults=(Notice(place, said, is_fatal=True),))
+    if not isinstance(root, MappingNode):
+        said = "it is no mapping of settings, so etcd would end"
+        return {}, Launch(faults=(Notice(Place(path, 1), said, is_fatal=True),))
+    found: dict[str, Given] = {}
+    faults: list[Notice] = []
+    for name, node in _pairs(root):
+        place = Place(path, node.start_mark.line + 1)
+        if name in found:
+            faults.append(Notice(place, f"{name} is set twice; leave one"))
+            continue
+        try:
+            found[name] = Given(_value(name, node), place, tuple(_slots(path, name, node)))
+        except ValueError as error:
+            faults.append(Notice(place, f"{name}: {error}; etcd would end", is_fatal=True))
+    return found, Launch(faults=tuple(faults))
+
+
+def _pairs(root: MappingNode) -> Iterator[tuple[str, Node]]:
+    for key, node in root.value:
+        prefix = _SECTIONS.get(key.value)
+        if prefix is None or not isinstance(node, MappingNode):
+            yield key.value, node
+            continue
+        for inner, value in node.value:
+            name = _RENAMED.get(inner.value, inner.value)
+            client = "client-" if name in _RENAMED.values() and not prefix else ""
+            yield f"{prefix}{client}{name}", value
+
+
+def _value(name: str, node: Node) -> str:
+    """Write a node's value as the flag has it; raises ValueError for what etcd would refuse."""
+    if isinstance(node, SequenceNode):
+        if name not in _LISTS or not all(isinstance(part, ScalarNode) for part in node.value):
+            raise ValueError("a list stands where one value belongs")
+        return ",".join(part.value for part in node.value)
+    if not isinstance(node, ScalarNode):
+        raise ValueError("a mapping stands where a value belongs")  # noqa: TRY004 - of the file
+    is_plain = node.style is None
+    text = str(node.value)
+    if is_plain and text in {"", "~", "null", "Null", "NULL"}:
+        return ""
+    if name in _LISTS:
+        raise ValueError("it is no list ([a, b])")
+    if name in BOOLEANS:
+        if not is_plain or text not in _TRUE | _FALSE:
+            raise ValueError(f"{text!r} is neither true nor false")
+        return "true" if text in _TRUE else "false"
+    if name in DURATIONS:
+        if not is_plain or not re.fullmatch(r"-?\d+", text):
+            raise ValueError(f"{text!r} is no number of nanoseconds, which this file needs")
+        return f"{text}ns"
+    return text
+
+
+def _slots(path: str, name: str, node: Node) -> Iterator[Slot]:
+    """Make the slot of one scalar; of a list that has several parts there is none."""
+    if isinstance(node, SequenceNode) and len(node.value) == 1:
+        node = node.value[0]
+    if not isinstance(node, ScalarNode) or node.style in {"|", ">"}:
+        return
+    is_plain = node.style is None
+
+    def write(value: str) -> str:
+        if name in BOOLEANS:
+            return "true" if parse_boolean(value) else "false"
+        if name in DURATIONS:
+            return str(round(parse_seconds(value) * 1e9))
+        if _CONTROL.search(value):
+            raise ValueError(f"{value!r} has a control character")
+        if is_plain and _PLAIN.fullmatch(value) and not value.endswith(":") and not _is_word(value):
+            return value
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
+
+    if node.end_mark.index > node.start_mark.index:
+        yield Slot(path, node.start_mark.index, node.end_mark.index, write)
+
+
+def _is_word(value: str) -> bool:
+    """Whether YAML takes a text for something else than a text, though etcd wants one."""
+    return value in _TRUE | _FALSE

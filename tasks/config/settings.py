@@ -1,0 +1,166 @@
+"""Etcd's settings, wherever they are written: read by its own flag names, and edited.
+
+The one way to both. An edit changes one value and leaves every other byte; it is read back, and
+what the files say besides must be what they said before.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from tasks.config.config_file import read_config_file
+from tasks.config.flags import CONFIG_FILE, find_shadowed, read_flags, read_variables
+from tasks.config.launch import Given, Launch, NotUnderstood, Slot
+from tasks.config.units import read_unit
+from tasks.model.member_settings import (
+    Notice,
+    Place,
+    Setting,
+    Settings,
+    SettingsFiles,
+    TextFile,
+    variable_name,
+)
+
+_ETCD = re.compile(r"etcd([-_.]?v?\d[\w.-]*)?")
+_CONTAINERS = frozenset({"docker", "podman", "nerdctl", "ctr", "runc", "rkt", "systemd-nspawn"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Resolved:
+    settings: Settings
+    given: Mapping[str, Given]
+
+
+def read_settings(files: SettingsFiles) -> Settings:
+    """Read what a member would start with; what could not be understood is in the faults."""
+    return _resolve(files).settings
+
+
+def read_process(
+    arguments: Sequence[str], variables: Mapping[str, str], files: SettingsFiles, process: str
+) -> Settings:
+    """Read what a process was started with; `files` has its `--config-file`, where it has one."""
+    place = Place(process)
+    launch = Launch(
+        tuple(Given(word, place) for word in arguments),
+        {name: Given(value, place) for name, value in variables.items()},
+    )
+    return _take(launch, files).settings
+
+
+def edit_settings(files: SettingsFiles, wanted: Mapping[str, str]) -> SettingsFiles:
+    """Give settings that are set another value, each in its own place.
+
+    Raises NotUnderstood, with file and line, where that cannot be done without changing more.
+    """
+    for name, value in wanted.items():
+        files = _edit(files, name, value)
+    return files
+
+
+def changed_files(before: SettingsFiles, after: SettingsFiles) -> tuple[TextFile, ...]:
+    """List the files that an edit changed, as they are after it."""
+    return tuple(
+        file for file in (*after.units, *after.further) if file.text != before.text(file.path)
+    )
+
+
+def _resolve(files: SettingsFiles) -> _Resolved:
+    return _take(read_unit(files), files)
+
+
+def _take(launch: Launch, files: SettingsFiles) -> _Resolved:
+    """Take a launch as etcd does: a settings file alone, or flags before variables."""
+    faults, ignored = list(launch.faults), list(launch.ignored)
+    program = launch.words[0] if launch.words else None
+    if program and (said := _program_fault(program.text)):
+        faults.append(Notice(program.place, said))
+        launch = replace(launch, words=launch.words[:1])
+    flags, stray = read_flags(launch.words[1:])
+    faults += stray
+    variables = read_variables(launch.variables)
+    named = flags.get(CONFIG_FILE) or variables.get(CONFIG_FILE)
+    shadowed: tuple[Notice, ...] = ()
+    if named is not None and named.text:
+        text = files.text(named.text)
+        given: Mapping[str, Given] = {}
+        if text is None:
+            said = f"there is no {named.text}, so etcd would end"
+            faults.append(Notice(named.place, said, is_fatal=True))
+        else:
+            given, read = read_config_file(named.text, text)
+            faults += read.faults
+            ignored += [
+                Notice(each.place, f"{name} is ignored: etcd reads {named.text} alone")
+                for name, each in {**variables, **flags}.items()
+                if name != CONFIG_FILE
+            ]
+        given = {**given, CONFIG_FILE: named}
+    else:
+        given = {**variables, **flags}
+        shadowed = find_shadowed(flags, launch.variables)
+    found = {
+        name: Setting(name, each.text, each.place) for name, each in given.items() if each.text
+    }
+    settings = Settings(
+        found, program.text if program else "", tuple(faults), tuple(ignored), shadowed
+    )
+    return _Resolved(settings, given)
+
+
+def _program_fault(program: str) -> str | None:
+    name = program.rpartition("/")[2]
+    if _ETCD.fullmatch(name):
+        return None
+    if name in _CONTAINERS:
+        return f"{program} runs etcd in a container, which is not supported"
+    return (
+        f"{program} is not etcd itself, and what it gives to etcd cannot be told; let the unit "
+        "start etcd"
+    )
+
+
+def _edit(files: SettingsFiles, name: str, value: str) -> SettingsFiles:
+    before = _resolve(files)
+    if before.settings.value(name) == value:
+        return files
+    if before.settings.faults:
+        raise NotUnderstood(before.settings.faults[0].place, before.settings.faults[0].sentence)
+    given = before.given.get(name)
+    if given is None:
+        place = Place(files.units[0].path if files.units else files.unit)
+        raise NotUnderstood(
+            place, f"neither --{name} nor {variable_name(name)} is set, so it cannot be changed"
+        )
+    wanted = {**_values(before.settings), name: value}
+    for slot in given.slots:
+        edited = _write(files, slot, value)
+        after = _resolve(edited).settings if edited else None
+        if edited and after and not after.faults and _values(after) == wanted:
+            return edited
+    raise NotUnderstood(
+        given.place,
+        f"{name} cannot be changed to {value!r} here without changing more; change it by hand",
+    )
+
+
+def _values(settings: Settings) -> dict[str, str]:
+    return {name: setting.value for name, setting in settings.items()}
+
+
+def _write(files: SettingsFiles, slot: Slot, value: str) -> SettingsFiles | None:
+    text = files.text(slot.path)
+    if text is None:
+        return None
+    try:
+        edited = text[: slot.start] + slot.write(value) + text[slot.end :]
+    except ValueError:
+        return None
+
+    def put(group: tuple[TextFile, ...]) -> tuple[TextFile, ...]:
+        return tuple(TextFile(f.path, edited) if f.path == slot.path else f for f in group)
+
+    return replace(files, units=put(files.units), further=put(files.further))
