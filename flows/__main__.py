@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from cyclopts import App, CycloptsError
 from rich.console import Console
+from rich.text import Text
 
 from tasks.engine.embedded import EmbeddedApi
 from tasks.model.errors import RunbookError
@@ -75,6 +76,7 @@ def _main(arguments: list[str], errors: Console, *, runs: bool) -> int:
     api = EmbeddedApi() if runs and not _has_server() else None
     if api is not None:
         _use(api)
+    is_terminal = sys.stdout.isatty()
     app = App(
         name="python -m flows",
         help=__doc__,
@@ -82,6 +84,9 @@ def _main(arguments: list[str], errors: Console, *, runs: bool) -> int:
         version_flags=(),
         result_action="return_value",
         suppress_keyboard_interrupt=False,
+        error_formatter=functools.partial(_explain, arguments),
+        help_formatter="default" if is_terminal else "plain",
+        console=Console(soft_wrap=not is_terminal),
     )
     for name in runbook_names():
         runbook = getattr(importlib.import_module(f"flows.{name}"), name)
@@ -99,6 +104,15 @@ def _main(arguments: list[str], errors: Console, *, runs: bool) -> int:
         errors.print("interrupted: run it again, it starts from what is there", style="red")
         return 1
     return status if isinstance(status, int) else 0
+
+
+def _explain(arguments: list[str], error: CycloptsError) -> Text:
+    """Say what of a command line is wrong, whole and without a frame, and what to type next."""
+    name = arguments[0] if arguments and arguments[0] in runbook_names() else ""
+    more = " ".join(["python -m flows", *([name] if name else []), "--help"])
+    said = str(error).strip()
+    said += "" if said.endswith((".", "?")) else "."
+    return Text(f"refused: {said} Nothing was changed; {more} shows what there is", style="red")
 
 
 def _approve(
@@ -206,8 +220,7 @@ def _command(
             progress.tell_done()
         else:
             sys.stdout.flush()
-            said = f"{outcome.word}: {outcome.message}"
-            errors.print(said, style="red", highlight=False, markup=False)
+            errors.print(outcome.lines(), style="red", highlight=False, markup=False)
         return outcome.exit_status
 
     return run

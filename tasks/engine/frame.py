@@ -125,6 +125,7 @@ class Frame:
         except BaseException as error:  # noqa: BLE001 - a cancelled run has an end, too
             broken = error
         outcome = DRY if dry_run and broken is None else outcome_of(broken)
+        outcome = outcome.after(work_of(self._records()))
         await self._report(outcome)
         self._end(outcome, broken)
         await self._settle(recovery)

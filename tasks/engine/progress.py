@@ -48,21 +48,21 @@ class Progress:
         details = record.details
         if record.event is Event.RUN_STARTED:
             self._hosts = list(details["hosts"])
-            self._console.print(f"{details['runbook']} {details['cluster']}: run {details['run']}")
+            self.tell(f"{details['runbook']} {details['cluster']}: run {details['run']}")
         elif record.event is Event.PLANNED:
             self._show_plan(details)
         elif record.event is Event.OBSERVED:
             self._show_table(details)
         elif record.event is Event.PROGRESS:
-            self._console.print(details["text"], highlight=False)
+            self.tell(details["text"])
         elif record.event is Event.MEASURED:
-            self._console.print(details["summary"], highlight=False)
+            self.tell(details["summary"])
         elif record.event in (Event.STEP_STARTED, Event.STEP_FINISHED, Event.STEP_FAILED):
             self._show_step(record.event, details)
 
-    def tell(self, text: str) -> None:
-        """Print a line below everything."""
-        self._console.print(text, highlight=False, markup=False)
+    def tell(self, text: str, style: str = "") -> None:
+        """Print a line below everything, to the letter: an IPv6 address is no markup."""
+        self._console.print(text, style=style, highlight=False, markup=False)
 
     def tell_done(self) -> None:
         """Print the last line of a run that did what was asked."""
@@ -70,21 +70,21 @@ class Progress:
         self._console.print(f"done: {said}")
 
     def _show_plan(self, plan: dict[str, Any]) -> None:
-        self._console.print(f"plan: {plan['goal']}", highlight=False)
+        self.tell(f"plan: {plan['goal']}")
         if not plan["steps"]:
-            self._console.print("  nothing to do: everything is as the inventory wants it")
+            self.tell("  nothing to do: everything is as the inventory wants it")
         for one in plan["steps"]:
-            self._console.print(f"  {one['host'] or RUNNER}: {one['sentence']}", highlight=False)
+            self.tell(f"  {one['host'] or RUNNER}: {one['sentence']}")
         for one in plan["findings"]:
-            self._console.print(f"  {one['severity']}: {one['finding']}", style="yellow")
+            self.tell(f"  {one['severity']}: {one['finding']}", "yellow")
 
     def _show_table(self, health: dict[str, Any]) -> None:
         for line in table_lines(health["columns"], health["rows"], self._console.width):
-            self._console.print(line, highlight=False, markup=False)
+            self.tell(line)
         for problem in health["problems"]:
-            self._console.print(f"- {problem}", style="red", highlight=False)
+            self.tell(f"- {problem}", "red")
         for remark in health.get("remarks", ()):
-            self._console.print(f"- {remark}", style="yellow", highlight=False)
+            self.tell(f"- {remark}", "yellow")
 
     def _show_step(self, event: Event, details: dict[str, Any]) -> None:
         host = details["host"] or RUNNER
@@ -104,9 +104,11 @@ class Progress:
             row[host] = Text(f"{text} {seconds}", style=style)
             said = {"changed": "changed", "same": "as it was", "done": "done"}[kind]
         if not self._is_alive:
-            self._console.print(f"{host}: {label}: {said} ({seconds})", highlight=False)
+            self.tell(f"{host}: {label}: {said} ({seconds})")
 
-    def _table(self) -> Table:
+    def _table(self) -> Table | Text:
+        if not self._cells:
+            return Text()
         columns = [*self._hosts]
         if any(RUNNER in row for row in self._cells.values()):
             columns.insert(0, RUNNER)

@@ -223,11 +223,16 @@ async def perform(
     async def do(one: Step) -> None:
         run.check_lock()
         action = actions[type(one)]
-        if one.host is None:
-            await action(run, one)
-        else:
-            await action(run, (run.hosts | run.clients)[one.host], one)
-        run.journal.append(Event.PERFORMED, host=one.host, sentence=one.sentence)
+        told = {"host": one.host, "sentence": one.sentence}
+        try:
+            if one.host is None:
+                await action(run, one)
+            else:
+                await action(run, (run.hosts | run.clients)[one.host], one)
+        except BaseException:
+            run.journal.append(Event.BROKEN, **told)
+            raise
+        run.journal.append(Event.PERFORMED, **told)
 
     async def follow(steps: tuple[Step, ...]) -> None:
         for one in steps:

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from tasks.model.errors import RunbookError
+from tasks.model.errors import Refused, RunbookError
 from tasks.model.record import Event, Record
 
 COMPLETED, CANCELLED, FAILED, CRASHED = "COMPLETED", "CANCELLED", "FAILED", "CRASHED"
 BY_A_PERSON = frozenset({"Rejected", "Interrupted"})
-MANY = 20
+NOTHING = "Nothing was changed."
+MANY = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """`word` and `message` are the line that the operator reads; `state` is Prefect's name."""
+    """`word` and `message` are the line that the operator reads; `state` is Prefect's name.
+
+    `work` says what the run changed, in the line below.
+    """
 
     state: str
     word: str
     message: str
     exit_status: int
+    work: str = ""
 
     @property
     def kind(self) -> str:
@@ -36,6 +41,22 @@ class Outcome:
         if self.state == "Crashed":
             return CRASHED
         return CANCELLED if self.state in BY_A_PERSON else FAILED
+
+    def after(self, work: Work) -> Outcome:
+        """Say what was changed before this end; a refusal after a change is a failure."""
+        end = self
+        if work.has_changed and self.exit_status == Refused.exit_status:
+            end = replace(self, state="Failed", word="failed", exit_status=1)
+        said = work.sentence()
+        if end.state == "Failed" and (work.broken or work.left) and "again" not in self.message:
+            said += " Run it again: it starts from what is there."
+        return replace(end, work=said)
+
+    def lines(self) -> str:
+        """Write it as the operator reads it."""
+        said = f"{self.word}: {self.message}" if self.message else self.word
+        is_told = not self.work or NOTHING.lower().rstrip(".") in self.message.lower()
+        return said if is_told else f"{said}\n{self.work}"
 
 
 DONE = Outcome("Completed", "done", "", 0)
@@ -71,6 +92,12 @@ class Work:
     steps: tuple[dict[str, Any], ...]
     done: tuple[str, ...]
     left: tuple[str, ...]
+    broken: tuple[str, ...] = ()
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether the run changed anything, or may have."""
+        return bool(self.done or self.changes or self.broken)
 
     @property
     def changes(self) -> int:
@@ -79,32 +106,38 @@ class Work:
 
     def sentence(self) -> str:
         """Say it in one sentence."""
-        if not self.done and not self.changes:
-            return "Nothing was changed." + (f" Not done: {self._list()}." if self.left else "")
+        if not self.has_changed:
+            return NOTHING + (f" Not done: {_list(self.left)}." if self.left else "")
         said = f"{self.changes} step(s) changed something"
-        if self.done or self.left:
-            said += f"; {len(self.done)} of {len(self.done) + len(self.left)} of the plan done"
-        return said + (f"; not done: {self._list()}." if self.left else ".")
-
-    def _list(self) -> str:
-        more = f", and {len(self.left) - MANY} more" if len(self.left) > MANY else ""
-        return ", ".join(self.left[:MANY]) + more
+        if count := len(self.done) + len(self.broken) + len(self.left):
+            said += f"; {len(self.done)} of {count} of the plan done"
+        if self.broken:
+            said += f"; ended in the middle of: {_list(self.broken)}"
+        return said + (f"; not done: {_list(self.left)}." if self.left else ".")
 
 
 def work_of(records: Iterable[Record]) -> Work:
     """Read it from the lines of the journals; a plan that was made again replaces the first."""
-    goal, planned, steps, done = "", list[str](), list[dict[str, Any]](), list[str]()
+    goal, planned, steps = "", list[str](), list[dict[str, Any]]()
+    done, broken = list[str](), list[str]()
     for record in records:
         details = record.details
         if record.event is Event.PLANNED:
-            goal, done = details["goal"], []
+            goal, done, broken = details["goal"], [], []
             planned = [_sentence(step["host"], step["sentence"]) for step in details["steps"]]
         elif record.event in (Event.STEP_FINISHED, Event.STEP_FAILED):
             steps.append(details)
         elif record.event is Event.PERFORMED:
             done.append(_sentence(details["host"], details["sentence"]))
-    left = tuple(one for one in planned if one not in done)
-    return Work(goal, tuple(steps), tuple(done), left)
+        elif record.event is Event.BROKEN:
+            broken.append(_sentence(details["host"], details["sentence"]))
+    left = tuple(one for one in planned if one not in (*done, *broken))
+    return Work(goal, tuple(steps), tuple(done), left, tuple(broken))
+
+
+def _list(sentences: tuple[str, ...]) -> str:
+    more = f", and {len(sentences) - MANY} more" if len(sentences) > MANY else ""
+    return ", ".join(sentences[:MANY]) + more
 
 
 def _sentence(host: str | None, sentence: str) -> str:

@@ -21,6 +21,7 @@ class Event(StrEnum):
     STEP_FAILED = "step-failed"
     RUN_FINISHED = "run-finished"
     PERFORMED = "performed"
+    BROKEN = "broken"
 
     # The lines of a run's own file, beside the journals of the clusters that it opened.
     BEGUN = "begun"
@@ -33,7 +34,7 @@ class Event(StrEnum):
     @property
     def is_boundary(self) -> bool:
         """Whether the line must be on disk before anything else happens."""
-        return self not in (Event.COMMAND, Event.PERFORMED)
+        return self not in (Event.COMMAND, Event.PERFORMED, Event.BROKEN)
 
     @property
     def begins_work(self) -> bool:

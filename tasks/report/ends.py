@@ -15,6 +15,8 @@ def end_markdown(runbook: str, outcome: Outcome, work: Work, facts: dict[str, st
     lines += [f"- **{name}:** {value}" for name, value in facts.items()]
     if work.done:
         lines += ["", "## Done", "", *(f"- {one}" for one in work.done)]
+    if work.broken:
+        lines += ["", "## Ended in the middle", "", *(f"- {one}" for one in work.broken)]
     if work.left:
         lines += ["", "## Not done", "", *(f"- {one}" for one in work.left)]
     if work.steps:

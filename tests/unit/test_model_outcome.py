@@ -13,6 +13,7 @@ from tasks.model.errors import (
     LockLost,
     PreflightFailed,
     RecordUnreachable,
+    Refused,
     Rejected,
 )
 from tasks.model.outcome import CRASHED_RUN, outcome_of, work_of
@@ -49,7 +50,7 @@ def test_a_dead_runner_is_crashed() -> None:
     assert (CRASHED_RUN.state, CRASHED_RUN.kind) == ("Crashed", "CRASHED")
 
 
-def lines(*performed: str, changed: bool) -> list[Record]:
+def lines(*performed: str, changed: bool, broken: str | None = None) -> list[Record]:
     """Write the journal of a run that planned two steps."""
     plan: list[dict[str, str | None]] = [
         {"host": "m1", "sentence": "one"},
@@ -63,6 +64,7 @@ def lines(*performed: str, changed: bool) -> list[Record]:
             for one in plan
             if one["sentence"] in performed
         ),
+        *(Record(3, Event.BROKEN, one) for one in plan if one["sentence"] == broken),
     ]
 
 
@@ -78,3 +80,36 @@ def test_what_was_done_and_what_was_not_is_said() -> None:
         "1 step(s) changed something; 2 of 2 of the plan done."
     )
     assert work_of([]).sentence() == "Nothing was changed."
+
+
+def test_a_step_that_ended_in_the_middle_may_have_changed_something() -> None:
+    """Though nothing says so: it is named, and neither done nor left."""
+    work = work_of(lines(changed=False, broken="one"))
+    assert work.has_changed
+    assert work.sentence() == (
+        "0 step(s) changed something; 0 of 2 of the plan done; ended in the middle of: m1: one; "
+        "not done: two."
+    )
+
+
+def test_a_failure_says_what_was_changed_and_what_is_next() -> None:
+    """In a line below; not a second time where the message says it."""
+    half = work_of(lines("one", changed=True))
+    failed = outcome_of(HostUnreachable("gone")).after(half)
+    assert failed.lines() == (
+        "failed: gone\n1 step(s) changed something; 1 of 2 of the plan done; not done: two. "
+        "Run it again: it starts from what is there."
+    )
+    assert "again" not in outcome_of(HostUnreachable("run it again")).after(half).work
+    nothing = work_of([])
+    assert outcome_of(Refused("no")).after(nothing).lines() == "refused: no\nNothing was changed."
+    said = "away; nothing was changed"
+    assert outcome_of(Refused(said)).after(nothing).lines() == f"refused: {said}"
+
+
+def test_a_refusal_after_a_change_is_a_failure() -> None:
+    """Exit status 2 says that nothing was changed."""
+    assert outcome_of(LockHeld("no")).after(work_of(lines(changed=False))).exit_status == 2
+    for work in (work_of(lines(changed=True)), work_of(lines(changed=False, broken="one"))):
+        ended = outcome_of(LockHeld("no")).after(work)
+        assert (ended.state, ended.word, ended.exit_status) == ("Failed", "failed", 1)

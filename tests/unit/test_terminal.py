@@ -54,6 +54,22 @@ def test_a_pipe_gets_a_line_for_each_thing_that_ended() -> None:
     assert text.endswith("done: 1 step(s) changed something\n")
 
 
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_what_looks_like_markup_is_shown(is_terminal: bool) -> None:
+    """A plan's sentence with an address of IPv6, an error with a list."""
+    plan = {
+        "goal": "https://[fd00::1]:2380",
+        "steps": [{"host": "m1", "sentence": "dial https://[fd00::2]:2380"}],
+        "findings": [{"severity": "warning", "finding": "m1: [bold]"}],
+    }
+    failed = {**STEP, "seconds": 0.1, "error": "[errno] at [fd00::3]"}
+    records = (RECORDS[0], Record(1, Event.PLANNED, plan), Record(2, Event.STEP_FAILED, failed))
+    text = show(*records, is_terminal=is_terminal)
+    shown = ("[fd00::1]", "[fd00::2]", "[bold]")
+    assert all(one in text for one in shown)
+    assert is_terminal or "[errno] at [fd00::3]" in text
+
+
 def test_a_terminal_gets_a_table_of_steps_by_hosts() -> None:
     """The last state of each step stays."""
     text = show(*RECORDS, is_terminal=True)
