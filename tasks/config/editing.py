@@ -15,7 +15,7 @@ KEY = "ETCD_INITIAL_CLUSTER"
 
 def format_initial_cluster(members: tuple[DesiredMember, ...]) -> str:
     """Write members as ETCD_INITIAL_CLUSTER has them."""
-    return ",".join(f"{member.name}={member.peer_url}" for member in members)
+    return ",".join(f"{member.member}={member.peer_url}" for member in members)
 
 
 def edit_variables(text: str, wanted: dict[str, str]) -> str | None:

@@ -117,23 +117,25 @@ def render_configuration(
     """
     check_settings(inventory)
     _check_members(member, members)
-    paths = inventory.paths
+    layout = inventory.layout(member.name)
     return (
         _templates(_IN_QUOTES)
         .get_template("etcd.conf.j2")
         .render(
-            name=member.name,
-            data=paths.data,
+            name=member.member,
+            data=layout.data,
+            wal=layout.wal,
             listen_peer_url=_listen_url(member.peer_url, PEER_PORT),
             listen_client_url=_listen_url(member.client_url, CLIENT_PORT),
             peer_url=member.peer_url,
             client_url=member.client_url,
-            initial_cluster=",".join(f"{each.name}={each.peer_url}" for each in members),
+            initial_cluster=",".join(f"{each.member}={each.peer_url}" for each in members),
             initial_state=state.value,
             token=inventory.etcd.cluster_token,
-            server=inventory.pair(Role.SERVER, member.name),
-            peer=inventory.pair(Role.PEER, member.name),
-            authority=paths.authority,
+            server=layout.pair(Role.SERVER),
+            peer=layout.pair(Role.PEER),
+            trusted=layout.trusted,
+            peer_trusted=layout.peer_trusted,
             settings=inventory.etcd.settings,
             needs_logger=inventory.etcd.version_tuple < (3, 5),
         )
@@ -143,14 +145,14 @@ def render_configuration(
 def _check_members(member: DesiredMember, members: tuple[DesiredMember, ...]) -> None:
     if member not in members:
         raise ValueError(f"{member.name} is not among the members of its own initial cluster")
-    for field in ("name", "peer_url", "client_url"):
+    for field in ("name", "member", "peer_url", "client_url"):
         values = [getattr(each, field) for each in members]
         if len(set(values)) < len(values):
             raise ValueError(f"two members have the same {field}: {', '.join(values)}")
     for each in members:
         # A comma or an equals sign would make two members of one in ETCD_INITIAL_CLUSTER.
-        if not _MEMBER_NAME.fullmatch(each.name):
-            raise ValueError(f"{each.name!r} is not a member's name")
+        if not _MEMBER_NAME.fullmatch(each.member):
+            raise ValueError(f"{each.member!r} is not a member's name")
         for url in (each.peer_url, each.client_url):
             _listen_url(url, PEER_PORT)
 

@@ -58,7 +58,8 @@ class Endpoint:
     """A member's client URL; with `connect_to`, TCP goes there and TLS still verifies the URL.
 
     `patience_seconds` is a shorter limit of its own, for one that did not answer before.
-    `unreachable` says why there is no way to it: it is not asked, and that is its state.
+    `unreachable` says why there is no way to it: it is not asked, and that is its state. `name` is
+    its host's, `member` what etcd shall call it.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Endpoint:
     connect_to: tuple[str, int] | None = None
     patience_seconds: float | None = None
     unreachable: str | None = None
+    member: str = ""
 
 
 class EtcdClient:
@@ -233,6 +235,7 @@ class EtcdClient:
             error="; ".join(dict.fromkeys(failures)) or None,
             has_authentication=AUTHENTICATION_IS_ON in failures,
             reads=reads,
+            member=endpoint.member,
         )
 
     async def observe_cluster(self) -> ClusterHealth:

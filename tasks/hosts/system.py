@@ -196,13 +196,18 @@ def make_account_command(name: str, home: PurePosixPath) -> Command:
     return Command(f"make account {name}", script)
 
 
-def data_directory_command(state: PurePosixPath, data: PurePosixPath) -> Command:
-    """Tell what the data directory holds, and mode and owner of its parent."""
+def data_directory_command(
+    state: PurePosixPath, data: PurePosixPath, wal: PurePosixPath | None = None
+) -> Command:
+    """Tell what the data directory holds, and mode and owner of its parent.
+
+    `wal` is the write-ahead log's directory, where it is not in the data.
+    """
     script = f"""
-data={quote(str(data))}
+data={quote(str(data))}; wal={quote(str(wal or data / "member/wal"))}
 stat -c '0%a %U %G' {quote(str(state))} 2>/dev/null || echo missing
 if [ ! -d "$data" ]; then echo {DataDirectory.MISSING}
-elif ls "$data"/member/wal/*.wal >/dev/null 2>&1; then echo {DataDirectory.INITIALISED}
+elif ls "$wal"/*.wal >/dev/null 2>&1; then echo {DataDirectory.INITIALISED}
 elif [ -z "$(ls -A "$data")" ]; then echo {DataDirectory.EMPTY}
 else echo {DataDirectory.LEFTOVERS}; fi
 """

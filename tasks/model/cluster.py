@@ -36,11 +36,20 @@ def quorum(voters: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class DesiredMember:
-    """A member as the plan wants it; URLs as etcd gets them."""
+    """A member as the plan wants it; URLs as etcd gets them.
+
+    `name` is its host's in the inventory, by which runbooks and reports call it; `member` is
+    etcd's own name for it, where that is another.
+    """
 
     name: str
     peer_url: str
     client_url: str
+    member: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.member:
+            object.__setattr__(self, "member", self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +96,8 @@ class SeenMember:
 
     A voter is healthy when it serves linearizable reads; a learner, which serves none, when it
     hears a leader. Alarms do not make it ill: `alarms` are those of the cluster that this member
-    raised. `applied` is its raft applied index.
+    raised. `applied` is its raft applied index. `host` is where the inventory has it; of one that
+    it does not have, the member's own name.
     """
 
     member: Member
@@ -97,6 +107,11 @@ class SeenMember:
     applied: int = 0
     answers: bool = False
     alarms: frozenset[AlarmType] = frozenset()
+    host: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.host:
+            object.__setattr__(self, "host", self.member.name)
 
     @property
     def is_up(self) -> bool:
@@ -105,8 +120,11 @@ class SeenMember:
 
     @property
     def label(self) -> str:
-        """Its name, or for one that never started its id."""
-        return self.member.name or f"the unstarted member {format_id(self.member.id)}"
+        """Its name and, where that is another, its host's; for one that never started its id."""
+        if not self.member.name:
+            return f"the unstarted member {format_id(self.member.id)}"
+        own = self.member.name
+        return own if own == self.host else f"{own} on {self.host}"
 
     @property
     def peer_url(self) -> str:
@@ -121,7 +139,7 @@ class SeenMember:
     @property
     def as_desired(self) -> DesiredMember:
         """It, as one that stays."""
-        return DesiredMember(self.member.name, self.peer_url, self.client_url)
+        return DesiredMember(self.host, self.peer_url, self.client_url, self.member.name)
 
 
 def label_members(members: Sequence[SeenMember]) -> str:
@@ -159,7 +177,8 @@ class EndpointHealth:
 
     `is_healthy`: it has the quorum's ear: a linearizable read works there (`reads`), or /health,
     which is one, whatever alarms are raised. `members` is this endpoint's own view. With
-    `has_authentication` (RBAC) nothing but /health answers.
+    `has_authentication` (RBAC) nothing but /health answers. `name` is its host's, `member` what
+    etcd shall call it.
     """
 
     name: str
@@ -171,6 +190,7 @@ class EndpointHealth:
     error: str | None = None
     has_authentication: bool = False
     reads: bool = False
+    member: str = ""
 
     @property
     def is_up(self) -> bool:
@@ -225,7 +245,7 @@ class ClusterHealth:
 
     def _list_differences(self, expected: tuple[DesiredMember, ...]) -> list[str]:
         """Tell each difference between the lists and the inventory once, with who tells it."""
-        want = {(m.name, m.peer_url) for m in expected}
+        want = {(m.member, m.peer_url) for m in expected}
         lists = {
             e.name: {(m.name, url) for m in e.members for url in m.peer_urls}
             for e in self.endpoints
@@ -338,6 +358,16 @@ class ClusterHealth:
                     applied=status.raft_applied_index if status else 0,
                     answers=status is not None,
                     alarms=frozenset(a.type for a in self.alarms if a.member_id == member.id),
+                    host=self._host_of(member, endpoint),
                 )
             )
         return tuple(found)
+
+    def _host_of(self, member: Member, endpoint: EndpointHealth | None) -> str:
+        """Say where a member of the list is: who answers for it, is asked there, or is so named."""
+        ways = (
+            (e.name for e in self.endpoints if e is endpoint),
+            (e.name for e in self.endpoints if e.endpoint in member.client_urls),
+            (e.name for e in self.endpoints if member.name == (e.member or e.name)),
+        )
+        return next((name for way in ways for name in way), member.name)

@@ -10,9 +10,12 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 HOST_PLACE = "{host}"
+MEMBER_PLACE = "{member}"
+"""What a template has for the host's name, and for the member's."""
 
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
+_MEMBER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 
 
@@ -49,6 +52,13 @@ def _check_name(text: str) -> str:
     return text
 
 
+def _check_member_name(text: str) -> str:
+    if not _MEMBER.fullmatch(text):
+        msg = f"{text!r} is not a member's name: letters, digits, dots, dashes, underscores"
+        raise ValueError(msg)
+    return text
+
+
 def _check_account(text: str) -> str:
     if not _ACCOUNT.fullmatch(text):
         msg = f"{text!r} is not the name of a Unix account"
@@ -56,8 +66,13 @@ def _check_account(text: str) -> str:
     return text
 
 
+def fill(template: str, host: str, member: str) -> str:
+    """Put a host's name and its member's into a template."""
+    return template.replace(HOST_PLACE, host).replace(MEMBER_PLACE, member)
+
+
 def _check_file_template(text: str) -> str:
-    _check_absolute(PurePosixPath(text.replace(HOST_PLACE, "host")))
+    _check_absolute(PurePosixPath(fill(text, "host", "member")))
     return text
 
 
@@ -71,6 +86,7 @@ def _check_absolute(path: PurePosixPath) -> PurePosixPath:
 Address = Annotated[str, AfterValidator(_check_address)]
 IpAddress = Annotated[str, AfterValidator(_check_ip_address)]
 Name = Annotated[str, AfterValidator(_check_name)]
+MemberName = Annotated[str, AfterValidator(_check_member_name)]
 Account = Annotated[str, AfterValidator(_check_account)]
 HostPath = Annotated[PurePosixPath, AfterValidator(_check_absolute)]
 FileTemplate = Annotated[str, AfterValidator(_check_file_template)]

@@ -16,8 +16,9 @@ from pydantic import Field, model_validator
 
 from tasks.model.certificates import CertificatePolicy, Role, Strict
 from tasks.model.clients import Client, KubeApiserver, LoadBalancer
-from tasks.model.fields import HOST_PLACE, Address, Name
-from tasks.model.layout import Pair, PairFiles, Paths
+from tasks.model.errors import Refused
+from tasks.model.fields import Address, Name, fill
+from tasks.model.layout import Layout, Pair, PairFiles, Paths, group_pairs
 from tasks.model.machines import Host, Ssh
 from tasks.model.settings import Etcd
 
@@ -25,6 +26,8 @@ CLIENT_PORT = 2379
 PEER_PORT = 2380
 KUBEADM = PurePosixPath("/etc/kubernetes/pki")
 """kubeadm's cmd/kubeadm/app/constants: CertificatesDir."""
+
+_LABELS = {"ssh_address": "address", "member_name": "member"}
 
 
 class Topology(StrEnum):
@@ -149,14 +152,14 @@ class Inventory(Strict):
 
     @model_validator(mode="after")
     def _hosts_differ(self) -> Self:
-        for field in ("name", "ssh_address", "peer_address", "client_address"):
+        for field in ("name", "member_name", "ssh_address", "peer_address", "client_address"):
             seen: dict[str, str] = {}
             for host in self.hosts:
                 value = getattr(host, field)
                 if value is None:
                     continue
                 if value in seen:
-                    label = "address" if field == "ssh_address" else field
+                    label = _LABELS.get(field, field)
                     msg = (
                         f"hosts: two hosts have the {label} {value} "
                         f"({seen[value]} and {host.name}); each needs its own"
@@ -169,28 +172,54 @@ class Inventory(Strict):
         """Get one host by its name; raises KeyError."""
         return {host.name: host for host in self.hosts}[name]
 
-    def pair(self, role: Role, host: str) -> PairFiles:
-        """Get the files of one role on a host, its name filled in."""
-        files = self.paths.pairs.get(role) or self._default_pair(role)
-        return PairFiles(
-            certificate=files.certificate.replace(HOST_PLACE, host),
-            key=files.key.replace(HOST_PLACE, host),
-        )
+    def called(self, word: str) -> Host | None:
+        """Find the host that an operator calls so, by its name, its member's or its address.
 
-    def pairs(self, host: str) -> tuple[Pair, ...]:
-        """List a host's certificates, each file once: one may play several roles."""
-        found: dict[PurePosixPath, Pair] = {}
-        for role in Role:
-            files = self.pair(role, host)
-            path = PurePosixPath(files.certificate)
-            roles = (*found[path].roles, role) if path in found else (role,)
-            label = "+".join(roles)
-            found[path] = Pair(label, roles, path, PurePosixPath(files.key))
+        Raises Refused where the word is one host's name and another one's member's.
+        """
+        found = [host for host in self.hosts if word in host.names]
+        if len(found) > 1:
+            told = "; ".join(f"{h.name} with the member {h.member_name}" for h in found)
+            raise Refused(f"{word} may be meant of several hosts: {told}; say the member's id")
+        return found[0] if found else None
+
+    def layout(self, name: str) -> Layout:
+        """Say how a host's member runs; one that the inventory lacks runs as `paths` says."""
+        host = next(
+            (host for host in self.hosts if host.name == name), Host.model_construct(name=name)
+        )
+        paths = self.paths
+        own = host.member_name
+
+        def filled(template: str | None) -> PurePosixPath | None:
+            return PurePosixPath(fill(template, name, own)) if template else None
+
+        pairs = group_pairs(
+            {role: host.pairs.get(role) or self.pair_files(role) for role in Role}, name, own
+        )
         if self.topology is Topology.STACKED:
             stem = KUBEADM / "apiserver-etcd-client"
             certificate, key = stem.with_suffix(".crt"), stem.with_suffix(".key")
-            found[certificate] = Pair("apiserver", (Role.CLIENT,), certificate, key)
-        return tuple(found.values())
+            pairs += (Pair("apiserver", (Role.CLIENT,), certificate, key),)
+        return Layout(
+            host=name,
+            member=own,
+            pairs=pairs,
+            trusted=self.trusted,
+            peer_trusted=paths.peer_trusted or self.trusted,
+            configuration=paths.configuration,
+            state=paths.state,
+            data=filled(paths.data_directory) or paths.state / "default.etcd",
+            wal=filled(paths.wal_directory),
+            unit=paths.unit,
+            binaries=paths.binaries,
+            peer_address=host.peer_address or host.fixed_address,
+            client_address=host.client_address or host.fixed_address,
+        )
+
+    def pair_files(self, role: Role) -> PairFiles:
+        """Get the files of one role, as they are on every host that says nothing else."""
+        return self.paths.pairs.get(role) or self._default_pair(role)
 
     def _default_pair(self, role: Role) -> PairFiles:
         if self.topology is Topology.STACKED:

@@ -20,6 +20,8 @@ from tasks.model.errors import InvalidInventory
 from tasks.model.inventory import Inventory
 from tasks.model.machines import Host
 
+HOST_FIELDS = tuple(field for field in Host.model_fields if field != "ssh")
+"""What of a host goes with the machine; its SSH options stay with its place."""
 CLUSTERS = Path(__file__).parents[2] / "deployments" / "clusters"
 
 
@@ -91,7 +93,7 @@ def edit_hosts(
             hosts.append(values)
             continue
         old = hosts[place]
-        for field in ("name", "address", "peer_address", "client_address", "extra_sans"):
+        for field in HOST_FIELDS:
             if field in values:
                 old[field] = values[field]
             else:

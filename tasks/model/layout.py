@@ -1,4 +1,4 @@
-"""Where things lie on the hosts."""
+"""Where things lie on the hosts: the inventory's `paths`, and what they come to on one host."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import PurePosixPath
 from pydantic import Field
 
 from tasks.model.certificates import Role, Strict
-from tasks.model.fields import FileTemplate, HostPath
+from tasks.model.fields import FileTemplate, HostPath, fill
 
 
 class PairFiles(Strict):
-    """A certificate and its key; "{host}" stands for the host's name."""
+    """A certificate and its key; "{host}" and "{member}" stand for the host's and its member's."""
 
     certificate: FileTemplate = Field(examples=["/etc/ssl/etcd/ssl/member-{host}.pem"])
     key: FileTemplate = Field(examples=["/etc/ssl/etcd/ssl/member-{host}-key.pem"])
@@ -29,18 +29,28 @@ class Pair:
 
 
 class Paths(Strict):
-    """Where things lie on the hosts."""
+    """Where things lie on the hosts; "{host}" and "{member}" as in `pairs`."""
 
     certificates: HostPath = PurePosixPath("/etc/etcd/ssl")
     configuration: HostPath = PurePosixPath("/etc/etcd/etcd.conf")
     state: HostPath = Field(
         PurePosixPath("/var/lib/etcd"), description="Working directory; holds default.etcd."
     )
-    data_directory: HostPath | None = Field(
-        None, description="Etcd's data; without it, default.etcd in `state`."
+    data_directory: FileTemplate | None = Field(
+        None,
+        description="Etcd's data; without it, default.etcd in `state`.",
+        examples=["/var/lib/etcd/{member}.etcd"],
+    )
+    wal_directory: FileTemplate | None = Field(
+        None,
+        description="Etcd's write-ahead log; without it, member/wal in its data.",
+        examples=["/var/lib/etcd-wal"],
     )
     trusted: HostPath | None = Field(
         None, description="The authorities that members trust; without it, ca.pem in certificates."
+    )
+    peer_trusted: HostPath | None = Field(
+        None, description="The same for the peer port, where that has a file of its own."
     )
     pairs: dict[Role, PairFiles] = Field(
         default_factory=dict, description="Pairs that lie elsewhere or have other names."
@@ -52,11 +62,6 @@ class Paths(Strict):
     )
 
     @property
-    def data(self) -> PurePosixPath:
-        """Etcd's data directory."""
-        return self.data_directory or self.state / "default.etcd"
-
-    @property
     def authority(self) -> PurePosixPath:
         """The certificates that the members trust."""
         return self.trusted or self.certificates / "ca.pem"
@@ -65,3 +70,57 @@ class Paths(Strict):
     def service(self) -> str:
         """The systemd unit's name."""
         return self.unit.name
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How one host's member runs: its name, its files, its unit.
+
+    `trusted` are the authorities that it trusts in its clients, `peer_trusted` in its peers: one
+    file, or two that hold the same. `wal` is None where the log lies in the data directory.
+    `peer_address` and `client_address` are as the inventory fixes them; None is detected.
+    """
+
+    host: str
+    member: str
+    pairs: tuple[Pair, ...]
+    trusted: PurePosixPath
+    peer_trusted: PurePosixPath
+    configuration: PurePosixPath
+    state: PurePosixPath
+    data: PurePosixPath
+    wal: PurePosixPath | None
+    unit: PurePosixPath
+    binaries: PurePosixPath
+    peer_address: str | None
+    client_address: str | None
+
+    @property
+    def service(self) -> str:
+        """The systemd unit's name."""
+        return self.unit.name
+
+    @property
+    def trusted_files(self) -> tuple[PurePosixPath, ...]:
+        """Every file of authorities, each once."""
+        return tuple(dict.fromkeys((self.trusted, self.peer_trusted)))
+
+    @property
+    def data_directories(self) -> tuple[PurePosixPath, ...]:
+        """Every directory that a member's data are in: what is set aside together."""
+        return (self.data,) if self.wal is None else (self.data, self.wal)
+
+    def pair(self, role: Role) -> Pair:
+        """Get the pair that plays a role."""
+        return next(pair for pair in self.pairs if role in pair.roles)
+
+
+def group_pairs(files: dict[Role, PairFiles], host: str, member: str) -> tuple[Pair, ...]:
+    """List a host's certificates, each file once: one may play several roles."""
+    found: dict[PurePosixPath, Pair] = {}
+    for role in Role:
+        path = PurePosixPath(fill(files[role].certificate, host, member))
+        key = PurePosixPath(fill(files[role].key, host, member))
+        roles = (*found[path].roles, role) if path in found else (role,)
+        found[path] = Pair("+".join(roles), roles, path, key)
+    return tuple(found.values())

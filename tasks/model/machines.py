@@ -6,8 +6,17 @@ from pathlib import Path
 
 from pydantic import Field
 
-from tasks.model.certificates import Strict
-from tasks.model.fields import Account, Address, IpAddress, Name, Port, is_ip_address
+from tasks.model.certificates import Role, Strict
+from tasks.model.fields import (
+    Account,
+    Address,
+    IpAddress,
+    MemberName,
+    Name,
+    Port,
+    is_ip_address,
+)
+from tasks.model.layout import PairFiles
 
 
 class JumpHost(Strict):
@@ -42,9 +51,17 @@ class SshOverride(Strict):
 
 
 class Host(Strict):
-    """One machine; its name is also the member's name."""
+    """One machine with a member of etcd's.
+
+    What is said here of files holds for this host alone; what is left out is as `paths` says.
+    """
 
     name: Name = Field(examples=["master01"])
+    member: MemberName | None = Field(
+        None,
+        description="etcd's own name for its member; without it, the host's name.",
+        examples=["etcd1"],
+    )
     address: Address | None = Field(
         None, description="Where SSH goes; without it, the name.", examples=["192.168.100.200"]
     )
@@ -52,6 +69,19 @@ class Host(Strict):
     client_address: IpAddress | None = Field(None, examples=["192.168.100.200"])
     ssh: SshOverride = SshOverride()
     extra_sans: tuple[Address, ...] = Field((), examples=[["etcd01.example.org"]])
+    pairs: dict[Role, PairFiles] = Field(
+        default_factory=dict, description="Pairs that lie elsewhere than `paths.pairs` says."
+    )
+
+    @property
+    def member_name(self) -> str:
+        """What etcd calls its member."""
+        return self.member or self.name
+
+    @property
+    def names(self) -> frozenset[str]:
+        """What an operator may call it: its name, its member's, where SSH goes."""
+        return frozenset({self.name, self.member_name, self.ssh_address})
 
     @property
     def ssh_address(self) -> str:

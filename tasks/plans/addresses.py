@@ -29,4 +29,9 @@ def member_addresses(host: Host, detected: str | None) -> tuple[str, str]:
 def desired_member(host: Host, detected: str | None) -> DesiredMember:
     """Get the member that the inventory asks for; raises Refused when it has no address."""
     peer, client = member_addresses(host, detected)
-    return DesiredMember(host.name, member_url(peer, PEER_PORT), member_url(client, CLIENT_PORT))
+    return DesiredMember(
+        host.name,
+        member_url(peer, PEER_PORT),
+        member_url(client, CLIENT_PORT),
+        host.member_name,
+    )

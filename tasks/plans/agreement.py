@@ -22,7 +22,7 @@ def find_gone(known: Iterable[DesiredMember], live: tuple[SeenMember, ...]) -> t
         return ()
     names = {m.member.name for m in live}
     urls = {url for m in live for url in m.member.peer_urls}
-    return tuple(m.name for m in known if m.name not in names and m.peer_url not in urls)
+    return tuple(m.name for m in known if m.member not in names and m.peer_url not in urls)
 
 
 def lead_back(name: str) -> str:
@@ -58,7 +58,7 @@ def refuse_disagreement(
     at_home = {member.name: member.peer_url for member in known}
     problems = []
     for m in live:
-        name = m.member.name
+        name = m.host
         if m.member.id in ids or urls.intersection(m.member.peer_urls):
             continue
         if name in named or name in unlocated:
@@ -76,7 +76,7 @@ def refuse_disagreement(
                 f"{pointer('remove_member', member=[format_id(m.member.id)])}"
             )
     expected = (m for m in known if m.name not in named)
-    listed = {m.member.name for m in live}
+    listed = {m.host for m in live}
     gone = (*find_gone(expected, live), *sorted(unlocated - named - listed))
     problems += map(lead_back, gone)
     if problems:

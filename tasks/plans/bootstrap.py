@@ -140,14 +140,14 @@ def _reasons_against(
         joined = {
             m.name for e in (health.endpoints if health else ()) for m in e.members if m.client_urls
         }
-        if host.host in joined:
+        if inventory.layout(host.host).member in joined:
             return [
                 f"{host.host}: has been a member and has no data any more; "
                 "bootstrap_cluster does not replace members"
             ]
     if host.data not in (DataDirectory.LEFTOVERS, DataDirectory.INITIALISED):
         return []
-    holds = f"{host.host}: {inventory.paths.data} holds data"
+    holds = f"{host.host}: {inventory.layout(host.host).data} holds data"
     if host.configuration is None:
         return [f"{holds} of an etcd that this inventory does not know; move it away first"]
     foreign = [

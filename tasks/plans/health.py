@@ -84,7 +84,7 @@ def _etcdctl(inventory: Inventory, health: ClusterHealth) -> tuple[str, list[str
     leader = health.leader_name
     urls = [e.endpoint for e in sorted(up, key=lambda e: e.name == leader)]
     host, paths = up[0].name, inventory.paths
-    pair = inventory.pair(Role.SERVER, host)
+    pair = inventory.layout(host).pair(Role.SERVER)
     flags = f"--cacert={inventory.trusted} --cert={pair.certificate} --key={pair.key}"
     return (
         host,

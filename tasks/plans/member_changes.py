@@ -104,7 +104,7 @@ def plan_members(
         if discard:
             discards.append(member.name)
     changes = order_changes(live, removals, tuple(joiners), planned=planned)
-    alive = {m.member.name for m in live if m.member.id in removals and m.is_healthy}
+    alive = {m.host for m in live if m.member.id in removals and m.is_healthy}
     others = {member.name for member in joining} - here
     steps: list[Step] = [
         _retire(inventory, PREPARE, name)
@@ -116,14 +116,15 @@ def plan_members(
             stage=PREPARE,
             host=name,
             sentence="wait for its SSH, beside the other hosts; if it answers: lock it, stop and "
-            f"disable {inventory.paths.service}, set {inventory.paths.data} aside",
+            f"disable {inventory.paths.service}, set {inventory.layout(name).data} aside",
         )
         for name in sorted((leaving_hosts & awaited) - alive - others)
     ]
     steps += _drops(live, removals, observed)
     pending = {str(step.host) for step in changes if step.host}
     for name in discards:
-        sentence = f"stop etcd and set {inventory.paths.data} of the join that failed aside"
+        data = inventory.layout(name).data
+        sentence = f"stop etcd and set {data} of the join that failed aside"
         steps.append(DiscardData(stage=PREPARE, host=name, sentence=sentence))
     for member in joining:
         if member.name in pending:
@@ -184,21 +185,19 @@ def _drops(
     live: tuple[SeenMember, ...], removals: frozenset[int], observed: dict[str, HostObservation]
 ) -> list[Step]:
     silent = [
-        m
-        for m in live
-        if m.member.id in removals and not m.is_healthy and m.member.name not in observed
+        m for m in live if m.member.id in removals and not m.is_healthy and m.host not in observed
     ]
     addresses = tuple(sorted({url_address(url) for m in silent for url in m.member.peer_urls}))
     names = ", ".join(m.label for m in silent)
     return [
         DropConnections(
             stage=PREPARE,
-            host=m.member.name,
+            host=m.host,
             sentence=f"end the connections with {names} that nobody has closed",
             addresses=addresses,
         )
         for m in live
-        if silent and m.is_healthy and m.member.name in observed
+        if silent and m.is_healthy and m.host in observed
     ]
 
 
@@ -230,7 +229,7 @@ def goal_members(
     kept = [
         m.as_desired
         for m in live
-        if m.member.id not in removals and m.peer_url not in urls and m.member.name not in names
+        if m.member.id not in removals and m.peer_url not in urls and m.host not in names
     ]
     return tuple(sorted((*kept, *joining, *moved), key=lambda member: member.name))
 
@@ -247,6 +246,6 @@ def _retire(inventory: Inventory, stage: Stage, name: str) -> RetireHost:
     return RetireHost(
         stage=stage,
         host=name,
-        sentence=f"stop and disable {inventory.paths.service}, set {inventory.paths.data} aside: "
-        "the old member cannot come back",
+        sentence=f"stop and disable {inventory.paths.service}, set {inventory.layout(name).data} "
+        "aside: the old member cannot come back",
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from tasks.model.cluster import DesiredMember, SeenMember, format_id
+from tasks.model.cluster import DesiredMember, SeenMember, format_id, label_members
 from tasks.model.errors import Refused
 from tasks.model.inventory import PEER_PORT, Inventory
 from tasks.model.machines import Host
@@ -55,14 +55,14 @@ def find_leavers(
     homes = {member.name: member.peer_url for member in located}
     found = []
     for word in words:
-        host = next((h for h in inventory.hosts if word in (h.name, h.address)), None)
-        names = {word, host.name} if host else {word}
+        host = inventory.called(word)
+        own = host.member_name if host else word
         addresses = {word, *_addresses(host)} if host else {word}
         entry = next(
             (
                 m
                 for m in live
-                if m.member.name in names
+                if m.member.name == own
                 or format_id(m.member.id) == word.removeprefix("0x").lower()
                 or addresses & {url_address(url) for url in m.member.peer_urls}
             ),
@@ -71,13 +71,13 @@ def find_leavers(
         if entry is None and host is None and not any(m.peer_url in urls for m in live):
             raise Refused(
                 f"{word}: no member, id or host is called so; the members are "
-                + ", ".join(f"{m.label} ({format_id(m.member.id)})" for m in live)
+                + label_members(live)
             )
         if entry and entry.peer_url in urls:
             pending = entry.member.is_learner or not entry.member.is_started
             if pending or (host and entry.peer_url not in _peer_urls(host, homes)):
                 entry = None
-        name = host.name if host else entry.member.name if entry else None
+        name = host.name if host else entry.host if entry else None
         found.append(
             Leaver(
                 word,
@@ -164,7 +164,8 @@ def judge_joiner(
         return Joiner(member, keeps, is_stale=stale), has_files and not keeps
     if has_files and not is_leaving_here and (has_data or not is_configured):
         raise Refused(
-            f"{member.name}: {inventory.paths.data} holds data, and this host is no member; "
+            f"{member.name}: {inventory.layout(member.name).data} holds data, and this host is no "
+            "member; "
             "move it away first (it is left alone)"
         )
     return Joiner(member), has_files and not is_leaving_here

@@ -47,7 +47,7 @@ def find_obstacles(step: Step, live: tuple[SeenMember, ...]) -> tuple[str, ...]:
                 return (f"the plan is stale: {entry.label} is back and healthy",)
             remove_from(cluster, entry)
         if isinstance(step, UpdateMember | ReaddressMember):
-            refuse_to_lose(cluster, cluster.named(step.member.name))
+            refuse_to_lose(cluster, cluster.on(step.member.name))
     except Refused as error:
         return (error.message,)
     return ()

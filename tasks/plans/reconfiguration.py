@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from tasks.model.cluster import DesiredMember, SeenMember, format_id, quorum
+from tasks.model.cluster import DesiredMember, SeenMember, format_id, label_members, quorum
 from tasks.model.errors import Refused
 from tasks.model.plan import Stage, Step
 from tasks.plans.voters import (
@@ -181,7 +181,7 @@ def order_move(
     refuse_without_quorum(live)
     refuse_corrupt_members(live)
     cluster = Cluster(list(live))
-    entry = cluster.named(wanted.name)
+    entry = cluster.on(wanted.name)
     clash = cluster.at(wanted.peer_url)
     if clash not in (None, entry):
         raise Refused(f"{wanted.peer_url} is the peer URL of {clash.label if clash else ''}")
@@ -226,9 +226,11 @@ def order_handover(live: tuple[SeenMember, ...], word: str | None) -> tuple[Step
         raise Refused("no member leads now; look again in some seconds")
     if word is None:
         return (_move_leader(cluster, leader, {leader.member.id}),)
-    target = next((m for m in live if word in (m.member.name, format_id(m.member.id))), None)
-    if target is None:
-        raise Refused(f"{word}: no member is called so: {', '.join(m.label for m in live)}")
+    called = [m for m in live if word in (m.member.name, m.host, format_id(m.member.id))]
+    if len(called) != 1:
+        meant = "several members are" if called else "no member is"
+        raise Refused(f"{word}: {meant} called so: {label_members(called or live)}")
+    (target,) = called
     if target.member.is_learner or not target.is_healthy:
         state = "a learner" if target.member.is_learner else "not healthy"
         raise Refused(f"{target.label} is {state} and cannot lead")
@@ -290,8 +292,9 @@ def _join(cluster: Cluster, joiner: Joiner) -> list[Step]:
         )
     joined = replace(
         entry,
-        member=replace(entry.member, name=wanted.name, is_learner=False),
+        member=replace(entry.member, name=wanted.member, is_learner=False),
         is_healthy=True,
+        host=wanted.name,
     )
     before = cluster.urls
     cluster.members[cluster.members.index(entry)] = joined
@@ -314,9 +317,9 @@ def _join(cluster: Cluster, joiner: Joiner) -> list[Step]:
 
 def _add(cluster: Cluster, wanted: DesiredMember) -> AddLearner:
     for member in cluster.members:
-        if member.member.name == wanted.name:
+        if member.member.name == wanted.member:
             raise Refused(
-                f"{wanted.name}: a member of this name is in the cluster already, at "
+                f"{wanted.member}: a member of this name is in the cluster already, at "
                 f"{member.peer_url}; give the new one another name"
             )
         if member.member.is_learner:

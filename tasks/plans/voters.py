@@ -39,9 +39,9 @@ class Cluster:
         """How many voters have the quorum's ear."""
         return sum(m.is_healthy for m in self.voters)
 
-    def named(self, name: str) -> SeenMember:
-        """Get the member of a name that is there."""
-        return next(m for m in self.members if m.member.name == name)
+    def on(self, host: str) -> SeenMember:
+        """Get the member of a host of the inventory."""
+        return next(m for m in self.members if m.host == host)
 
     def at(self, peer_url: str) -> SeenMember | None:
         """Get the member at a peer URL, if there is one."""

@@ -159,7 +159,7 @@ def _without_defaults(inventory: Inventory) -> Any:  # noqa: ANN401 - pydantic's
     plain = inventory.model_copy(
         update={"paths": paths.model_copy(update={"pairs": {}, "trusted": None})}
     )
-    pairs = {role: files for role, files in paths.pairs.items() if files != plain.pair(role, "x")}
+    pairs = {role: files for role, files in paths.pairs.items() if files != plain.pair_files(role)}
     trusted = None if paths.trusted == plain.trusted else paths.trusted
     return paths.model_copy(update={"pairs": pairs, "trusted": trusted})
 

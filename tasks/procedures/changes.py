@@ -311,9 +311,9 @@ async def _retire(
     *,
     draft: Draft,
 ) -> None:
-    planned = {m.member.name for m in draft.live if m.is_healthy}
+    planned = {m.host for m in draft.live if m.is_healthy}
     live = (await draft.roster.look(run)).seen_members()
-    if any(m.is_healthy and m.member.name == host.name for m in live) and host.name not in planned:
+    if any(m.is_healthy and m.host == host.name for m in live) and host.name not in planned:
         raise MemberFailed(
             "is back and healthy, so that its etcd is not stopped; the plan is stale: run it "
             "again, it observes and plans anew",

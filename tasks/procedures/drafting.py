@@ -61,7 +61,7 @@ class Draft:
         """Members that stay, and were down before this run: nobody waits for them."""
         joining = {member.peer_url for member in self.joining}
         return frozenset(
-            m.member.name for m in self.live if not m.is_healthy and m.peer_url not in joining
+            m.host for m in self.live if not m.is_healthy and m.peer_url not in joining
         ) & {member.name for member in self.goal}
 
 
@@ -253,7 +253,7 @@ def _gone_urls(seen: _Outlook, moved: tuple[DesiredMember, ...]) -> tuple[str, .
     known = {member.name: member.client_url for member in locate_known(seen.original, {})}
     found = [leaver.client_url or known.get(leaver.host or "") for leaver in seen.leavers]
     for member in moved:
-        entry = next((m.member for m in seen.live if m.member.name == member.name), None)
+        entry = next((m.member for m in seen.live if m.host == member.name), None)
         found += [*(entry.client_urls if entry else ()), known.get(member.name)]
     wanted = {member.client_url for member in seen.wanted}
     return tuple(dict.fromkeys(url for url in found if url and url not in wanted))
@@ -261,7 +261,7 @@ def _gone_urls(seen: _Outlook, moved: tuple[DesiredMember, ...]) -> tuple[str, .
 
 def _tells_others(seen: _Outlook, member: DesiredMember) -> bool:
     """Whether a member that moves still tells others its old URLs, or will at its next start."""
-    entry = next((m.member for m in seen.live if m.member.name == member.name), None)
+    entry = next((m.member for m in seen.live if m.host == member.name), None)
     if entry is None:
         raise Refused(f"{member.name} is in the inventory and is no member; add_member adds it")
     file = seen.observed[member.name].configuration
@@ -300,7 +300,7 @@ def _is_configured(inventory: Inventory, seen: HostObservation) -> bool:
         return False
     return (found.get("ETCD_INITIAL_CLUSTER_TOKEN"), found.get("ETCD_NAME")) == (
         inventory.etcd.cluster_token,
-        seen.host,
+        inventory.layout(seen.host).member,
     )
 
 

@@ -164,7 +164,7 @@ async def check_host(run: Run, host: HostConnection) -> list[CertificateRow]:
     inventory, wanted = run.inventory, run.inventory.host(host.name)
     fixed = wanted.fixed_address or (wanted.peer_address and wanted.client_address)
     member = desired_member(wanted, None if fixed else await preflight.detect_address(run, host))
-    pairs = inventory.pairs(host.name)
+    pairs = inventory.layout(host.name).pairs
     seen = await certificates.observe_pairs(run, host, host.name, pairs, inventory.trusted, member)
     targets = member_targets(inventory, member, seen.group)
     urls = (member.peer_url, member.client_url)

@@ -23,5 +23,5 @@ async def locate_members(run: Run) -> tuple[DesiredMember, ...]:
             found = await client.observe_cluster()
     except RunbookError:
         return members  # an authority that cannot sign now; the names' addresses have to do
-    listed = {m.member.name: m.as_desired for m in found.seen_members() if m.client_url}
+    listed = {m.host: m.as_desired for m in found.seen_members() if m.client_url}
     return tuple(listed.get(m.name, m) if m.name in guessed else m for m in members)

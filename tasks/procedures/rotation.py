@@ -90,7 +90,7 @@ async def look(run: Run, unlocked: dict[str, str]) -> Sight:
     }
     await together(
         [
-            *(see(host.name, host, inventory.pairs(host.name)) for host in hosts),
+            *(see(host.name, host, inventory.layout(host.name).pairs) for host in hosts),
             *(
                 see(name, run.clients[name], [target.pair for target in targets.values()])
                 for name, targets in clients.items()

@@ -47,16 +47,17 @@ def wished_inventory(cluster: str, wish: Wish) -> Inventory:
 def find_same_hosts(cluster: str, words: Iterable[str]) -> tuple[str, ...]:
     """Find the inventory's hosts that are called so; raises Refused for an id or a stranger."""
     found = []
-    hosts = load_inventory(cluster).hosts
+    inventory = load_inventory(cluster)
     for word in words:
-        name = next((h.name for h in hosts if word in (h.name, h.address)), None)
-        if name is None:
+        host = inventory.called(word)
+        if host is None:
+            known = ", ".join(h.name for h in inventory.hosts)
             raise Refused(
-                f"{word}: no such member; the inventory has "
-                f"{', '.join(h.name for h in hosts)}. For a member that only the cluster knows, by "
-                "its id, name the host that takes its place (replacement, NAME=ADDRESS)"
+                f"{word}: no such member; the inventory has {known}. For a member that only the "
+                "cluster knows, by its id, name the host that takes its place (replacement, "
+                "NAME=ADDRESS)"
             )
-        found.append(name)
+        found.append(host.name)
     return tuple(found)
 
 
@@ -66,14 +67,16 @@ def joining_hosts(inventory: Inventory, wish: Wish) -> dict[str, tuple[Host, str
     found: dict[str, tuple[Host, str | None]] = {}
     for index, word in enumerate(wish.joining):
         left = wish.leaving[index] if index < len(wish.leaving) else None
-        place = next((h for h in inventory.hosts if left in (h.name, h.address)), None)
+        place = inventory.called(left) if left else None
         host = _read_host(word, known, place)
         found[host.name] = (host, place.name if place else None)
     if wish.moving:
-        name = wish.moving.partition("=")[0]
-        if name not in known:
-            raise Refused(f"{name}: the inventory has no such host; it has {', '.join(known)}")
-        found[name] = (_read_host(wish.moving, known, known[name]), name)
+        word, _, address = wish.moving.partition("=")
+        place = inventory.called(word)
+        if place is None:
+            raise Refused(f"{word}: the inventory has no such host; it has {', '.join(known)}")
+        name = place.name
+        found[name] = (_read_host(f"{name}={address}", known, place), name)
     return found
 
 
@@ -89,7 +92,8 @@ def _read_host(word: str, known: dict[str, Host], place: Host | None) -> Host:
         return same
     like = place or same
     try:
-        return Host(name=name, address=address, ssh=like.ssh if like else SshOverride())
+        kept = {field: getattr(same, field) for field in ("member", "pairs") if same}
+        return Host(name=name, address=address, ssh=like.ssh if like else SshOverride(), **kept)
     except ValidationError as error:
         said = "; ".join(str(e["msg"]).removeprefix("Value error, ") for e in error.errors())
         raise Refused(f"{word}: {said}; say NAME=ADDRESS") from error
@@ -97,5 +101,5 @@ def _read_host(word: str, known: dict[str, Host], place: Host | None) -> Host:
 
 def leaving_hosts(inventory: Inventory, wish: Wish) -> frozenset[str]:
     """Name the hosts that leave and do not join: the run needs their answer late, if ever."""
-    leaving = {h.name for h in inventory.hosts if {h.name, h.address} & set(wish.leaving)}
+    leaving = {h.name for h in inventory.hosts if h.names & set(wish.leaving)}
     return frozenset(leaving - set(joining_hosts(inventory, wish)))

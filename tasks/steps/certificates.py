@@ -68,7 +68,7 @@ def member_targets(
     wanted = wanted_leaves(inventory, inventory.host(member.name), member)
     account = inventory.etcd.run_as
     targets = {}
-    for pair in inventory.pairs(member.name):
+    for pair in inventory.layout(member.name).pairs:
         # The client's pair is for operators and their tools, through sudo.
         is_etcds = any(role.is_for_members for role in pair.roles)
         owner, owning = (account, group or account) if is_etcds else ("root", "root")
@@ -307,10 +307,11 @@ async def verify_served(run: Run, host: HostConnection, member: DesiredMember) -
 
     Etcd reads its files at each handshake, so there is nothing to wait for.
     """
-    pairs = {role: run.inventory.pair(role, host.name) for role in (Role.SERVER, Role.PEER)}
+    layout = run.inventory.layout(host.name)
+    pairs = {role: layout.pair(role) for role in (Role.SERVER, Role.PEER)}
     ports = _ports(member)
     *on_disk, client_port, peer_port = await host.run(
-        *(files.read_file_command(PurePosixPath(pair.certificate)) for pair in pairs.values()),
+        *(files.read_file_command(pair.certificate) for pair in pairs.values()),
         *(served.served_command(address, port) for port, address in ports.items()),
     )
     for role, disk, port, seen in zip(pairs, on_disk, ports, (client_port, peer_port), strict=True):
@@ -341,12 +342,13 @@ async def verify_peers(run: Run, host: HostConnection, members: tuple[DesiredMem
     )
     if not others:
         return False
-    pair = run.inventory.pair(Role.PEER, host.name)
+    layout = run.inventory.layout(host.name)
+    pair = layout.pair(Role.PEER)
     (result,) = await host.run(
         served.peers_command(
-            PurePosixPath(pair.certificate),
-            PurePosixPath(pair.key),
-            run.inventory.trusted,
+            pair.certificate,
+            pair.key,
+            layout.peer_trusted,
             others,
         )
     )

@@ -68,17 +68,17 @@ async def _endpoints(
     """Say how each member is reached; a tunnel that fails is that member's state alone."""
 
     async def reach(member: DesiredMember) -> Endpoint:
-        name, url = member.name, member.client_url
+        name, url, own = member.name, member.client_url, member.member
         if not run.inventory.ssh.jump_host:
-            return Endpoint(name, url)
+            return Endpoint(name, url, member=own)
         limit = SILENT_SECONDS if url in silent else TUNNEL_SECONDS
         try:
             async with asyncio.timeout(limit):
-                return Endpoint(name, url, await _tunnel(run, name, url))
+                return Endpoint(name, url, await _tunnel(run, name, url), member=own)
         except TimeoutError:
-            return Endpoint(name, url, unreachable=f"no tunnel to it in {limit:g} s")
+            return Endpoint(name, url, unreachable=f"no tunnel to it in {limit:g} s", member=own)
         except RunbookError as error:
-            return Endpoint(name, url, unreachable=error.message)
+            return Endpoint(name, url, unreachable=error.message, member=own)
 
     return await together(map(reach, members))
 

@@ -11,7 +11,6 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 from tasks.engine.authority import authority_files
 from tasks.engine.run import Run, step
@@ -53,10 +52,10 @@ async def own_pairs_client(
         for name in names:
             if name in silent:
                 continue
-            pair = run.inventory.pair(Role.SERVER, name)
+            pair = run.inventory.layout(name).pair(Role.SERVER)
             command = carry_command(
-                PurePosixPath(pair.certificate),
-                PurePosixPath(pair.key),
+                pair.certificate,
+                pair.key,
                 run.inventory.trusted,
                 address.strip("[]"),
                 int(port),
@@ -71,7 +70,7 @@ async def own_pairs_client(
             return result.status, result.stdout, result.stderr
         raise silent[names[0]]
 
-    endpoints = tuple(Endpoint(m.name, m.client_url) for m in members)
+    endpoints = tuple(Endpoint(m.name, m.client_url, member=m.member) for m in members)
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # never used: the hosts' openssl speaks
     async with EtcdClient(endpoints, tls, CALL_SECONDS, RelayTransport(carry)) as client:
         yield client
@@ -110,9 +109,9 @@ class _Signed:
 @step("read who signed the pair of {host}", retry_delays_seconds=())
 async def read_signed(run: Run, host: HostConnection) -> _Signed | None:
     """Read a host's server certificate and trusted file; None where there is none."""
-    pair = run.inventory.pair(Role.SERVER, host.name)
+    pair = run.inventory.layout(host.name).pair(Role.SERVER)
     found = await host.run(
-        files.read_file_command(PurePosixPath(pair.certificate)),
+        files.read_file_command(pair.certificate),
         files.read_file_command(run.inventory.trusted),
     )
     leaf, trusted = map(files.parse_file, found)

@@ -6,7 +6,6 @@ import asyncio
 import ipaddress
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 from tasks.engine.run import Run, step, together
 from tasks.hosts import files, leaves, services, sessions, system
@@ -34,7 +33,7 @@ async def observe_host(run: Run, host: HostConnection) -> HostObservation:
     The disk probe writes and removes one small file beside the data directory.
     """
     inventory = run.inventory
-    paths, unit = inventory.paths, inventory.paths.service
+    paths, layout = inventory.paths, inventory.layout(host.name)
     commands = {
         "system": system.system_command(),
         "addresses": system.addresses_command(),
@@ -42,20 +41,19 @@ async def observe_host(run: Run, host: HostConnection) -> HostObservation:
         "disk": system.disk_command(paths.state),
         "programs": system.programs_command(paths.binaries, PROGRAMS),
         "account": system.account_command(inventory.etcd.run_as),
-        "data": system.data_directory_command(paths.state, paths.data),
+        "data": system.data_directory_command(layout.state, layout.data, layout.wal),
         "certificates": files.directory_mode_command(paths.certificates),
         "resolve": system.resolve_command(_names(inventory)),
-        "service": services.service_status_command(unit),
-        "unit": files.read_file_command(paths.unit),
-        "configuration": files.read_file_command(paths.configuration),
-        "authority": files.read_file_command(paths.authority),
+        "service": services.service_status_command(layout.service),
+        "unit": files.read_file_command(layout.unit),
+        "configuration": files.read_file_command(layout.configuration),
+        "authority": files.read_file_command(layout.trusted),
     }
     for role in Role:
-        pair = inventory.pair(role, host.name)
-        key = PurePosixPath(pair.key)
-        commands[f"{role} certificate"] = files.read_file_command(PurePosixPath(pair.certificate))
-        commands[f"{role} key"] = files.read_file_command(key, with_text=False)
-        commands[f"{role} public"] = leaves.key_public_command(key)
+        pair = layout.pair(role)
+        commands[f"{role} certificate"] = files.read_file_command(pair.certificate)
+        commands[f"{role} key"] = files.read_file_command(pair.key, with_text=False)
+        commands[f"{role} public"] = leaves.key_public_command(pair.key)
     sent = now()
     batch = await host.run(*commands.values(), keep_going=True)
     received = now()

@@ -226,10 +226,10 @@ async def write_inventory(_run: Run, planned: WriteInventory, path: Path) -> boo
 
 
 async def _stop_and_set_aside(run: Run, host: HostConnection, word: str) -> bool:
-    paths = run.inventory.paths
+    layout = run.inventory.layout(host.name)
     results = await host.run(
-        retire_service_command(paths.service),
-        set_aside_command(paths.data, f"{word}-{run.backup}"),
+        retire_service_command(layout.service),
+        *(set_aside_command(each, f"{word}-{run.backup}") for each in layout.data_directories),
         changes=True,
         timeout_seconds=120,
     )

@@ -160,8 +160,8 @@ def test_a_kubeasz_style_cluster(start_lab: StartLab, prefect: Prefect, tmp_path
     assert "listens on http://127.0.0.1:2379 without TLS" in ended.stdout
     assert "its key is RSA 2048, not ECDSA 256" in ended.stdout
     found = load_inventory(str(output))
-    assert [p.label for p in found.pairs("master01")] == ["server+peer+client"]
-    assert str(found.paths.data) == "/var/lib/etcd"
+    assert [p.label for p in found.layout("master01").pairs] == ["server+peer+client"]
+    assert str(found.layout("master01").data) == "/var/lib/etcd"
     assert found.etcd.run_as == "root"
     assert found.etcd.settings.snapshot_count == 50000
     give_key(output, authority)
@@ -220,7 +220,7 @@ ETCD_PEER_CLIENT_CERT_AUTH=True
     assert fingerprint(lab) == before
     assert f"master01: the authority's key lies at {directory}/ca-key.pem" in ended.stdout
     found = load_inventory(str(output))
-    assert str(found.pairs("master02")[0].certificate) == f"{directory}/member-master02.pem"
+    assert str(found.layout("master02").pairs[0].certificate) == f"{directory}/member-master02.pem"
     assert found.etcd.cluster_token == "k8s_etcd"
     assert str(found.paths.configuration) == "/etc/etcd.env"
     give_key(output, authority)

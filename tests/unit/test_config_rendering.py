@@ -241,18 +241,49 @@ def test_a_value_that_could_break_out_is_not_written(value: str) -> None:
         render(broken)
 
 
+def test_etcd_gets_the_members_names_and_the_host_s_files() -> None:
+    """Whatever the hosts are called; a log of its own and a second trusted file as they are."""
+    members = tuple(
+        dataclasses.replace(m, member=f"etcd-{number}") for number, m in enumerate(MEMBERS)
+    )
+    hosts = tuple({"name": m.name, "member": m.member} for m in members)
+    inventory = Inventory.model_validate(
+        make_inventory().model_dump(mode="json")
+        | {
+            "hosts": hosts,
+            "paths": {
+                "data_directory": "/data/{member}.etcd",
+                "wal_directory": "/wal/{host}",
+                "peer_trusted": "/etc/etcd/ssl/peer-ca.pem",
+                "pairs": {"peer": {"certificate": "/p/{host}.crt", "key": "/p/{member}.key"}},
+            },
+        }
+    )
+    text = render_configuration(inventory, members[1], members, InitialState.NEW)
+    found = parse_configuration(text)
+    assert found["ETCD_NAME"] == "etcd-1"
+    assert found["ETCD_INITIAL_CLUSTER"].startswith("etcd-0=https://192.168.100.201:2380,etcd-1=")
+    assert found["ETCD_DATA_DIR"] == "/data/etcd-1.etcd"
+    assert found["ETCD_WAL_DIR"] == "/wal/master01"
+    assert found["ETCD_PEER_CERT_FILE"] == "/p/master01.crt"
+    assert found["ETCD_PEER_KEY_FILE"] == "/p/etcd-1.key"
+    assert found["ETCD_TRUSTED_CA_FILE"] == "/etc/etcd/ssl/ca.pem"
+    assert found["ETCD_PEER_TRUSTED_CA_FILE"] == "/etc/etcd/ssl/peer-ca.pem"
+
+
 @pytest.mark.parametrize(
     "change",
     [
-        {"name": "a,b"},
-        {"name": "a=b"},
-        {"name": ""},
+        {"member": "a,b"},
+        {"member": "a=b"},
+        {"name": "", "member": ""},
         {"peer_url": "http://192.168.100.200:2380"},
         {"peer_url": "https://192.168.100.200:2380,https://192.168.100.9:2380"},
         {"peer_url": "https://192.168.100.200:2380/x"},
         {"client_url": "https://"},
         {"client_url": 'https://a":2379'},
         {"name": "master02"},
+        {"member": "master02"},
         {"peer_url": MEMBERS[0].peer_url},
     ],
 )

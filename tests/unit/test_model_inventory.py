@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tasks.model.certificates import Role, Usage
-from tasks.model.errors import InvalidInventory
+from tasks.model.errors import InvalidInventory, Refused
 from tasks.model.inventory import Inventory
 from tasks.model.inventory_file import load_inventory
 
@@ -44,7 +44,7 @@ def test_a_right_inventory_has_the_procedures_defaults(tmp_path: Path) -> None:
     """Paths, validity and keys as in the procedures; relative paths beside the file."""
     found = load_inventory(write(tmp_path, RIGHT))
     assert str(found.paths.certificates) == "/etc/etcd/ssl"
-    assert str(found.paths.data) == "/var/lib/etcd/default.etcd"
+    assert str(found.layout("m1").data) == "/var/lib/etcd/default.etcd"
     assert found.certificates.authority.validity == timedelta(hours=43800)
     assert str(found.certificates.authority.key) == "RSA 2048"
     assert str(found.certificates.server.key) == "ECDSA 256"
@@ -66,6 +66,8 @@ def test_the_example_and_the_schema_are_up_to_date() -> None:
         ("{name: m1, address", "{name: m1, adress", "hosts[0].adress: no such field; known here:"),
         ("name: m2", "name: m1", "two hosts have the name m1"),
         ("10.0.0.2", "10.0.0.1", "two hosts have the address 10.0.0.1"),
+        ("name: m2", "name: m2, member: m1", "two hosts have the member m1"),
+        ("name: m2", "name: m2, member: 'a=b'", "hosts[1].member: 'a=b' is not a member's name"),
         ("3.5.16", "3.5", "etcd.version"),
         ("3.5.16", "2.3.8", "etcd 2.3.8 is not supported"),
         ("3.5.16", "3.5.16, run_as: 0x", "etcd.run_as"),
@@ -104,6 +106,37 @@ def test_one_wrong_field_is_one_problem(tmp_path: Path, old: str, new: str, says
     """It names the field and what is wrong."""
     found = problems(tmp_path, RIGHT.replace(old, new, 1))
     assert any(says in problem for problem in found), found
+
+
+def test_a_member_is_called_otherwise_than_its_host(tmp_path: Path) -> None:
+    """Its name need not be a DNS name; files follow either, and one host may differ."""
+    text = RIGHT.replace("name: m1", "name: m1, member: etcd-10.0.0.1").replace(
+        "name: m3", "name: m3, pairs: {server: {certificate: /s/odd.pem, key: /s/odd-key.pem}}"
+    )
+    pairs = "{server: {certificate: '/s/{host}.pem', key: '/s/{member}-key.pem'}}"
+    found = load_inventory(write(tmp_path, f"{text}paths: {{pairs: {pairs}}}\n"))
+    first, second, third = (found.layout(host.name) for host in found.hosts)
+    assert [layout.member for layout in (first, second)] == ["etcd-10.0.0.1", "m2"]
+    assert str(first.pair(Role.SERVER).certificate) == "/s/m1.pem"
+    assert str(first.pair(Role.SERVER).key) == "/s/etcd-10.0.0.1-key.pem"
+    assert str(third.pair(Role.SERVER).certificate) == "/s/odd.pem"
+    assert {str(found.layout(h.name).pair(Role.PEER).certificate) for h in found.hosts} == {
+        "/etc/etcd/ssl/peer.pem"
+    }
+
+
+def test_a_word_that_means_two_hosts_is_refused(tmp_path: Path) -> None:
+    """A host's name, its member's and its address are words for it."""
+    text = RIGHT.replace("name: m1", "name: m1, member: m2").replace(
+        "name: m2, a", "name: m2, member: e2, a"
+    )
+    found = load_inventory(write(tmp_path, text))
+    for word in ("m1", "10.0.0.1"):
+        assert found.called(word) == found.hosts[0]
+    assert found.called("e2") == found.hosts[1]
+    assert found.called("m9") is None
+    with pytest.raises(Refused, match="m2 may be meant of several hosts: m1 with the member m2"):
+        found.called("m2")
 
 
 def test_problems_show_an_example_that_is_right(tmp_path: Path) -> None:

@@ -62,8 +62,8 @@ def test_files_named_after_hosts_become_a_template() -> None:
     inventory = adopted(*ALL)
     assert [host.name for host in inventory.hosts] == ["node1", "node2", "node3"]
     assert inventory.paths.pairs[Role.PEER].certificate == "/etc/ssl/etcd/ssl/member-{host}.pem"
-    assert inventory.pairs("node2")[0].roles == (Role.SERVER, Role.PEER, Role.CLIENT)
-    assert str(inventory.paths.data) == "/var/lib/etcd"
+    assert inventory.layout("node2").pairs[0].roles == (Role.SERVER, Role.PEER, Role.CLIENT)
+    assert str(inventory.layout("node1").data) == "/var/lib/etcd"
     assert find_remarks(ALL) == ()
 
 

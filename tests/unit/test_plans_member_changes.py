@@ -19,7 +19,7 @@ from tasks.model.observation import DataDirectory, HostObservation, ServiceState
 from tasks.model.plan import Plan
 from tasks.plans.agreement import find_gone, refuse_disagreement
 from tasks.plans.health import choose_source
-from tasks.plans.member_changes import AwaitHost, plan_members
+from tasks.plans.member_changes import AwaitHost, goal_members, plan_members
 from tasks.plans.member_hosts import (
     find_leavers,
     settle_in_place,
@@ -155,6 +155,55 @@ def test_a_member_is_called_by_name_address_or_id(word: str) -> None:
     (leaver,) = find_leavers((word,), INVENTORY, DEAD, ())
     assert leaver.member_id == 103
     assert leaver.client_url == "https://10.0.0.3:2379"
+
+
+@pytest.mark.parametrize("word", ["m3", "etcd3", "10.0.0.3", "67"])
+def test_a_member_that_is_named_otherwise_than_its_host(word: str) -> None:
+    """Found by either name; hosts are told by theirs, and what is added bears etcd's."""
+    own = inventory(
+        hosts=[{"name": f"m{n}", "member": f"etcd{n}", "address": f"10.0.0.{n}"} for n in (1, 2, 3)]
+    )
+    live = tuple(
+        replace(row, host=row.member.name, member=replace(row.member, name=f"etcd{n}"))
+        for n, row in enumerate((seen(1), seen(2), seen(3, up=False)), 1)
+    )
+    joining = (replace(wanted("m3", "10.0.0.3"), member="etcd3"),)
+    leavers = find_leavers((word,), own, live, joining)
+    assert [(leaver.host, leaver.member_id) for leaver in leavers] == [("m3", 103)]
+    made = plan_members(
+        "replace_member", own, live, leavers, joining,
+        {name: bare(name, data=DataDirectory.INITIALISED) for name in ("m1", "m2", "m3")},
+        {"m3": target("m3")}, planned=False, configured=frozenset({"m3"}), outdated=frozenset(),
+    )  # fmt: skip
+    assert {step.host for step in made.steps} <= {None, "m1", "m2", "m3"}
+    assert "RetireHost" in kinds(made)
+    removal = next(step for step in made.steps if type(step).__name__ == "RemoveMember")
+    assert "remove the member etcd3 on m3 (67, down)" in removal.sentence
+    goal = goal_members(live, frozenset({103}), joining)
+    assert [(m.name, m.member) for m in goal] == [(f"m{n}", f"etcd{n}") for n in (1, 2, 3)]
+    assert find_gone(goal, live) == ()
+    refuse_disagreement(live, goal)
+
+
+def test_the_list_s_members_are_told_by_their_hosts() -> None:
+    """Who answers for it, is asked there, or is to be named so; else nobody's but its own name."""
+    rows = tuple(
+        Member(100 + n, f"etcd{n}", (f"https://10.0.0.{n}:2380",), (f"https://10.0.0.{n}:2379",))
+        for n in (1, 2, 3, 4)
+    )
+    status = EndpointStatus(1, 101, "3.5.16", 101, 2, 9, 9, 1, 1)
+    health = ClusterHealth(
+        (
+            EndpointHealth("m1", "https://elsewhere:2379", True, status, rows, member="etcd1"),
+            EndpointHealth("m2", "https://10.0.0.2:2379", is_healthy=False, error="no answer"),
+            EndpointHealth("m3", "https://x:2379", is_healthy=False, error="x", member="etcd3"),
+        ),
+        reads_linearizable=True,
+    )
+    found = health.seen_members()
+    assert [m.host for m in found] == ["m1", "m2", "m3", "etcd4"]
+    assert found[1].label == "etcd2 on m2"
+    assert found[1].as_desired.member == "etcd2"
 
 
 def test_nobody_is_called_so() -> None:
