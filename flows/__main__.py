@@ -13,7 +13,6 @@ import gc
 import importlib
 import os
 import sys
-import tempfile
 import threading
 import traceback
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from rich.console import Console
 from rich.text import Text
 
 from tasks.engine.embedded import EmbeddedApi
+from tasks.engine.journal import Room
 from tasks.model.errors import RunbookError
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ REFUSED = 2
 NOT_SEEN = 3
 EXIT_SECONDS = 8.0
 LOG_BYTES = 4 << 20
-ROOM_BYTES = 8 << 20
 
 
 def runbook_names() -> list[str]:
@@ -50,7 +49,7 @@ def main(arguments: list[str]) -> int:
         return _main(arguments, errors, runs=False)
     errors = Console(file=_quieten(), soft_wrap=True)
     try:
-        _probe_home()
+        Room(_home() / "etcd-runbooks").free()
     except OSError as error:
         errors.print(_no_room(error), style="red", highlight=False, markup=False)
         return REFUSED
@@ -178,14 +177,6 @@ def _quieten() -> TextIO:
     os.close(log)
     sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
     return operators
-
-
-def _probe_home() -> None:
-    """Raise OSError when PREFECT_HOME has no room for a run's record."""
-    directory = _home() / "etcd-runbooks"
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with tempfile.TemporaryFile(dir=directory) as probe:
-        os.posix_fallocate(probe.fileno(), 0, ROOM_BYTES)
 
 
 def _no_room(error: OSError) -> str:

@@ -28,7 +28,7 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import Abort, Pause
 
 from tasks.engine import recording
-from tasks.engine.journal import Journal, read_journal
+from tasks.engine.journal import Journal, Room, read_journal
 from tasks.model.errors import RecordUnreachable, RunbookError
 from tasks.model.outcome import DRY, Outcome, outcome_of, work_of
 from tasks.model.record import Event, Record
@@ -64,8 +64,9 @@ class Frame:
         self._has_report = False
         directory = recording.runs_directory()
         try:
+            self.room = Room(directory)
             path = directory / f"{self._started:%Y%m%dT%H%M%S.%fZ}-{self.key}.jsonl"
-            self.journal = Journal(path)
+            self.journal = Journal(path, room=self.room)
             self.journal.append(
                 Event.BEGUN, key=self.key, runbook=runbook, api=recording.api_name()
             )
@@ -85,10 +86,7 @@ class Frame:
 
     async def publish(self, key: str, markdown: str, description: str, *, report: bool) -> None:
         """Keep an artifact, and give it to Prefect, which is not waited for a second time."""
-        self._has_report |= report
-        self.journal.append(
-            Event.ARTIFACT, key=key, markdown=markdown, description=description, report=report
-        )
+        self._keep(key, markdown, description, report=report)
         if self.run is None or self.is_behind:
             return
         try:
@@ -126,7 +124,9 @@ class Frame:
             broken = error
         outcome = DRY if dry_run and broken is None else outcome_of(broken)
         outcome = outcome.after(work_of(self._records()))
-        await self._report(outcome)
+        self.room.free()
+        if not self._has_report:
+            await self.publish(*self._report(outcome), report=True)
         self._end(outcome, broken)
         await self._settle(recovery)
         state = recording.end_state(outcome, self._records())
@@ -153,7 +153,9 @@ class Frame:
             self.is_behind = False
 
     def end_without_a_body(self, outcome: Outcome) -> Outcome:
-        """Note the end of a run that never began."""
+        """Note the end of a run that never began, and its report."""
+        self.room.free()
+        self._keep(*self._report(outcome), report=True)
         self._end(outcome, None)
         return outcome
 
@@ -193,9 +195,13 @@ class Frame:
             traceback=traceback.format_exception(error) if fault and error else None,
         )
 
-    async def _report(self, outcome: Outcome) -> None:
-        if self._has_report:
-            return
+    def _keep(self, key: str, markdown: str, description: str, *, report: bool) -> None:
+        self._has_report |= report
+        self.journal.append(
+            Event.ARTIFACT, key=key, markdown=markdown, description=description, report=report
+        )
+
+    def _report(self, outcome: Outcome) -> tuple[str, str, str]:
         took = (datetime.now(UTC) - self._started).total_seconds()
         facts = {
             "started by": f"{getpass.getuser()}@{socket.gethostname()}",
@@ -203,11 +209,10 @@ class Frame:
             "took": f"{took:.1f} s",
             "journal": ", ".join(map(str, self._opened)) or str(self.journal.path),
         }
-        await self.publish(
+        return (
             f"{self.runbook}-report".replace("_", "-"),
             end_markdown(self.runbook, outcome, work_of(self._records()), facts),
             f"{self.runbook}: {outcome.word}",
-            report=True,
         )
 
     async def _settle(self, recovery: asyncio.Future[list[str]]) -> None:
@@ -254,7 +259,10 @@ def runbook(
         async def framed(*args: P.args, **kwargs: P.kwargs) -> Any:  # noqa: ANN401 - a state
             frame = current.get()
             if frame is None:
-                frame = Frame(function.__name__)
+                try:
+                    frame = Frame(function.__name__)
+                except RunbookError as error:
+                    return recording.end_state(outcome_of(error), [])
                 current.set(frame)
             bound = signature.bind(*args, **kwargs).arguments
             return await frame.perform(

@@ -4,8 +4,9 @@ Prefect's history can lose task runs when a process dies; this does not. The run
 on its journal while it lives, so that a journal without an end whose lock is free is a dead
 run's. A line that a power cut left half-written is the last one, and readers skip it.
 
-A disk that fills up in mid-run does not break off what has begun: lines that tell of an end wait
-in memory for the next line. A line that begins something is on disk, or the thing does not begin.
+A disk that fills up in mid-run does not break off what has begun: lines that tell of an end are
+written into the room that the run has held for its end. A line that begins something is on disk, or
+the thing does not begin.
 """
 
 from __future__ import annotations
@@ -14,15 +15,40 @@ import contextlib
 import fcntl
 import json
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 
 from tasks.model.errors import JournalUnwritable
 from tasks.model.record import Event, Record
 
 TAIL = 4096
+ROOM_BYTES = 8 << 20
+
+
+class Room:
+    """Disk that a run holds from its begin for telling its end, Prefect's database included.
+
+    A file without a name: a runner that dies leaves nothing behind. Raises OSError when the
+    directory, or its disk, cannot take it.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.lack = ""
+        self._file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 - held by the run
+        try:
+            os.posix_fallocate(self._file.fileno(), 0, ROOM_BYTES)
+        except OSError:
+            self._file.close()
+            raise
+
+    def free(self, lack: str = "") -> None:
+        """Let the room be used; with what the disk lacks, nothing begins in this run any more."""
+        self.lack = self.lack or lack
+        self._file.close()
 
 
 class Journal:
@@ -31,9 +57,15 @@ class Journal:
     Raises OSError when the file cannot be made, and BlockingIOError when another one holds it.
     """
 
-    def __init__(self, path: Path, on_record: Callable[[Record], None] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        on_record: Callable[[Record], None] | None = None,
+        room: Room | None = None,
+    ) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.path = path
+        self._room = room
         self._on_record = on_record
         self._file = path.open("ab", buffering=0)
         self._waiting = b""
@@ -50,20 +82,34 @@ class Journal:
 
         Raises JournalUnwritable for a line that begins work, when the disk takes no more.
         """
+        if event.begins_work and self._room is not None and self._room.lack:
+            raise self._unwritable(self._room.lack)
         record = Record(time.time(), event, details)
-        line = {"time": round(record.time, 6), "event": event.value, **details}
-        self._waiting += (json.dumps(line, default=str) + "\n").encode()
+        row = {"time": round(record.time, 6), "event": event.value, **details}
+        line = (json.dumps(row, default=str) + "\n").encode()
+        before = self._waiting
+        self._waiting += line
         try:
             self._write(to_disk=event.is_boundary)
         except OSError as error:
+            lack = error.strerror or str(error)
             if event.begins_work:
-                raise JournalUnwritable(
-                    f"{self.path} cannot be written ({error.strerror}), and nothing is done that "
-                    "is not written down: no further step was begun. Make room there and run it "
-                    "again; it starts from what is there"
-                ) from error
+                self._waiting = before
+            if self._room is not None:
+                self._room.free(lack)
+                with contextlib.suppress(OSError):
+                    self._write(to_disk=True)
+            if event.begins_work:
+                raise self._unwritable(lack) from error
         if self._on_record is not None:
             self._on_record(record)
+
+    def _unwritable(self, lack: str) -> JournalUnwritable:
+        return JournalUnwritable(
+            f"{self.path} cannot be written ({lack}), and nothing is done that is not written "
+            "down: no further step was begun. Make room there and run it again; it starts from "
+            "what is there"
+        )
 
     def _write(self, *, to_disk: bool) -> None:
         end = os.fstat(self._file.fileno()).st_size
@@ -97,11 +143,26 @@ def find_undelivered(directory: Path) -> Iterator[Path]:
     """Find the runs whose record is not complete yet, and that no runner holds, oldest first."""
     for path in sorted(directory.glob("*.jsonl")):
         with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - TAIL))
-            if f'"event": "{Event.RECORDED}"'.encode() in file.read():
+            if _is_recorded(file):
                 continue
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
                 continue
         yield path
+
+
+def prune(directory: Path, before: float) -> None:
+    """Delete the files of runs whose record was complete before a moment, in seconds of the epoch.
+
+    The journals of clusters are the audit trail, and are nobody's to delete but the operator's.
+    """
+    for path in directory.glob("*.jsonl"):
+        with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+            if os.fstat(file.fileno()).st_mtime < before and _is_recorded(file):
+                path.unlink()
+
+
+def _is_recorded(file: BinaryIO) -> bool:
+    file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
+    return f'"event": "{Event.RECORDED}"'.encode() in file.read()

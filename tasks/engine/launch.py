@@ -87,6 +87,11 @@ class Launch:
             if self.frame is not None:
                 self.frame.end_without_a_body(outcome_of(error))
             return outcome_of(error)
+        except asyncio.CancelledError:
+            if self.frame is not None:
+                self.frame.end_without_a_body(INTERRUPTED)
+                await self.frame.deliver(FINAL_SECONDS)
+            return INTERRUPTED
         engine = asyncio.ensure_future(
             run_flow_async(
                 self.flow, flow_run=flow_run, parameters=self.parameters, return_type="state"
@@ -121,7 +126,16 @@ class Launch:
             async with asyncio.timeout(CONNECT_SECONDS):
                 _, writer = await asyncio.open_connection(address.hostname, port)
                 writer.close()
-            flow_run = await recording.within(CREATE_SECONDS, self._create_run(frame.key))
+            making = asyncio.ensure_future(
+                recording.within(CREATE_SECONDS, self._create_run(frame.key))
+            )
+            try:
+                flow_run = await asyncio.shield(making)
+            except asyncio.CancelledError:
+                # A run that the API has made needs an end there; one half-asked for has none.
+                await asyncio.wait({making}, timeout=FINAL_SECONDS)
+                making.cancel()
+                raise
         except Exception as error:
             raise unreachable(error) from error
         frame.know(flow_run.id)

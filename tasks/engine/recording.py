@@ -32,7 +32,7 @@ from prefect.events import emit_event
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
 
-from tasks.engine.journal import Journal, find_undelivered, read_journal
+from tasks.engine.journal import Journal, find_undelivered, prune, read_journal
 from tasks.model.outcome import CRASHED_RUN, Outcome, work_of
 from tasks.model.record import Event, Record
 from tasks.report.ends import end_markdown
@@ -47,6 +47,10 @@ LAST_HEARTBEAT_SECONDS = 5.0
 """By when the last heartbeat of a process that ends has surely been sent."""
 RECOVERY_SECONDS = 20.0
 """What a run gives to the record of those before it, beside its own work."""
+KEPT = timedelta(days=30)
+"""How long the file of a run stays after Prefect has all of it."""
+LATE = timedelta(minutes=2)
+"""By when the API has surely made, or not made, the run that it was asked for."""
 
 
 def journal_directory() -> Path:
@@ -133,6 +137,7 @@ async def recover(own: Path) -> list[str]:
     """
     delivered: list[str] = []
     with contextlib.suppress(Exception):
+        prune(runs_directory(), (datetime.now(UTC) - KEPT).timestamp())
         async with asyncio.timeout(RECOVERY_SECONDS):
             for path in find_undelivered(runs_directory()):
                 if path == own:
@@ -164,8 +169,16 @@ async def deliver(journal: Journal) -> UUID | None:
                 outcome = await _end_dead_run(found, journal, records, steps)
             await _add_artifacts(client, found.id, read_journal(journal.path))
             await _set_end(client, found, outcome, records, steps)
+    if found is None and _known(records) is None and _is_late(records):
+        return None
     journal.append(Event.RECORDED)
     return found.id if found else None
+
+
+def _is_late(records: list[Record]) -> bool:
+    """Whether the API may still be making the run: who asked for it was interrupted."""
+    now = datetime.now(UTC)
+    return bool(records) and now - datetime.fromtimestamp(records[-1].time, UTC) < LATE
 
 
 def api_name() -> str:

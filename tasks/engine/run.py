@@ -270,7 +270,7 @@ async def open_run(
     path = journal_directory() / inventory.name / f"{now:%Y%m%dT%H%M%S.%fZ}-{flow_run_id}.jsonl"
     framed = frame.current.get()
     try:
-        opened = Journal(path, _tell)
+        opened = Journal(path, _tell, framed.room if framed else None)
     except OSError as error:
         raise frame.unwritable(path.parent, error) from error
     with opened as journal:

@@ -72,7 +72,7 @@ def outcome_of(error: BaseException | None) -> Outcome:
     if isinstance(error, RunbookError):
         word = {
             "Refused": "refused",
-            "Rejected": "refused",
+            "Rejected": "rejected",
             "LockedOut": "refused",
             "NotSeen": "not seen",
         }

@@ -115,7 +115,7 @@ async def wait(plan: Plan) -> Decision:
     if not isinstance(decision, Decision):
         raise Refused("this run was decided on before; start a new run")
     if not decision.approve:
-        raise Rejected(f"the plan was rejected by {decision.by}: {decision.note or 'no note'}")
+        raise Rejected(f"{decision.by} said no to the plan: {decision.note or 'no note'}")
     return decision
 
 

@@ -18,7 +18,7 @@ from tasks.model.errors import LockHeld, MemberFailed, Refused, Rejected
 
 ERRORS = {
     "refused": Refused("no"),
-    "rejected": Rejected("the plan was rejected by Eve"),
+    "rejected": Rejected("Eve said no to the plan"),
     "lockedout": LockHeld("another run works on it"),
     "failed": MemberFailed("a member is ill"),
 }

@@ -8,11 +8,13 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
 
 from tasks.engine.embedded import SETTINGS
 from tasks.engine.journal import read_journal
@@ -72,6 +74,87 @@ class Server:
             self._process.wait()
 
 
+class SmallDisk:
+    """A directory on a disk of its own, of so many megabytes; mounted for the length of a block."""
+
+    def __init__(self, path: Path, megabytes: int) -> None:
+        self.path = path
+        self._size = f"size={megabytes}m"
+        self._ballast = path / "ballast"
+
+    def __enter__(self) -> Self:
+        self.path.mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o", self._size, "tmpfs", str(self.path)]
+        subprocess.run(mount, check=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        subprocess.run(["umount", "--lazy", str(self.path)], check=True)
+
+    def fill(self, left: int = 0) -> None:
+        """Write until so many megabytes are left."""
+        with self._ballast.open("wb", buffering=0) as ballast:
+            with suppress(OSError):
+                while True:
+                    ballast.write(bytes(4096))
+            ballast.truncate(max(0, ballast.tell() - (left << 20)))
+
+    def free(self) -> None:
+        """Delete what filled it."""
+        self._ballast.unlink()
+
+
+class SlowApi:
+    """A way to a server on which the making of a flow run is held up.
+
+    It is held before the server hears of it, or, where it is `made`, before the answer.
+    """
+
+    def __init__(self, server: Server, *, made: bool) -> None:
+        self.asked, self.released = threading.Event(), threading.Event()
+        self._server, self._made = urlsplit(server.prefect.api or "").port, made
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.prefect = Prefect(
+            server.prefect.home, f"http://127.0.0.1:{self._listening.getsockname()[1]}/api"
+        )
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            client, _ = self._listening.accept()
+            server = socket.create_connection(("127.0.0.1", self._server))
+            held = threading.Event()
+            for pump in (self._ask, self._answer):
+                threading.Thread(target=pump, args=(client, server, held), daemon=True).start()
+
+    def _ask(self, client: socket.socket, server: socket.socket, held: threading.Event) -> None:
+        with suppress(OSError):
+            while data := client.recv(1 << 16):
+                if data.startswith(b"POST /api/flow_runs/ "):
+                    self.asked.set()
+                    held.set()
+                    if not self._made:
+                        data += self._read_body(client)
+                        self.released.wait()
+                server.sendall(data)
+
+    def _read_body(self, client: socket.socket) -> bytes:
+        client.settimeout(0.5)
+        try:
+            return client.recv(1 << 16)
+        except TimeoutError:
+            return b""
+        finally:
+            client.settimeout(None)
+
+    def _answer(self, client: socket.socket, server: socket.socket, held: threading.Event) -> None:
+        with suppress(OSError):
+            while data := server.recv(1 << 16):
+                if held.is_set():
+                    self.released.wait()
+                client.sendall(data)
+
+
 def wait_for_step(prefect: Prefect, before: set[Path], number: int, runner: Any) -> None:  # noqa: ANN401 - a process
     """Wait until a run, whose journal is none of those before, has begun so many steps."""
     deadline = time.monotonic() + 90
@@ -97,6 +180,12 @@ def check_told(ended: Ended) -> None:
     assert ended.stdout.splitlines()[-1].startswith("done: "), ended.output
     assert "Traceback" not in ended.output
     assert not ended.stderr, ended.stderr
+
+
+def read_end(prefect: Prefect) -> float:
+    """Read when the latest run's body ended, in seconds of the epoch."""
+    latest = max((prefect.home / "etcd-runbooks" / "runs").glob("*.jsonl"))
+    return next(r.time for r in read_journal(latest) if r.event is Event.ENDED)
 
 
 def read_record(prefect: Prefect) -> tuple[list[Any], list[Any], list[Any]]:

@@ -93,7 +93,7 @@ def test_a_rejected_plan_and_an_answer_without_a_word_change_nothing(
     assert approve(prefect, run["id"], "--reject", "--note", "not tonight").status == 0
     ended = finish(process)
     assert ended.status == 2, ended.output
-    assert "rejected by" in ended.output
+    assert "rejected: " in ended.output
     assert "not tonight" in ended.output
     assert "master04" not in list_members(scene.lab, "master01")
     assert approve(prefect, "00000000-0000-0000-0000-000000000000").status == 2

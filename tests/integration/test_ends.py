@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tasks.engine.launch import TOLD_SECONDS
-from tests.integration.faults import Server, check_record, read_pages
+from tests.integration.faults import Server, SlowApi, check_record, read_pages
 from tests.integration.runbooks import HEARS_CTRL_C, ROOT, Ended, finish, start_runbook
 from tests.integration.teams import deploy, worker
 
@@ -75,7 +75,10 @@ def test_each_end_has_its_state_and_its_report(
     server: Server, end: str, name: str, kind: str, status: int
 ) -> None:
     """Told apart in the runs list, with what was done and what was not."""
-    assert end_run(server, end).status == status
+    ended = end_run(server, end)
+    assert ended.status == status
+    word = {"lockedout": "refused"}.get(end, end)
+    assert ended.stdout.startswith(word)
     run = next(
         r for r in read_pages(server.prefect, "/flow_runs/filter") if r["name"] == f"end: {end}"
     )
@@ -88,6 +91,7 @@ def test_each_end_has_its_state_and_its_report(
     ]
     assert [one["key"] for one in reports] == ["end-so-report"]
     assert "Nothing was changed." in reports[0]["data"]
+    assert f"**{word}" in reports[0]["data"]
 
 
 @pytest.mark.chaos
@@ -192,4 +196,23 @@ authority: {{certificate: ca.pem, key: ca-key.pem, passphrase: {{env: CA}}}}
     state = read_runs(server)[run]["state"]
     assert (state["name"], state["type"]) == ("Interrupted", "CANCELLED")
     assert any("interrupted" in report for report in read_reports(server, run))
+    assert check_record(server.prefect) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("made", [True, False], ids=["made", "asked-for"])
+def test_ctrl_c_while_the_flow_run_is_made_is_an_interruption(server: Server, made: bool) -> None:
+    """Prefect may have made it already, or make it when nobody waits for it any more."""
+    before = read_runs(server)
+    slow = SlowApi(server, made=made)
+    process = start_runbook(slow.prefect, "check_health", "nowhere")
+    assert slow.asked.wait(60)
+    process.send_signal(signal.SIGINT)
+    ended = finish(process)
+    assert ended.status == 1, ended.output
+    assert ended.stderr.startswith("interrupted: run it again"), ended.output
+    assert len(ended.stderr.splitlines()) == 1
+    slow.released.set()
+    assert finish(start_runbook(slow.prefect, "check_health", "nowhere")).status == 2
+    new = [run for key, run in read_runs(server).items() if key not in before]
+    assert sorted(run["state"]["name"] for run in new) == ["Interrupted", "Refused"]
     assert check_record(server.prefect) == (0, 0, 0)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from tasks.engine.journal import Journal, find_undelivered, read_journal
+from tasks.engine.journal import Journal, Room, find_undelivered, prune, read_journal
 from tasks.model.errors import JournalUnwritable
 from tasks.model.record import Event, Record
 
@@ -59,6 +60,32 @@ def test_on_a_full_disk_nothing_begins_and_what_ends_is_kept_for_later() -> None
         with pytest.raises(JournalUnwritable, match=r"/dev/full cannot be written \(No space left"):
             journal.append(Event.STEP_STARTED, step="two")
         assert [record.details["step"] for record in heard] == ["one"]
+
+
+def test_once_the_disk_was_full_nothing_begins_though_its_room_is_free(tmp_path: Path) -> None:
+    """The room that a run has held is for telling its end; another journal of it may use it."""
+    room = Room(tmp_path)
+    with Journal(Path("/dev/full"), room=room) as full, Journal(tmp_path / "j", room=room) as other:
+        other.append(Event.STEP_STARTED, step="one")
+        with pytest.raises(JournalUnwritable):
+            full.append(Event.STEP_STARTED, step="two")
+        with pytest.raises(JournalUnwritable, match="No space left"):
+            other.append(Event.STEP_STARTED, step="three")
+        other.append(Event.STEP_FINISHED, step="one")
+    told = [(r.event, r.details["step"]) for r in read_journal(tmp_path / "j")]
+    assert told == [(Event.STEP_STARTED, "one"), (Event.STEP_FINISHED, "one")]
+
+
+def test_the_files_of_runs_go_when_they_are_delivered_and_old(tmp_path: Path) -> None:
+    """Not one that Prefect lacks something of, and not one of yesterday."""
+    for name, last in (("old", Event.RECORDED), ("new", Event.RECORDED), ("behind", Event.ENDED)):
+        path = tmp_path / f"{name}.jsonl"
+        with Journal(path) as journal:
+            journal.append(Event.BEGUN, key=name)
+            journal.append(last)
+        os.utime(path, (0, 1000 if name == "new" else 10))
+    prune(tmp_path, 500)
+    assert sorted(path.stem for path in tmp_path.iterdir()) == ["behind", "new"]
 
 
 def test_the_journal_is_the_runners_alone(tmp_path: Path) -> None:

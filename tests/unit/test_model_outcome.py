@@ -27,7 +27,7 @@ from tasks.model.record import Event, Record
         (PreflightFailed(("no",)), "Refused", "FAILED", "refused", 2),
         (RecordUnreachable("away"), "Refused", "FAILED", "refused", 2),
         (LockHeld("by another"), "LockedOut", "FAILED", "refused", 2),
-        (Rejected("by Eve"), "Rejected", "CANCELLED", "refused", 2),
+        (Rejected("by Eve"), "Rejected", "CANCELLED", "rejected", 2),
         (CheckFailed("late"), "CheckFailed", "FAILED", "failed", 1),
         (HostUnreachable("gone"), "Failed", "FAILED", "failed", 1),
         (LockLost("gone"), "Failed", "FAILED", "failed", 1),
