@@ -1,6 +1,7 @@
 """Reads etcd's `--config-file`, with the place of each value; etcd reads nothing else beside it.
 
-Owns its keys (server/embed/config.go, configYAML) and YAML 1.1's words for true and false.
+Owns its keys (server/embed/config.go, configYAML), YAML 1.1's words for true and false, and what of
+a value's kind ends etcd (3.5.16, 3.6.16 and 3.7.3 were run with each).
 """
 
 from __future__ import annotations
@@ -12,15 +13,17 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from tasks.config.flags import BOOLEANS, DURATIONS
+from tasks.config.flags import BOOLEANS, DURATIONS, NUMBERS
 from tasks.config.launch import Given, Launch, Slot
-from tasks.model.member_settings import Notice, Place, parse_boolean, parse_seconds
+from tasks.model.member_settings import Notice, Place, parse_boolean, parse_number, parse_seconds
 
 _SECTIONS = {"client-transport-security": "", "peer-transport-security": "peer-"}
 _RENAMED = {
     "allowed-cn": "cert-allowed-cn",
     "allowed-hostname": "cert-allowed-hostname",
 }
+# They have flags of their own kind, which no runbook asks for.
+_OTHERS = frozenset({"discovery-config", "socket-options"})
 _LISTS = frozenset(
     "log-outputs cipher-suites peer-cert-allowed-cn peer-cert-allowed-hostname "
     "client-cert-allowed-hostname".split()
@@ -28,6 +31,7 @@ _LISTS = frozenset(
 _TRUE = frozenset("y Y yes Yes YES true True TRUE on On ON".split())
 _FALSE = frozenset("n N no No NO false False FALSE off Off OFF".split())
 _PLAIN = re.compile(r"[A-Za-z0-9/][A-Za-z0-9_./:,=@+-]*")
+_NUMBER = re.compile(r"[-+]?(\d[\d_]*(\.[\d_]*)?|\.\d[\d_]*)([eE][-+]?\d+)?|0[xXoObB][0-9a-fA-F_]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 
 
@@ -45,21 +49,24 @@ def read_config_file(path: str, text: str) -> tuple[dict[str, Given], Launch]:
         return {}, Launch(faults=(Notice(Place(path, 1), said, is_fatal=True),))
     found: dict[str, Given] = {}
     faults: list[Notice] = []
+    ignored: list[Notice] = []
     for name, node in _pairs(root):
         place = Place(path, node.start_mark.line + 1)
         if name in found:
-            faults.append(Notice(place, f"{name} is set twice; leave one"))
-            continue
+            said = f"{name} is ignored: it is set again in line {place.line}"
+            ignored.append(Notice(found[name].place, said))
         try:
             found[name] = Given(_value(name, node), place, tuple(_slots(path, name, node)))
         except ValueError as error:
             faults.append(Notice(place, f"{name}: {error}; etcd would end", is_fatal=True))
-    return found, Launch(faults=tuple(faults))
+    return found, Launch(faults=tuple(faults), ignored=tuple(ignored))
 
 
 def _pairs(root: MappingNode) -> Iterator[tuple[str, Node]]:
     for key, node in root.value:
         prefix = _SECTIONS.get(key.value)
+        if key.value in _OTHERS:
+            continue
         if prefix is None or not isinstance(node, MappingNode):
             yield key.value, node
             continue
@@ -81,16 +88,35 @@ def _value(name: str, node: Node) -> str:
     text = str(node.value)
     if is_plain and text in {"", "~", "null", "Null", "NULL"}:
         return ""
+    if name.startswith("experimental-"):
+        # Known to some versions, dropped with whatever value by the others.
+        return text
+    return _plain_value(name, text) if is_plain else _quoted_value(name, text)
+
+
+def _quoted_value(name: str, text: str) -> str:
+    if name in _LISTS:
+        raise ValueError("it is no list ([a, b])")
+    if name in BOOLEANS | DURATIONS | NUMBERS:
+        raise ValueError(f"{text!r} is a text; take the quotes out")
+    return text
+
+
+def _plain_value(name: str, text: str) -> str:
+    is_number = _NUMBER.fullmatch(text) is not None
     if name in _LISTS:
         raise ValueError("it is no list ([a, b])")
     if name in BOOLEANS:
-        if not is_plain or text not in _TRUE | _FALSE:
+        if text not in _TRUE | _FALSE:
             raise ValueError(f"{text!r} is neither true nor false")
         return "true" if text in _TRUE else "false"
     if name in DURATIONS:
-        if not is_plain or not re.fullmatch(r"-?\d+", text):
+        if not is_number:
             raise ValueError(f"{text!r} is no number of nanoseconds, which this file needs")
         return f"{text}ns"
+    if (name in NUMBERS) is not is_number:
+        kind = "no number" if name in NUMBERS else "a number; put it in quotes"
+        raise ValueError(f"{text!r} is {kind}")
     return text
 
 
@@ -107,9 +133,11 @@ def _slots(path: str, name: str, node: Node) -> Iterator[Slot]:
             return "true" if parse_boolean(value) else "false"
         if name in DURATIONS:
             return str(round(parse_seconds(value) * 1e9))
+        if name in NUMBERS:
+            return str(parse_number(value))
         if _CONTROL.search(value):
             raise ValueError(f"{value!r} has a control character")
-        if is_plain and _PLAIN.fullmatch(value) and not value.endswith(":") and not _is_word(value):
+        if is_plain and _PLAIN.fullmatch(value) and not value.endswith(":") and _is_text(value):
             return value
         escaped = value.replace("\\", "\\\\").replace('"', '\\"')
         return f'"{escaped}"'
@@ -118,6 +146,6 @@ def _slots(path: str, name: str, node: Node) -> Iterator[Slot]:
         yield Slot(path, node.start_mark.index, node.end_mark.index, write)
 
 
-def _is_word(value: str) -> bool:
-    """Whether YAML takes a text for something else than a text, though etcd wants one."""
-    return value in _TRUE | _FALSE
+def _is_text(value: str) -> bool:
+    """Whether YAML takes a value without quotes for a text."""
+    return value not in _TRUE | _FALSE and not _NUMBER.fullmatch(value)

@@ -1,81 +1,90 @@
-"""Changing one thing in a file that works, and nothing else in it.
+"""A member's own addresses, and the members that it names, changed in its settings.
 
-Each edit is read back and compared: what the file says besides must be what it said before.
+Each is one edit of `settings`: what else the files say stays as it is.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from urllib.parse import urlsplit
 
-from tasks.config.parsing import parse_configuration
+from tasks.config.launch import NotUnderstood
+from tasks.config.settings import edit_settings, read_settings
 from tasks.model.cluster import DesiredMember
+from tasks.model.member_settings import Place, Settings, SettingsFiles
 
-KEY = "ETCD_INITIAL_CLUSTER"
-
-
-def format_initial_cluster(members: tuple[DesiredMember, ...]) -> str:
-    """Write members as ETCD_INITIAL_CLUSTER has them."""
-    return ",".join(f"{member.member}={member.peer_url}" for member in members)
-
-
-def edit_variables(text: str, wanted: dict[str, str]) -> str | None:
-    """Set variables that an etcd.conf sets already, each in its own line; None where it cannot."""
-    try:
-        before = parse_configuration(text)
-    except ValueError:
-        return None
-    edited = text
-    for key, value in wanted.items():
-        if re.search(r"[\\\"$`\n]", value):
-            return None
-        line = rf"^([ \t]*{key}[ \t]*=).*$"
-        edited, count = re.subn(line, rf'\g<1>"{value}"', edited, flags=re.MULTILINE)
-        if count != 1:
-            return None
-    try:
-        after = parse_configuration(edited)
-    except ValueError:
-        return None
-    return edited if after == before | wanted else None
+INITIAL_CLUSTER = "initial-cluster"
+_PEER = ("initial-advertise-peer-urls", "listen-peer-urls")
+_CLIENT = (
+    "advertise-client-urls",
+    "listen-client-urls",
+    "listen-client-http-urls",
+    "listen-metrics-urls",
+)
+_AUTHORITY = re.compile(r"(?P<scheme>[a-z]+://)(?P<host>\[[^\]]*\]|[^:/\[\]]*)(?P<rest>.*)")
 
 
-def edit_initial_cluster(text: str, members: tuple[DesiredMember, ...]) -> str | None:
-    """Set ETCD_INITIAL_CLUSTER in an etcd.conf; None where the file does not set it in one line.
+def name_members(files: SettingsFiles, members: tuple[DesiredMember, ...]) -> SettingsFiles:
+    """Name the members in a member's settings, which it reads at its first start only.
 
-    Etcd reads it at a member's first start only. A file that names the same members, in whatever
-    order, comes back as it is.
+    Settings that name the same, in whatever order, stay. Raises NotUnderstood where they cannot
+    be changed.
     """
-    wanted = format_initial_cluster(members)
-    try:
-        found = parse_configuration(text).get(KEY, "")
-    except ValueError:
-        return None
-    return (
-        text
-        if set(found.split(",")) == set(wanted.split(","))
-        else edit_variables(text, {KEY: wanted})
-    )
+    wanted = tuple(f"{member.member}={member.peer_url}" for member in members)
+    found = read_settings(files)
+    if not found.faults and set(found.split(INITIAL_CLUSTER)) == set(wanted):
+        return files
+    return edit_settings(files, {INITIAL_CLUSTER: ",".join(wanted)})
 
 
-def edit_addresses(text: str, member: DesiredMember) -> str | None:
-    """Set what a member tells others of its URLs; None where the file does not set them.
+def readdress(
+    files: SettingsFiles, member: DesiredMember, former: Iterable[str] = ()
+) -> SettingsFiles:
+    """Give a member its new address in each URL that has the old one; the others stay.
 
-    A listener that is bound to one address is bound to the new one; one that hears all stays.
+    The old ones are those that it advertises, and `former` URLs. Raises NotUnderstood where they
+    cannot be changed, or the member would not tell others the new ones.
     """
-    try:
-        found = parse_configuration(text)
-    except ValueError:
-        return None
+    found = read_settings(files)
+    if found.faults:
+        raise NotUnderstood(found.faults[0].place, found.faults[0].sentence)
+    urls = tuple(former)
+    peer = _moves(found, _PEER[0], member.peer_url, urls)
+    client = _moves(found, _CLIENT[0], member.client_url, urls)
     wanted = {
-        "ETCD_INITIAL_ADVERTISE_PEER_URLS": member.peer_url,
-        "ETCD_ADVERTISE_CLIENT_URLS": member.client_url,
+        name: ",".join(_move(url, moves) for url in found.split(name))
+        for names, moves in ((_PEER, {**client, **peer}), (_CLIENT, {**peer, **client}))
+        for name in names
+        if any(_host(url) in moves for url in found.split(name))
     }
-    for key, url in (
-        ("ETCD_LISTEN_PEER_URLS", member.peer_url),
-        ("ETCD_LISTEN_CLIENT_URLS", member.client_url),
-    ):
-        heard = found.get(key, "")
-        if heard and "//0.0.0.0:" not in heard and "//[::]:" not in heard:
-            wanted[key] = url
-    same = all(found.get(key) == value for key, value in wanted.items())
-    return text if same else edit_variables(text, wanted)
+    edited = edit_settings(files, wanted)
+    after = read_settings(edited)
+    for name, url in ((_PEER[0], member.peer_url), (_CLIENT[0], member.client_url)):
+        if url not in after.split(name):
+            place = found[name].place if name in found else Place(files.unit)
+            raise NotUnderstood(place, f"{name} cannot be made {url} here; set it by hand")
+    return edited
+
+
+def _moves(found: Settings, name: str, url: str, former: tuple[str, ...]) -> dict[str, str]:
+    """Map the old hosts to the new one, as they stand in URLs."""
+    new = _host(url)
+    old = [_host(each) for each in (*found.split(name), *former)]
+    return {host: new for host in old if host not in {"", new}}
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
+def _move(url: str, moves: dict[str, str]) -> str:
+    parts = _AUTHORITY.fullmatch(url)
+    new = moves.get(_host(url))
+    if parts is None or new is None:
+        return url
+    host = f"[{new}]" if ":" in new else new
+    return f"{parts['scheme']}{host}{parts['rest']}"

@@ -36,6 +36,13 @@ DURATIONS = frozenset(
     "watch-progress-notify-interval".split()
 )
 
+NUMBERS = frozenset(
+    "auth-token-ttl backend-batch-limit bcrypt-cost bootstrap-defrag-threshold-megabytes "
+    "compaction-batch-limit distributed-tracing-sampling-rate election-timeout heartbeat-interval "
+    "max-concurrent-streams max-learners max-request-bytes max-snapshots max-txn-ops max-wals "
+    "quota-backend-bytes self-signed-cert-validity snapshot-catchup-entries snapshot-count".split()
+)
+
 CONFIG_FILE = "config-file"
 
 

@@ -93,6 +93,7 @@ def _take(launch: Launch, files: SettingsFiles) -> _Resolved:
         else:
             given, read = read_config_file(named.text, text)
             faults += read.faults
+            ignored += read.ignored
             ignored += [
                 Notice(each.place, f"{name} is ignored: etcd reads {named.text} alone")
                 for name, each in {**variables, **flags}.items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import PurePosixPath
 from shlex import quote
 
 from tasks.hosts.batch import Command, Result
@@ -26,6 +27,14 @@ systemd-analyze verify --man=no "$checked/{unit}" || {{
 def verify_unit(unit: str) -> str:
     """Write the shell that lets systemd-analyze check "$new" under the unit's own name."""
     return VERIFY_UNIT.format(unit=unit).strip()
+
+
+def verify_edited_unit(unit: str, path: PurePosixPath) -> str:
+    """Write the same for an edit of a unit at `path`; one that was refused before may be again."""
+    return (
+        f"if systemd-analyze verify --man=no {quote(str(path))} > /dev/null 2>&1; then\n"
+        f"{verify_unit(unit)}\nfi"
+    )
 
 
 def service_status_command(unit: str) -> Command:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from tasks.model.certificates import Role
+from tasks.model.member_settings import SettingsFiles
 
 
 class ServiceState(StrEnum):
@@ -107,7 +108,8 @@ class HostObservation:
     """Everything that a plan or a preflight asks about one host.
 
     Times in seconds, sizes in bytes; `clock_offset` is the host's clock minus the runner's,
-    known to within `clock_uncertainty`. `detected_address` is the default route's address.
+    known to within `clock_uncertainty`. `detected_address` is the default route's address,
+    `settings` the files that say how its etcd starts.
     """
 
     host: str
@@ -135,6 +137,7 @@ class HostObservation:
     authority: FileState | None
     leaves: dict[Role, LeafFiles] = field(default_factory=dict)
     certificates_mode: str | None = None
+    settings: SettingsFiles | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,8 @@ class NextStart:
     """What systemd would start now, from the unit as it is loaded and its files as they are.
 
     `program` has no version where it is missing or does not run. `faults` say why etcd would not
-    start with the settings, `ignored` which of them its version would pass over.
+    start with the settings, `ignored` which of them its version would pass over, `skipped` the
+    lines of its files that systemd passes over.
     """
 
     program: str
@@ -36,6 +37,7 @@ class NextStart:
     missing_files: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

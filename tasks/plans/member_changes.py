@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tasks.model.cluster import DesiredMember, SeenMember
@@ -69,7 +70,7 @@ def plan_members(
     *,
     planned: bool,
     configured: frozenset[str],
-    outdated: frozenset[str],
+    outdated: Mapping[str, str],
     further: tuple[Step, ...] = (),
     warnings: tuple[str, ...] = (),
     awaited: frozenset[str] = frozenset(),
@@ -77,8 +78,8 @@ def plan_members(
     """Plan the whole change; raises Refused.
 
     `inventory` is the wanted one, `observed` has every host that could be reached. Of the hosts,
-    the etcd.conf of `configured` is this cluster's, and that of `outdated` names other members
-    than the goal has. `further` are the steps for whatever else lists the members.
+    the settings of `configured` are this cluster's, and those of `outdated` name other members
+    than the goal has, in these files. `further` are the steps for whatever else lists the members.
     The hosts `awaited` are not observed and may still answer.
     """
     removals = frozenset(x.member_id for x in leavers if x.member_id is not None)
@@ -136,7 +137,8 @@ def plan_members(
     rewritten = {m.name for m in joining} if alive or len(joining) > 1 else set()
     for member in goal:
         if member.name in outdated or (member.name in rewritten and member.name in pending):
-            steps.append(_refresh(inventory, member.name))
+            where = outdated.get(member.name, str(inventory.paths.configuration))
+            steps.append(_refresh(member.name, where))
     steps += [_retire(inventory, REFRESH, name) for name in sorted(alive) if name in observed]
     names = ", ".join(member.name for member in goal)
     return Plan(
@@ -156,7 +158,7 @@ def plan_move(
     target: HostTarget,
     *,
     restarts: bool,
-    outdated: frozenset[str],
+    outdated: Mapping[str, str],
     further: tuple[Step, ...],
     warnings: tuple[str, ...],
 ) -> Plan:
@@ -171,7 +173,7 @@ def plan_move(
         for step in preparation_steps(inventory, seen, target, PREPARE)
         if isinstance(step, IssueCertificates)
     ]
-    refreshed = [_refresh(inventory, name) for name in sorted(outdated)]
+    refreshed = [_refresh(name, where) for name, where in sorted(outdated.items())]
     return Plan(
         "update_member",
         inventory.name,
@@ -209,11 +211,11 @@ def _is_begun(
     return entry is not None and entry.member.id not in removals
 
 
-def _refresh(inventory: Inventory, name: str) -> RefreshConfiguration:
+def _refresh(name: str, where: str) -> RefreshConfiguration:
     return RefreshConfiguration(
         stage=REFRESH,
         host=name,
-        sentence=f"name the members in {inventory.paths.configuration} (no restart)",
+        sentence=f"name the members in {where} (no restart)",
     )
 
 

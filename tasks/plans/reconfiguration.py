@@ -209,7 +209,7 @@ def order_move(
         ReaddressMember(
             stage=CHANGE,
             host=wanted.name,
-            sentence="write its new URLs into etcd.conf and restart it; its data and id stay",
+            sentence="write its new address into its settings and restart it; its data and id stay",
             member=wanted,
             before=cluster.urls,
         )

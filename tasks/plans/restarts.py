@@ -70,6 +70,10 @@ def _differences(
     if host.running and host.next.program:
         found += [(kind, f"{change}: {what}") for kind, what in _changes(host.running, host.next)]
     found += [(Surprise.IGNORED, f"{host.host}: {what}") for what in host.next.ignored]
+    found += [
+        (Surprise.IGNORED if "ETCD_" in what else Surprise.REMARK, f"{host.host}: {what}")
+        for what in host.next.skipped
+    ]
     if host.unit_file_state not in _BOOTS and host.running:
         state = host.unit_file_state or "not enabled"
         found.append(

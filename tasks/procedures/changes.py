@@ -343,7 +343,9 @@ async def _await_host(
 async def _readdress(
     run: Run, host: HostConnection, step: plans.ReaddressMember, *, draft: Draft
 ) -> None:
-    await configuration.readdress(run, host, step.member)
+    entry = next(m.member for m in draft.live if m.host == step.member.name)
+    former = (*entry.peer_urls, *entry.client_urls)
+    await configuration.readdress(run, host, step.member, former)
     await services.restart_member(run, host)
     await rotation.wait_until_healthy(run, draft.goal, draft.down)
 

@@ -9,9 +9,10 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.config.editing import edit_addresses, edit_initial_cluster
-from tasks.config.parsing import parse_configuration
+from tasks.config.editing import name_members, readdress
+from tasks.config.launch import NotUnderstood
 from tasks.config.rendering import InitialState
+from tasks.config.settings import changed_files, read_settings
 from tasks.engine.authority import read_authority_certificate
 from tasks.engine.run import Run, together
 from tasks.hosts.connection import HostConnection
@@ -21,6 +22,7 @@ from tasks.model.errors import Refused, RunbookError
 from tasks.model.inventory import Inventory
 from tasks.model.inventory_file import edit_hosts, find_inventory, load_inventory, parse_inventory
 from tasks.model.machines import Host
+from tasks.model.member_settings import Settings
 from tasks.model.observation import HostObservation, HostTarget
 from tasks.model.plan import Finding, Plan, Severity
 from tasks.plans import agreement, member_changes, member_hosts
@@ -124,11 +126,8 @@ async def draft_plan(
             )
     programs = await asyncio.to_thread(installation.load_programs, seen.inventory)
     targets = _targets(run, seen, programs)
-    outdated = frozenset(
-        m.name
-        for m in goal
-        if m.name in seen.observed and _is_outdated(seen.observed[m.name], goal)
-    )
+    outdated, left = _find_outdated(seen.observed, goal)
+    warnings = (*warnings, *left)
     if moved:
         plan = member_changes.plan_move(
             seen.inventory,
@@ -264,15 +263,14 @@ def _tells_others(seen: _Outlook, member: DesiredMember) -> bool:
     entry = next((m.member for m in seen.live if m.host == member.name), None)
     if entry is None:
         raise Refused(f"{member.name} is in the inventory and is no member; add_member adds it")
-    file = seen.observed[member.name].configuration
-    text = file.text if file else None
-    edited = edit_addresses(text or "", member)
-    if edited is None:
+    files = seen.observed[member.name].settings
+    try:
+        edited = readdress(files, member, (*entry.peer_urls, *entry.client_urls)) if files else None
+    except NotUnderstood as error:
         raise Refused(
-            f"{member.name}: its etcd.conf does not set the member's URLs, one in a line; change "
-            "them there by hand"
-        )
-    return member.client_url not in entry.client_urls or edited != text
+            f"{member.name}: its settings cannot be given the new address: {error}"
+        ) from error
+    return member.client_url not in entry.client_urls or edited != files
 
 
 def _targets(run: Run, seen: _Outlook, programs: Programs) -> dict[str, HostTarget]:
@@ -294,17 +292,30 @@ def _targets(run: Run, seen: _Outlook, programs: Programs) -> dict[str, HostTarg
 
 
 def _is_configured(inventory: Inventory, seen: HostObservation) -> bool:
-    try:
-        found = parse_configuration(seen.configuration.text or "") if seen.configuration else {}
-    except ValueError:
-        return False
-    return (found.get("ETCD_INITIAL_CLUSTER_TOKEN"), found.get("ETCD_NAME")) == (
+    found = read_settings(seen.settings) if seen.settings else Settings()
+    return (found.value("initial-cluster-token", "etcd-cluster"), found.value("name")) == (
         inventory.etcd.cluster_token,
         inventory.layout(seen.host).member,
     )
 
 
-def _is_outdated(seen: HostObservation, goal: tuple[DesiredMember, ...]) -> bool:
-    text = seen.configuration.text if seen.configuration else None
-    edited = edit_initial_cluster(text, goal) if text else None
-    return edited is not None and edited != text
+def _find_outdated(
+    observed: dict[str, HostObservation], goal: tuple[DesiredMember, ...]
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Tell which files of which hosts name other members than the goal, and which stay so."""
+    outdated, left = {}, []
+    for member in goal:
+        files = observed[member.name].settings if member.name in observed else None
+        if files is None or not files.units:
+            continue
+        try:
+            changed = changed_files(files, name_members(files, goal))
+        except NotUnderstood as error:
+            left.append(
+                f"{member.name}: its settings go on naming other members, which etcd reads at a "
+                f"first start only: {error}"
+            )
+            continue
+        if changed:
+            outdated[member.name] = " and ".join(file.path for file in changed)
+    return outdated, tuple(left)

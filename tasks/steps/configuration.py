@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from tasks.config.editing import edit_addresses, edit_initial_cluster
+from collections.abc import Callable
+from functools import partial
+from pathlib import PurePosixPath
+
+from tasks.config import editing
+from tasks.config.launch import NotUnderstood
 from tasks.config.parsing import identity, parse_configuration
 from tasks.config.rendering import InitialState, render_configuration, render_unit
+from tasks.config.settings import changed_files
 from tasks.engine.authority import read_authority_certificate
 from tasks.engine.run import Run, step
-from tasks.hosts import files, services
+from tasks.hosts import files, services, settings
 from tasks.hosts.connection import HostConnection
 from tasks.model.certificates import Role
 from tasks.model.cluster import DesiredMember
 from tasks.model.errors import CommandFailed
 from tasks.model.inventory import Inventory
+from tasks.model.member_settings import SettingsFiles
 from tasks.model.observation import DataDirectory, HostObservation, HostTarget
 from tasks.plans.bootstrap import WriteConfiguration
 from tasks.plans.member_changes import RefreshConfiguration
@@ -92,43 +99,57 @@ async def write_configuration(
 
 
 @step("write the new addresses on {host}")
-async def readdress(run: Run, host: HostConnection, member: DesiredMember) -> bool:
-    """Set a member's URLs in its etcd.conf; raises CommandFailed for a file that lacks them."""
-    paths = run.inventory.paths
-    (result,) = await host.run(files.read_file_command(paths.configuration))
-    found = files.parse_file(result)
-    text = edit_addresses(found.text or "", member) if found else None
-    if found is None or text is None:
-        raise CommandFailed(
-            host.name, f"edit {paths.configuration}", 1, "it does not set the member's URLs"
-        )
-    (written,) = await host.run(
-        files.rewrite_file_command(
-            paths.configuration, found, text, backup=paths.backups / run.backup
-        ),
-        changes=True,
-    )
-    return files.parse_change(written)
+async def readdress(
+    run: Run, host: HostConnection, member: DesiredMember, former: tuple[str, ...]
+) -> bool:
+    """Give a member its new address wherever its settings have the old one (`former` URLs).
+
+    Raises CommandFailed, with file and line, where that cannot be done; nothing is changed then.
+    """
+    return await _edit(run, host, partial(editing.readdress, member=member, former=former))
 
 
-@step("bring etcd.conf up to date on {host}")
+@step("name the members in the settings of {host}")
 async def refresh_configuration(
     run: Run, host: HostConnection, _step: RefreshConfiguration, members: tuple[DesiredMember, ...]
 ) -> bool:
-    """Name the members in ETCD_INITIAL_CLUSTER and leave the rest of the file; no restart.
+    """Name the members in a member's settings, and leave the rest; no restart.
 
-    Etcd reads it at a first start only. Whether it changed; a file that does not set it stays.
+    Etcd reads them at a first start only. Whether they changed; raises CommandFailed, with file
+    and line, where they cannot be changed.
     """
-    paths = run.inventory.paths
-    (result,) = await host.run(files.read_file_command(paths.configuration))
-    found = files.parse_file(result)
-    text = edit_initial_cluster(found.text or "", members) if found else None
-    if found is None or text is None:
+    return await _edit(run, host, partial(editing.name_members, members=members))
+
+
+async def _edit(
+    run: Run, host: HostConnection, edit: Callable[[SettingsFiles], SettingsFiles]
+) -> bool:
+    """Edit what says how a member starts; files whose text has changed meanwhile stay."""
+    unit = run.inventory.layout(host.name).service
+    (result,) = await host.run(settings.settings_command(unit))
+    before = settings.parse_settings(unit, result)
+    try:
+        changed = changed_files(before, edit(before))
+    except NotUnderstood as error:
+        raise CommandFailed(host.name, "edit etcd's settings", 1, str(error)) from error
+    if not changed:
         return False
-    (written,) = await host.run(
-        files.rewrite_file_command(
-            paths.configuration, found, text, backup=paths.backups / run.backup
-        ),
-        changes=True,
-    )
-    return files.parse_change(written)
+    found = await host.run(*(files.read_file_command(PurePosixPath(f.path)) for f in changed))
+    commands = []
+    for file, result in zip(changed, found, strict=True):
+        seen = files.parse_file(result)
+        if seen is None or seen.text != before.text(file.path):
+            raise CommandFailed(host.name, f"edit {file.path}", 1, "it has just been changed")
+        commands.append(
+            files.rewrite_file_command(
+                PurePosixPath(file.path),
+                seen,
+                file.text,
+                backup=run.inventory.paths.backups / run.backup,
+                validate=services.verify_edited_unit(unit, PurePosixPath(file.path))
+                if file.path == before.units[0].path
+                else None,
+            )
+        )
+    results = await host.run(*commands, services.daemon_reload_command(unit), changes=True)
+    return any(map(files.parse_change, results))

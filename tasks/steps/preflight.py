@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from tasks.engine.run import Run, step, together
-from tasks.hosts import files, leaves, services, sessions, system
+from tasks.hosts import files, leaves, services, sessions, settings, system
 from tasks.hosts.connection import HostConnection, now
 from tasks.model.certificates import Role
 from tasks.model.cluster import DesiredMember
@@ -48,6 +48,7 @@ async def observe_host(run: Run, host: HostConnection) -> HostObservation:
         "unit": files.read_file_command(layout.unit),
         "configuration": files.read_file_command(layout.configuration),
         "authority": files.read_file_command(layout.trusted),
+        "settings": settings.settings_command(layout.service),
     }
     for role in Role:
         pair = layout.pair(role)
@@ -97,6 +98,7 @@ async def observe_host(run: Run, host: HostConnection) -> HostObservation:
             for role in Role
         },
         certificates_mode=files.parse_directory_mode(seen["certificates"]),
+        settings=settings.parse_settings(layout.service, seen["settings"]),
     )
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tasks.config.parsing import parse_configuration
-from tasks.config.starting import find_dropped_keys, find_refused_flags, find_start_faults
+from tasks.config.environment import read_environment
+from tasks.config.starting import find_refused_flags, find_start_faults, judge_config_file
 from tasks.engine.run import Run, step, together
 from tasks.hosts import restarts as hosts
 from tasks.hosts.connection import HostConnection
@@ -27,20 +27,20 @@ async def see_next_start(run: Run, host: HostConnection) -> StartObservation | N
     seen = hosts.parse_next_start(result)
     if seen is None:
         return None
-    variables, faults = dict(seen.variables), []
+    variables = dict(seen.variables)
+    faults: list[str] = []
+    skipped: list[str] = []
     for name, text in seen.files.items():
-        try:
-            read = parse_configuration(text)
-        except ValueError as error:
-            faults.append(f"{name}: {error}")
-            continue
-        variables |= {key: value for key, value in read.items() if key.startswith("ETCD_")}
+        read = read_environment(name, text)
+        faults += map(str, read.faults)
+        skipped += map(str, read.skipped)
+        variables |= {a.name: a.value for a in read.assignments if a.name.startswith("ETCD_")}
     found, ignored = find_start_faults(variables, seen.version)
     refused = find_refused_flags(seen.arguments, seen.version)
     if seen.settings_file is not None:
         # Etcd reads nothing else beside it.
         path, text = seen.settings_file
-        found, ignored = (), find_dropped_keys(path, text, seen.version)
+        found, ignored = judge_config_file(path, text, seen.version)
     return StartObservation(
         host.name,
         unit,
@@ -53,6 +53,7 @@ async def see_next_start(run: Run, host: HostConnection) -> StartObservation | N
             seen.absent,
             (*faults, *found, *refused),
             ignored,
+            tuple(skipped),
         ),
         seen.unit_file_state,
         seen.needs_daemon_reload,

@@ -1,4 +1,4 @@
-"""Edits of one thing in a file that works: etcd.conf, a manifest, HAProxy, an inventory."""
+"""Edits of one thing in a file that works: a manifest, HAProxy, an inventory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from tasks.config.dependents import edit_backend, edit_etcd_servers
-from tasks.config.editing import edit_initial_cluster
 from tasks.model.cluster import DesiredMember
 from tasks.model.dependents import Moves
 from tasks.model.inventory_file import edit_hosts, parse_inventory
@@ -112,19 +111,6 @@ def test_a_backend_that_is_not_there_is_refused(name: str) -> None:
     """A section of another kind does not count."""
     with pytest.raises(ValueError, match="no backend or listen section"):
         edit_backend(HAPROXY, name, REPLACED)
-
-
-CONF = 'ETCD_NAME="m1"\nETCD_INITIAL_CLUSTER="m1=https://10.0.0.1:2380"\n# end\n'
-
-
-def test_the_initial_cluster_is_one_line_of_etcd_conf() -> None:
-    """The rest stays; an order of its own is no difference; what is not understood is None."""
-    edited = edit_initial_cluster(CONF, (member(1), member(2)))
-    want = 'ETCD_INITIAL_CLUSTER="m1=https://10.0.0.1:2380,m2=https://10.0.0.2:2380"'
-    assert edited == f'ETCD_NAME="m1"\n{want}\n# end\n'
-    assert edit_initial_cluster(edited, (member(2), member(1))) == edited
-    assert edit_initial_cluster("ETCD_NAME=x\n", (member(1),)) is None
-    assert edit_initial_cluster('ETCD_NAME="x\n', (member(1),)) is None
 
 
 INVENTORY = """\

@@ -88,7 +88,7 @@ ETCD = "ExecStart=/usr/bin/etcd"
           "log-outputs": "stderr,/l", "grpc-keepalive-timeout": "20000000000ns", "cert-file": "/c",
           "client-cert-auth": "true", "client-cert-allowed-hostname": "h", "peer-cert-file": "/p",
           "peer-cert-allowed-cn": "x,y"}),
-        (files(ETCD, "Environment=ETCD_CONFIG_FILE=/etc/c", c="{name: a}"),
+        (files(ETCD, "Environment=ETCD_CONFIG_FILE=/etc/c", c="{name: b, name: a}"),
          {"config-file": "/etc/c", "name": "a"}),
     ],
 )  # fmt: skip
@@ -125,9 +125,9 @@ def test_settings_are_what_systemd_and_etcd_make_of_the_files(
         (files(f"{ETCD} --config-file /etc/c"), "there is no /etc/c"),
         (files(f"{ETCD} --config-file /etc/c", c="a: [\n"), "/etc/c:2: it is not YAML"),
         (files(f"{ETCD} --config-file /etc/c", c="- a\n"), "no mapping"),
-        (files(f"{ETCD} --config-file /etc/c", c="name: a\nname: b\n"),
-         "/etc/c:2: name is set twice"),
-        (files(f"{ETCD} --config-file /etc/c", c="pre-vote: 'true'\n"), "neither true nor false"),
+        (files(f"{ETCD} --config-file /etc/c", c="name: 12\n"), "/etc/c:1: name: '12' is a number"),
+        (files(f"{ETCD} --config-file /etc/c", c="max-wals: '1'\n"), "'1' is a text"),
+        (files(f"{ETCD} --config-file /etc/c", c="pre-vote: maybe\n"), "neither true nor false"),
         (files(f"{ETCD} --config-file /etc/c", c="grpc-keepalive-timeout: 5s\n"), "nanoseconds"),
     ],
 )  # fmt: skip

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tasks.config.editing import name_members, readdress
+from tasks.config.launch import NotUnderstood
 from tasks.config.settings import edit_settings, read_process, read_settings
+from tasks.model.cluster import DesiredMember
 from tasks.model.member_settings import (
     SettingsFiles,
     TextFile,
@@ -145,6 +148,94 @@ def test_events_etcd() -> None:
         member("events/etcd-events.service", **{"/etc/etcd-events.env": "events/etcd-events.env"})
     )
     assert found.split("advertise-client-urls") == ("https://10.0.0.1:2383",)
+
+
+def desired(name: str, address: str) -> DesiredMember:
+    """Make a member with the usual ports."""
+    return DesiredMember(name, f"https://{address}:2380", f"https://{address}:2379")
+
+
+def test_loopback_listener() -> None:
+    """A new address replaces the old one in each URL; loopback and metrics stay."""
+    files = kubespray(1)
+    edited = readdress(files, desired("etcd1", "10.0.0.11"))
+    before, after = (f.text("/etc/etcd.env") or "" for f in (files, edited))
+    line = 'ETCD_LISTEN_CLIENT_URLS="https://10.0.0.11:2379,https://127.0.0.1:2379"\n'
+    assert line in after
+    assert 'METRICS_URLS="http://10.0.0.11:2381,http://127.0.0.1:2381"\n' in after
+    changed = [b for b, a in zip(before.splitlines(), after.splitlines(), strict=True) if a != b]
+    assert [line.partition("=")[0] for line in changed] == [
+        "ETCD_ADVERTISE_CLIENT_URLS",
+        "ETCD_INITIAL_ADVERTISE_PEER_URLS",
+        "ETCD_LISTEN_CLIENT_URLS",
+        "ETCD_LISTEN_PEER_URLS",
+        "ETCD_LISTEN_METRICS_URLS",
+    ]
+    assert readdress(edited, desired("etcd1", "10.0.0.11")) == edited
+
+
+def test_loopback_listener_in_flags() -> None:
+    """With flags in the unit as well; every other byte stays."""
+    files = member("kubeasz/etcd.service")
+    text = readdress(files, desired("etcd-10.0.0.1", "10.0.0.11")).units[0].text
+    old = files.units[0].text
+    for flag in ("initial-advertise-peer-urls", "listen-peer-urls", "listen-client-urls",
+                 "advertise-client-urls"):  # fmt: skip
+        old = old.replace(f"--{flag}=https://10.0.0.1:", f"--{flag}=https://10.0.0.11:")
+    assert text == old
+
+
+def test_a_move_that_stopped_between_two_files_goes_on() -> None:
+    """The old address is also known from the member list."""
+    path = "/etc/etcd.env"
+    half = edit_settings(
+        kubespray(1),
+        {
+            "initial-advertise-peer-urls": "https://10.0.0.11:2380",
+            "advertise-client-urls": "https://10.0.0.11:2379",
+        },
+    )
+    member = desired("etcd1", "10.0.0.11")
+    whole = readdress(half, member, ("https://10.0.0.1:2380", "https://10.0.0.1:2379"))
+    assert whole.text(path) == readdress(kubespray(1), member).text(path)
+
+
+def test_an_ipv6_address_is_moved_in_its_brackets() -> None:
+    """And one that hears all addresses stays."""
+    unit = TextFile(
+        f"{UNITS}/etcd.service",
+        "[Service]\nExecStart=/usr/bin/etcd --listen-peer-urls https://[::]:2380 "
+        "--listen-client-urls https://[fd00::1]:2379,unix:///run/etcd.sock "
+        "--initial-advertise-peer-urls https://[fd00::1]:2380 "
+        "--advertise-client-urls https://[fd00::1]:2379\n",
+    )
+    wanted = DesiredMember("a", "https://[fd00::2]:2380", "https://[fd00::2]:2379")
+    edited = readdress(SettingsFiles("etcd.service", "a", (unit,)), wanted)
+    assert edited.units[0].text == unit.text.replace("fd00::1", "fd00::2")
+
+
+def test_a_member_that_does_not_say_its_urls_is_not_moved() -> None:
+    """With the flag that is missing, or the fault that hides it."""
+    unit = TextFile("/u", "[Service]\nExecStart=/usr/bin/etcd --name=a\n")
+    files = SettingsFiles("etcd.service", "a", (unit,))
+    with pytest.raises(NotUnderstood, match="initial-advertise-peer-urls cannot be made"):
+        readdress(files, desired("a", "10.0.0.11"))
+    shell = TextFile("/u", "[Service]\nExecStart=/opt/start.sh\n")
+    with pytest.raises(NotUnderstood, match=r"/u:2: /opt/start\.sh is not etcd itself"):
+        readdress(SettingsFiles("etcd.service", "a", (shell,)), desired("a", "10.0.0.11"))
+
+
+def test_the_initial_cluster_is_named_wherever_it_is_written() -> None:
+    """In whatever order it names the same, it stays; a value over two lines becomes one."""
+    members = (desired("etcd1", "10.0.0.1"), desired("etcd4", "10.0.0.4"))
+    flags = member("kubeasz/etcd.service")
+    text = name_members(flags, members).units[0].text
+    assert "--initial-cluster=etcd1=https://10.0.0.1:2380,etcd4=https://10.0.0.4:2380 \\\n" in text
+    path = "/etc/etcd.env"
+    lines = member("kubespray/etcd.service", **{path: "bad-lines/etcd.conf"})
+    edited = name_members(lines, members)
+    assert read_settings(edited).split("initial-cluster")[1] == "etcd4=https://10.0.0.4:2380"
+    assert name_members(edited, members[::-1]) == edited
 
 
 def test_config_file_dropped() -> None:

@@ -95,7 +95,7 @@ def settings_files(draw: st.DrawFn) -> SettingsFiles:
         value, plain = draw(VALUES), draw(PLAIN.filter(lambda text: text[0] in "ab/"))
         form = draw(st.sampled_from(("plain", "'", '"', "tag")))
         said = {
-            "plain": plain.replace(":", "").strip("-") or "a",
+            "plain": "a" + plain.replace(":", "").strip("-"),
             "'": "'" + value.replace("'", "''") + "'",
             '"': '"' + escaped(value, '"\\') + '"',
             "tag": f"!!str '{plain}'",

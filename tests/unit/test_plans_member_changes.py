@@ -77,7 +77,7 @@ def plan(
         {host.host: target(host.host)},
         planned=planned,
         configured=frozenset({host.host}) if host.configuration else frozenset(),
-        outdated=frozenset(),
+        outdated={},
     )
 
 
@@ -173,7 +173,7 @@ def test_a_member_that_is_named_otherwise_than_its_host(word: str) -> None:
     made = plan_members(
         "replace_member", own, live, leavers, joining,
         {name: bare(name, data=DataDirectory.INITIALISED) for name in ("m1", "m2", "m3")},
-        {"m3": target("m3")}, planned=False, configured=frozenset({"m3"}), outdated=frozenset(),
+        {"m3": target("m3")}, planned=False, configured=frozenset({"m3"}), outdated={},
     )  # fmt: skip
     assert {step.host for step in made.steps} <= {None, "m1", "m2", "m3"}
     assert "RetireHost" in kinds(made)
@@ -286,7 +286,7 @@ def test_a_dead_host_is_waited_for_before_its_removal_alone() -> None:
         {"m9": target("m9")},
         planned=False,
         configured=frozenset(),
-        outdated=frozenset(),
+        outdated={},
         awaited=frozenset({"m3"}),
     )
     (wait,) = [step for step in made.steps if isinstance(step, AwaitHost)]

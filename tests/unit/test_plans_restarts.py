@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tasks.config.starting import find_dropped_keys, find_refused_flags, find_start_faults
+from tasks.config.starting import find_refused_flags, find_start_faults, judge_config_file
 from tasks.model.restarts import NextStart, RunningEtcd, StartObservation
 from tasks.plans.restarts import Surprise, find_differences
 
@@ -40,6 +40,8 @@ def test_a_member_that_would_start_as_it_runs_has_no_difference() -> None:
         (after(arguments=("--debug",)), Surprise.SETTINGS, "become '--debug'"),
         (after(environment={}), Surprise.SETTINGS, "ETCD_NAME from 'm1' to unset"),
         (after(ignored=("X is ignored",)), Surprise.IGNORED, "X is ignored"),
+        (after(skipped=("/x:9: 'ETCD_X 1' has",)), Surprise.IGNORED, "/x:9: 'ETCD_X 1'"),
+        (after(skipped=("/x:1: '[Member]' has",)), Surprise.REMARK, "/x:1: '[Member]'"),
         (replace(SAME, unit_file_state="disabled"), Surprise.BOOT, "systemctl enable etcd"),
         (replace(SAME, unit_file_state="masked"), Surprise.NO_START, "is masked"),
         (replace(SAME, needs_daemon_reload=True), Surprise.BOOT, "systemctl daemon-reload"),
@@ -106,11 +108,14 @@ def test_dropped_keys_of_a_settings_file_have_a_successor() -> None:
         "experimental-watch-progress-notify-interval: 5s\n"
         "peer-transport-security:\n  client-cert-auth: true\n"
     )
-    gate, renamed = find_dropped_keys("/etc/etcd.yml", text, "3.7.3")
+    faults, (gate, renamed) = judge_config_file("/etc/etcd.yml", text, "3.7.3")
+    assert faults == ()
     assert "drops experimental-initial-corrupt-check of /etc/etcd.yml" in gate
     assert "set feature-gates to InitialCorruptCheck=VALUE" in gate
     assert "name it watch-progress-notify-interval" in renamed
-    assert find_dropped_keys("/etc/etcd.yml", text, "3.6.16") == ()
+    assert judge_config_file("/etc/etcd.yml", text, "3.6.16") == ((), ())
+    (fault,), _ = judge_config_file("/etc/etcd.yml", "name: a\npre-vote: maybe\n", "3.6.16")
+    assert fault.startswith("/etc/etcd.yml:2: pre-vote: 'maybe' is neither true nor false")
 
 
 def test_a_flag_that_the_version_does_not_know_ends_it() -> None:
