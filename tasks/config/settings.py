@@ -42,10 +42,10 @@ def read_settings(files: SettingsFiles) -> Settings:
 def read_process(
     arguments: Sequence[str], variables: Mapping[str, str], files: SettingsFiles, process: str
 ) -> Settings:
-    """Read what a process was started with; `files` has its `--config-file`, where it has one."""
+    """Read what an etcd was started with; `files` has its `--config-file`, where it has one."""
     place = Place(process)
     launch = Launch(
-        tuple(Given(word, place) for word in arguments),
+        (Given("etcd", place), *(Given(word, place) for word in arguments[1:])),
         {name: Given(value, place) for name, value in variables.items()},
     )
     return _take(launch, files).settings

@@ -1,95 +1,89 @@
 """Reading an etcd that somebody else has set up; nothing on the host is changed.
 
 What runs is asked first: the process knows its flags and variables, whatever wrote them. Where
-etcd does not run, the unit is read.
+etcd does not run, the files of its unit say what would (`config/settings.py`).
 """
 
 from __future__ import annotations
 
+import base64
 import re
 from pathlib import PurePosixPath
-from shlex import quote, split
+from shlex import quote
 
 from tasks.hosts.batch import Command, Result
 from tasks.hosts.served import ask_command
 from tasks.model.adoption import FoundEtcd
 
-_ARGV = re.compile(r"argv\[\]=(.*?) ; ignore_errors=")
 _VERSION = re.compile(r"\b(\d+\.\d+\.\d+)\b")
+
+PROCESS = r"""
+systemctl show {unit} -p FragmentPath -p User -p LoadState
+main=$(systemctl show {unit} -p MainPID --value)
+group=$(systemctl show {unit} -p ControlGroup --value)
+# Where /proc shows the paths of an outer hierarchy, the first process stands in its init.scope.
+group_of() {{ sed -n 's/^[0-9]*:name=systemd://p; s/^0:://p' "/proc/$1/cgroup" 2>/dev/null |
+  awk 'length > length(found) {{ found = $0 }} END {{ print found }}' || :; }}
+outer=$(group_of 1)
+outer=${{outer%/init.scope}}
+pid=""
+for candidate in $main $(pgrep '^etcd' || :); do
+  case $(cat "/proc/$candidate/comm" 2>/dev/null) in
+    etcd | etcd[0-9]* | etcd[-_.v][0-9]*) ;;
+    *) continue ;;
+  esac
+  its=$(group_of "$candidate")
+  if [ "$candidate" = "$main" ] || {{ [ -n "$group" ] && [ "$its" = "${{outer%/}}$group" ]; }}; then
+    pid=${{pid:-$candidate}}
+  else
+    echo "other=${{its##*/}}"
+  fi
+done
+[ -n "$pid" ] || exit 0
+echo "program=$(readlink "/proc/$pid/exe")"
+echo "account=$(stat -c %U "/proc/$pid")"
+echo "version=$("/proc/$pid/exe" --version 2>/dev/null | head -n 1)"
+echo "arguments=$(base64 -w0 < "/proc/$pid/cmdline")"
+echo "variables=$({{ grep -z '^ETCD_' "/proc/$pid/environ" || :; }} | base64 -w0)"
+"""
 
 
 def etcd_command(unit: str) -> Command:
-    """Tell how etcd runs: program, account, flags, its ETCD_ variables, and its unit."""
-    name = quote(unit)
-    script = f"""
-systemctl show {name} -p FragmentPath -p User -p ExecStart -p EnvironmentFiles -p LoadState
-main=$(systemctl show {name} -p MainPID --value)
-pid=""
-for candidate in $main $(pgrep -x etcd || :); do
-  [ "$(cat "/proc/$candidate/comm" 2>/dev/null)" = etcd ] && {{ pid=$candidate; break; }}
-done
-if [ -n "$pid" ]; then
-  program=$(readlink "/proc/$pid/exe")
-  echo "program=$program"
-  echo "account=$(stat -c %U "/proc/$pid")"
-  echo "version=$("/proc/$pid/exe" --version 2>/dev/null | head -n 1)"
-  tr '\\0' '\\n' < "/proc/$pid/cmdline" | sed 's/^/argument=/'
-  tr '\\0' '\\n' < "/proc/$pid/environ" | sed -n 's/^ETCD_/variable=ETCD_/p'
-else
-  systemctl show {name} -p EnvironmentFiles --value | sed 's/ (ignore_errors=.*//' |
-    while read -r file; do
-      sed -n 's/^[[:space:]]*\\(ETCD_[A-Z0-9_]*=\\)/variable=\\1/p' "$file"
-    done
-fi
-"""
-    return Command("read how etcd runs", script.strip())
+    """Tell how a unit's etcd runs: program, account, flags, variables; and which others do.
+
+    A process is the unit's when it is in its control group: a name alone tells nothing where two
+    etcds run.
+    """
+    return Command("read how etcd runs", PROCESS.format(unit=quote(unit)).strip())
 
 
 def parse_etcd(host: str, result: Result) -> FoundEtcd | None:
-    """Read the answer of `etcd_command`; None when there is neither the unit nor a process."""
-    single: dict[str, str] = {}
-    arguments, variables = [], {}
-    for line in result.stdout.splitlines():
-        key, _, value = line.partition("=")
-        if key == "argument":
-            arguments.append(value)
-        elif key == "variable":
-            name, _, setting = value.partition("=")
-            variables[name] = setting.strip().strip("\"'")
-        else:
-            single.setdefault(key, value)
+    """Read the answer of `etcd_command`, its settings left out; None where there is no unit."""
+    pairs = [line.partition("=")[::2] for line in result.stdout.splitlines()]
+    single = dict(reversed(pairs))
     is_running = "program" in single
-    if not is_running and single.get("LoadState") == "not-found":
+    others = tuple(sorted({value for key, value in pairs if key == "other"}))
+    if not is_running and single.get("LoadState") == "not-found" and not others:
         return None
-    if not is_running and (argv := _ARGV.search(single.get("ExecStart", ""))):
-        arguments = split(argv.group(1))
     version = _VERSION.search(single.get("version", ""))
-    program = single.get("program") or (arguments[0] if arguments else "")
+    environment = (text.partition("=")[::2] for text in _decode(single.get("variables", "")))
     return FoundEtcd(
         host=host,
         unit_path=single.get("FragmentPath", ""),
-        environment_file=single.get("EnvironmentFiles", "").split(" (")[0] or None,
+        environment_file=None,
         account=single.get("account") or single.get("User") or "root",
-        program=program.removesuffix(" (deleted)"),
+        program=single.get("program", "").removesuffix(" (deleted)"),
         version=version.group(1) if version else None,
         is_running=is_running,
-        settings={**variables, **flag_settings(arguments[1:])},
+        settings={},
+        others=others,
+        arguments=_decode(single.get("arguments", "")),
+        variables=dict(environment),
     )
 
 
-def flag_settings(arguments: list[str]) -> dict[str, str]:
-    """Turn etcd's flags into its variables; a flag without a value is true."""
-    found: dict[str, str] = {}
-    waiting: str | None = None
-    for argument in arguments:
-        if argument.startswith("-"):
-            name, equals, value = argument.lstrip("-").partition("=")
-            variable = f"ETCD_{name.upper().replace('-', '_')}"
-            found[variable] = value if equals else "true"
-            waiting = None if equals else variable
-        elif waiting is not None:
-            found[waiting], waiting = argument, None
-    return found
+def _decode(text: str) -> tuple[str, ...]:
+    return tuple(base64.b64decode(text).decode(errors="replace").split("\0")[:-1])
 
 
 def beside_command(trusted: PurePosixPath, certificate: PurePosixPath) -> Command:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tasks.model.cluster import Member
 
@@ -11,8 +11,12 @@ from tasks.model.cluster import Member
 class FoundEtcd:
     """Etcd on one host: `settings` are flags and variables alike, by their ETCD_ names.
 
-    `environment_file` is the unit's first one. `keys_of_authority` are private keys that lie
-    beside the trusted file. `members` is what the member told, None where it could not be asked.
+    They are the process's, made of its `arguments` and `variables`; where etcd does not run, those
+    of its unit's files. `unknown` says what could not be understood of these, `skipped` what etcd
+    or systemd passes over in them, `others` which further etcds run on the host.
+    `environment_file` is the first that sets something of etcd's. `keys_of_authority` are private
+    keys that lie beside the trusted file. `members` is what the member told, None where it could
+    not be asked.
     """
 
     host: str
@@ -28,6 +32,11 @@ class FoundEtcd:
     files_beside: tuple[str, ...] = ()
     members: tuple[Member, ...] | None = None
     told: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
+    variables: dict[str, str] = field(default_factory=dict)
+    unknown: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

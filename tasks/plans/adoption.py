@@ -109,6 +109,9 @@ def find_remarks(found: tuple[FoundEtcd, ...]) -> tuple[str, ...]:
 def _reasons_against(found: tuple[FoundEtcd, ...]) -> list[str]:
     reasons = []
     for one in found:
+        reasons += [f"{one.name}: its settings cannot be read: {what}" for what in one.unknown]
+        if one.unknown:
+            continue
         if one.setting("NAME", "default") == "default":
             reasons.append(f"{one.name}: its member has no name of its own (--name)")
         reasons += [

@@ -16,16 +16,21 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
+from tasks.config.environment import read_environment
+from tasks.config.flags import BOOLEANS, CONFIG_FILE
+from tasks.config.settings import read_process, read_settings
 from tasks.engine import frame
 from tasks.engine.authority import write_private
 from tasks.engine.run import Run, open_run, step, together
 from tasks.etcd import wire
 from tasks.hosts import adoption, system
+from tasks.hosts import settings as hosts_settings
 from tasks.hosts.connection import HostConnection
 from tasks.model.adoption import FoundEtcd
 from tasks.model.errors import InvalidInventory, Refused
 from tasks.model.inventory import CLIENT_PORT, Inventory
 from tasks.model.inventory_file import CLUSTERS, load_inventory
+from tasks.model.member_settings import SettingsFiles, TextFile, flag_name, parse_boolean
 from tasks.model.pointers import parameter
 from tasks.model.record import Event
 from tasks.pki.inspect import find_signer
@@ -88,14 +93,18 @@ async def read_etcd(run: Run, host: HostConnection) -> FoundEtcd:
 
     Raises Refused where there is no etcd.
     """
-    (result,) = await host.run(adoption.etcd_command(run.inventory.paths.service))
-    found = adoption.parse_etcd(host.name, result)
-    if found is None:
+    unit = run.inventory.paths.service
+    process, written = await host.run(
+        adoption.etcd_command(unit), hosts_settings.settings_command(unit)
+    )
+    found = adoption.parse_etcd(host.name, process)
+    if found is None or (not found.unit_path and not found.is_running):
+        runs = f"etcd runs under {', '.join(found.others)}, not" if found else "there is no etcd"
         raise Refused(
-            f"there is neither an etcd that runs nor {run.inventory.paths.service}; name the unit "
-            f"with {parameter(unit='UNIT')}",
+            f"{runs} under {unit}; name the unit with {parameter(unit='UNIT')}",
             host=host.name,
         )
+    found = take_settings(found, hosts_settings.parse_settings(unit, written))
     files = [found.setting(n) for n in ("CERT_FILE", "KEY_FILE", "TRUSTED_CA_FILE")]
     if not all(files):
         return found
@@ -122,6 +131,40 @@ async def read_etcd(run: Run, host: HostConnection) -> FoundEtcd:
     except (wire.NotEtcd, wire.GatewayError) as error:
         return replace(found, told=(str(error),))
     return replace(found, members=members)
+
+
+def take_settings(found: FoundEtcd, files: SettingsFiles) -> FoundEtcd:
+    """Give what was found its settings: the process's, or what its unit's files would give it."""
+    written = read_settings(files)
+    taken = written
+    if found.is_running:
+        taken = read_process(found.arguments, found.variables, files, f"{files.unit}'s process")
+    named = written.value(CONFIG_FILE)
+    return replace(
+        found,
+        program=found.program or written.program,
+        settings={name: _normal(name, value) for name, value in taken.variables().items()},
+        environment_file=next(
+            (f.path for f in files.further if f.path != named and _sets_etcd(f)), None
+        ),
+        unknown=tuple(map(str, taken.faults)),
+        skipped=tuple(map(str, (*written.ignored, *written.shadowed))),
+    )
+
+
+def _sets_etcd(file: TextFile) -> bool:
+    """Whether a file gives etcd any variable."""
+    assignments = read_environment(file.path, file.text).assignments
+    return any(each.name.startswith("ETCD_") for each in assignments)
+
+
+def _normal(name: str, value: str) -> str:
+    """Write a switch in one way: True, 1 and t are true."""
+    try:
+        is_on = parse_boolean(value)
+    except ValueError:
+        return value
+    return str(is_on).lower() if flag_name(name) in BOOLEANS else value
 
 
 async def read_all(run: Run) -> tuple[FoundEtcd, ...]:

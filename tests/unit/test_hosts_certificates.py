@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from base64 import b64encode
 from pathlib import PurePosixPath
 
 import pytest
@@ -50,51 +51,35 @@ def test_a_port_that_nobody_listens_on_is_told_at_once() -> None:
     assert served.parse_peers(said(done.stdout))["m2"]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "found"),
-    [
-        (["--name=m1", "--data-dir", "/d"], {"ETCD_NAME": "m1", "ETCD_DATA_DIR": "/d"}),
-        (["-name=m1"], {"ETCD_NAME": "m1"}),
-        (["--client-cert-auth", "--name=x"], {"ETCD_CLIENT_CERT_AUTH": "true", "ETCD_NAME": "x"}),
-        (["--initial-cluster=a=https://h:2380"], {"ETCD_INITIAL_CLUSTER": "a=https://h:2380"}),
-        ([], {}),
-    ],
-)
-def test_flags_become_etcds_variables(arguments: list[str], found: dict[str, str]) -> None:
-    """With one dash or two, with an equals sign or a word; alone it is true."""
-    assert adoption.flag_settings(arguments) == found
-
-
 def test_a_process_knows_its_flags_and_variables() -> None:
-    """Flags come over variables, as etcd would refuse both."""
+    """As they are; further etcds are told by their units."""
+    words, variables = b"etcd\0--name=m1\0", b"ETCD_DATA_DIR=/d=1\0"
     found = adoption.parse_etcd(
         "m1",
         said(
             "LoadState=loaded\nFragmentPath=/etc/systemd/system/etcd.service\n"
-            "EnvironmentFiles=/etc/etcd.env (ignore_errors=yes)\nprogram=/usr/bin/etcd (deleted)\n"
-            "account=etcd\nversion=etcd Version: 3.5.16\nargument=etcd\nargument=--name=m1\n"
-            "variable=ETCD_DATA_DIR=/d\n"
+            "other=etcd-events.service\nprogram=/usr/bin/etcd (deleted)\n"
+            "account=etcd\nversion=etcd Version: 3.5.16\n"
+            f"arguments={b64encode(words).decode()}\nvariables={b64encode(variables).decode()}\n"
         ),
     )
     assert found is not None
     assert (found.program, found.version, found.account) == ("/usr/bin/etcd", "3.5.16", "etcd")
-    assert found.environment_file == "/etc/etcd.env"
-    assert found.settings == {"ETCD_NAME": "m1", "ETCD_DATA_DIR": "/d"}
+    assert found.arguments == ("etcd", "--name=m1")
+    assert found.variables == {"ETCD_DATA_DIR": "/d=1"}
+    assert found.others == ("etcd-events.service",)
 
 
-def test_a_unit_that_does_not_run_is_read_instead() -> None:
-    """From ExecStart as systemd shows it; neither unit nor process is None."""
-    found = adoption.parse_etcd(
-        "m1",
-        said(
-            "LoadState=loaded\nUser=etcd\nExecStart={ path=/usr/bin/etcd ; argv[]=/usr/bin/etcd "
-            '--name=m1 ; ignore_errors=no ; start_time=[n/a] }\nvariable=ETCD_DATA_DIR="/d"\n'
-        ),
-    )
+def test_a_unit_that_does_not_run_is_found_and_none_is_none() -> None:
+    """Its files say the rest; another unit's etcd is told where there is none of this one."""
+    found = adoption.parse_etcd("m1", said("LoadState=loaded\nUser=etcd\nFragmentPath=/u\n"))
     assert found is not None
     assert not found.is_running
-    assert found.settings == {"ETCD_NAME": "m1", "ETCD_DATA_DIR": "/d"}
+    assert found.account == "etcd"
     assert adoption.parse_etcd("m1", said("LoadState=not-found\n")) is None
+    other = adoption.parse_etcd("m1", said("LoadState=not-found\nother=etcd2.service\n"))
+    assert other is not None
+    assert (other.unit_path, other.others) == ("", ("etcd2.service",))
 
 
 def test_a_client_is_told_and_the_note_of_it_goes_only_when_that_went_well(
