@@ -6,8 +6,11 @@ from functools import partial
 
 from tasks.engine.frame import runbook
 from tasks.engine.run import Run, open_run, perform
+from tasks.model.errors import MemberFailed
+from tasks.model.plan import Plan
 from tasks.plans import agreement, leaves
 from tasks.plans import recovery as plans
+from tasks.plans.restarts import Surprise
 from tasks.plans.succession import WriteTrust
 from tasks.procedures import rotation
 from tasks.procedures.rotation import Sight
@@ -38,8 +41,8 @@ async def recover_certificates(
 
     Args:
         cluster: name under deployments/clusters, or the path of an inventory file
-        consent: take an interruption of a cluster that still serves, or go on without a
-            majority of the hosts
+        consent: take an interruption of a cluster that still serves, go on without a majority of
+            the hosts, or leave out members that would not start
         dry_run: stop after the plan; nothing is changed
         reason: why, for the record
     """
@@ -56,9 +59,8 @@ async def recover_certificates(
         else:
             await onhosts.refuse_foreign(run, sight.members)
         plan = plans.plan_recovery(run.inventory, damage, found, sight.absent, consent=consent)
-        revived = [s.host for s in plan.steps if isinstance(s, plans.ReviveMember) and s.host]
-        if revived:
-            await restarts.refuse_surprises(run, revived)
+        stuck = await _find_stuck(run, plan, consent=consent)
+        plan, left = plans.leave_out(plan, stuck), frozenset({*sight.absent, *stuck})
         await reports.publish_plan(run, plan, sight.findings)
         if dry_run or not plan.steps:
             rotation.raise_unseen(run, sight)
@@ -74,12 +76,12 @@ async def recover_certificates(
                     leaves.StageLeaves: partial(rotation.stage, sight=sight),
                     leaves.SwapLeaves: partial(rotation.swap, sight=sight),
                     plans.ReviveMember: partial(rotation.revive, sight=sight),
-                    plans.VerifyRecovery: partial(_verify, sight=sight),
+                    plans.VerifyRecovery: partial(_verify, sight=sight, left=left),
                 },
                 mark=probe.mark,
             )
             after = await rotation.look(run, sight.absent)
-            found = await rotation.wait_until_healthy(run, sight.members, frozenset(sight.absent))
+            found = await rotation.wait_until_healthy(run, sight.members, left)
         await reports.publish_report(
             run,
             plan,
@@ -89,9 +91,30 @@ async def recover_certificates(
             gaps=probe.results(),
             pairs=rotation.pair_changes(sight, after),
         )
+        if stuck:
+            raise MemberFailed(
+                "the others are recovered, and these were left as they are:\n  - "
+                + "\n  - ".join(stuck.values())
+                + f"\nput that right, and run {run.runbook} again"
+            )
         rotation.raise_unseen(run, sight)
 
 
-async def _verify(run: Run, _step: plans.VerifyRecovery, *, sight: Sight) -> None:
-    await rotation.wait_until_healthy(run, sight.members, frozenset(sight.absent))
+async def _find_stuck(run: Run, plan: Plan, *, consent: bool) -> dict[str, str]:
+    """Say why members would not start whatever their certificates are, by host.
+
+    Raises Refused without `consent` for these, and where a restart would change more than meant.
+    """
+    revived = [s.host for s in plan.steps if isinstance(s, plans.ReviveMember) and s.host]
+    own = (path for name in revived for path in run.inventory.layout(name).credentials)
+    against = await restarts.find_obstacles(run, revived, written=frozenset(map(str, own)))
+    if against and not consent:
+        plans.refuse_obstacles(restarts.describe_obstacles(run, against))
+    return {each.host: each.sentence for each in against if each.kind is Surprise.NO_START}
+
+
+async def _verify(
+    run: Run, _step: plans.VerifyRecovery, *, sight: Sight, left: frozenset[str]
+) -> None:
+    await rotation.wait_until_healthy(run, sight.members, left)
     await rotation.verify_ways(run, await rotation.look(run, sight.absent))

@@ -12,7 +12,7 @@ from tasks.hosts.connection import HostConnection
 from tasks.model.plan import Plan, Step
 from tasks.plans import leaves
 from tasks.plans import succession as plans
-from tasks.procedures import barriers, rotation
+from tasks.procedures import barriers, restarting, rotation
 from tasks.procedures.rotation import Sight
 from tasks.steps import health, reports, restarts, snapshots, succession, trust
 
@@ -88,7 +88,7 @@ async def rotate_authority(
             )
             plans.refuse_unless_safe(plan, sight.members, found, accept_outage=accept_outage)
         if any(isinstance(step, plans.RestartMember) for step in plan.steps):
-            await restarts.refuse_surprises(run)
+            await restarts.refuse_surprises(run, run.hosts)
         await reports.publish_plan(run, plan, sight.findings)
         if dry_run or not plan.steps:
             return
@@ -136,4 +136,4 @@ async def _gate(run: Run, sight: Sight, accept_outage: bool, step: Step) -> None
 async def _restart(
     run: Run, host: HostConnection, _step: plans.RestartMember, *, sight: Sight
 ) -> None:
-    await rotation.restart_and_verify(run, host, sight=sight)
+    await restarting.restart_and_verify(run, host, sight=sight)

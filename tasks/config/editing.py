@@ -12,16 +12,15 @@ from urllib.parse import urlsplit
 from tasks.config.launch import NotUnderstood
 from tasks.config.settings import edit_settings, read_settings
 from tasks.model.cluster import DesiredMember
-from tasks.model.member_settings import Place, Settings, SettingsFiles
+from tasks.model.member_settings import (
+    CLIENT_ADDRESSES,
+    PEER_ADDRESSES,
+    Place,
+    Settings,
+    SettingsFiles,
+)
 
 INITIAL_CLUSTER = "initial-cluster"
-_PEER = ("initial-advertise-peer-urls", "listen-peer-urls")
-_CLIENT = (
-    "advertise-client-urls",
-    "listen-client-urls",
-    "listen-client-http-urls",
-    "listen-metrics-urls",
-)
 _AUTHORITY = re.compile(r"(?P<scheme>[a-z]+://)(?P<host>\[[^\]]*\]|[^:/\[\]]*)(?P<rest>.*)")
 
 
@@ -50,17 +49,23 @@ def readdress(
     if found.faults:
         raise NotUnderstood(found.faults[0].place, found.faults[0].sentence)
     urls = tuple(former)
-    peer = _moves(found, _PEER[0], member.peer_url, urls)
-    client = _moves(found, _CLIENT[0], member.client_url, urls)
+    peer = _moves(found, PEER_ADDRESSES[0], member.peer_url, urls)
+    client = _moves(found, CLIENT_ADDRESSES[0], member.client_url, urls)
     wanted = {
         name: ",".join(_move(url, moves) for url in found.split(name))
-        for names, moves in ((_PEER, {**client, **peer}), (_CLIENT, {**peer, **client}))
+        for names, moves in (
+            (PEER_ADDRESSES, {**client, **peer}),
+            (CLIENT_ADDRESSES, {**peer, **client}),
+        )
         for name in names
         if any(_host(url) in moves for url in found.split(name))
     }
     edited = edit_settings(files, wanted)
     after = read_settings(edited)
-    for name, url in ((_PEER[0], member.peer_url), (_CLIENT[0], member.client_url)):
+    for name, url in (
+        (PEER_ADDRESSES[0], member.peer_url),
+        (CLIENT_ADDRESSES[0], member.client_url),
+    ):
         if url not in after.split(name):
             place = found[name].place if name in found else Place(files.unit)
             raise NotUnderstood(place, f"{name} cannot be made {url} here; set it by hand")

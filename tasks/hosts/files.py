@@ -13,6 +13,7 @@ from tasks.hosts.batch import Command, Result
 from tasks.model.observation import FileState
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import PurePosixPath
 
 UNCHANGED = "unchanged"
@@ -108,6 +109,35 @@ def keep_aside(path: PurePosixPath, backup: PurePosixPath) -> str:
         f"if [ -e {target} ]; then mkdir -p {quote(str(copy.parent))} && "
         f"cp -aT --backup=numbered {target} {quote(str(copy))}; fi"
     )
+
+
+def exchange_command(
+    paths: Iterable[PurePosixPath], kept: PurePosixPath, aside: PurePosixPath | None
+) -> Command:
+    """Put back those of `paths` of which there is another copy under `kept`; prints which.
+
+    What is replaced is first copied under `aside`; without one, the copy under `kept` goes.
+    """
+    names = " ".join(quote(str(path)) for path in paths)
+    script = f"""
+take() {{
+  mkdir -p "$1${{path%/*}}"
+  cp -aT --backup=numbered "$path" "$1$path"
+}}
+for path in {names}; do
+  copy={quote(str(kept))}$path
+  [ -f "$copy" ] && ! cmp -s "$copy" "$path" || continue
+  {"take " + quote(str(aside)) if aside else ":"}
+  new=$(mktemp "${{path%/*}}/.${{path##*/}}.XXXXXXXX")
+  cp -aT "$copy" "$new"
+  sync "$new"
+  mv -fT "$new" "$path"
+  sync "${{path%/*}}"
+  {":" if aside else 'rm -f "$copy"'}
+  echo "$path"
+done
+"""
+    return Command("put files back", script.strip())
 
 
 def make_directory_command(path: PurePosixPath, *, mode: str, owner: str, group: str) -> Command:

@@ -16,6 +16,8 @@ _PLAIN_FATAL = re.compile(
     r" [CE] \| |^panic: |^error verifying flags|conflicting environment|shadowed"
 )
 
+WAIT_SECONDS = 120
+
 VERIFY_UNIT = """
 checked=$(mktemp -d); trap 'rm -rf "$new" "$checked"' EXIT
 cp "$new" "$checked/{unit}"
@@ -53,6 +55,7 @@ def parse_service_status(result: Result) -> ServiceStatus | None:
         values.get("UnitFileState") == "enabled",
         values.get("NeedDaemonReload") == "yes",
         values.get("SubState", ""),
+        "masked" in values.get("UnitFileState", ""),
     )
 
 
@@ -92,9 +95,10 @@ def journal_tail_command(unit: str, lines: int = 20) -> Command:
 def last_words_command(unit: str) -> Command:
     """Tell what a unit logged during its last start, without systemd's own lines."""
     script = (
-        f"since=$(systemctl show {quote(unit)} -p ExecMainStartTimestamp --value)\n"
-        f'journalctl --no-pager --output=cat --since="${{since:-1 hour ago}}" --lines=200 '
-        f"_SYSTEMD_UNIT={quote(unit)}"
+        f"started=$(systemctl show {quote(unit)} -p InvocationID --value)\n"
+        '[ -n "$started" ] || exit 0\n'
+        "journalctl --no-pager --output=cat --lines=200 "
+        '_SYSTEMD_INVOCATION_ID="$started"'
     )
     return Command(f"last words of {unit}", script)
 
@@ -120,8 +124,12 @@ def parse_last_words(result: Result) -> str:
 
 
 def restart_service_command(unit: str, *, wait: bool = True) -> Command:
-    """Restart a unit; `wait` until it says that it is ready, which etcd does with a quorum."""
-    name, option = quote(unit), "" if wait else "--no-block "
-    return Command(
-        f"restart {unit}", f"systemctl reset-failed {name} || :\nsystemctl restart {option}{name}"
+    """Restart a unit; `wait` until it says that it is ready, which etcd does with a quorum.
+
+    The wait has an end, with status 124: one whom the others let in no more waits for ever.
+    """
+    name = quote(unit)
+    restart = (
+        f"timeout {WAIT_SECONDS} systemctl restart" if wait else "systemctl restart --no-block"
     )
+    return Command(f"restart {unit}", f"systemctl reset-failed {name} || :\n{restart} {name}")

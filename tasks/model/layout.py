@@ -106,6 +106,12 @@ class Layout:
         return tuple(dict.fromkeys((self.trusted, self.peer_trusted)))
 
     @property
+    def credentials(self) -> tuple[PurePosixPath, ...]:
+        """Every file of authorities, every certificate and every key."""
+        files = (path for pair in self.pairs for path in (pair.certificate, pair.key))
+        return (*self.trusted_files, *files)
+
+    @property
     def data_directories(self) -> tuple[PurePosixPath, ...]:
         """Every directory that a member's data are in: what is set aside together."""
         return (self.data,) if self.wal is None else (self.data, self.wal)

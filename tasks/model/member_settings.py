@@ -19,6 +19,16 @@ _NUMBER = re.compile(r"[+-]?(0[xX]_?[0-9a-fA-F]+|0[bB]_?[01]+|0[oO]?_?[0-7]+|0|[
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60, "h": 3600}
 
 
+PEER_ADDRESSES = ("initial-advertise-peer-urls", "listen-peer-urls")
+CLIENT_ADDRESSES = (
+    "advertise-client-urls",
+    "listen-client-urls",
+    "listen-client-http-urls",
+    "listen-metrics-urls",
+)
+"""The settings that hold a member's own addresses."""
+
+
 def variable_name(flag: str) -> str:
     """Make the variable of a flag: etcd's pkg/flags FlagToEnv."""
     return f"ETCD_{flag.upper().replace('-', '_')}"

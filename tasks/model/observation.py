@@ -72,6 +72,7 @@ class ServiceStatus:
     is_enabled: bool
     needs_daemon_reload: bool = False
     sub_state: str = ""
+    is_masked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

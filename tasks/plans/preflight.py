@@ -39,6 +39,7 @@ def find_reasons(
     found = [*_members(inventory), *clock_findings(hosts)]
     for host in hosts:
         found += _machine(host)
+        found += _unit(host, inventory)
         found += _disk(host, inventory)
         found += _ports(host)
         found += _programs(host, inventory)
@@ -117,6 +118,16 @@ def _machine(host: HostObservation) -> Iterator[Finding]:
             host.host,
             f"lacks {', '.join(host.missing_tools)}; install the packages that have them "
             "(Debian: openssl util-linux iproute2 passwd)",
+        )
+
+
+def _unit(host: HostObservation, inventory: Inventory) -> Iterator[Finding]:
+    """Refuse what somebody forbade to start; writing the unit would lift that in silence."""
+    if host.service is not None and host.service.is_masked:
+        unit = inventory.paths.service
+        yield _refusal(
+            host.host,
+            f"{unit} is masked and must not start; on {host.host}: systemctl unmask {unit}",
         )
 
 

@@ -7,7 +7,7 @@ new pairs at its next handshake.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tasks.model.cluster import ClusterHealth, quorum
 from tasks.model.errors import Refused
@@ -116,6 +116,23 @@ def plan_recovery(
         inventory.name,
         goal if is_broken else "the pairs are sound, and etcd runs: nothing to recover",
         tuple(steps),
+    )
+
+
+def leave_out(plan: Plan, stuck: dict[str, str]) -> Plan:
+    """Take those out of the restarts that would not start, whatever certificates they have."""
+    return replace(
+        plan,
+        steps=tuple(s for s in plan.steps if not (isinstance(s, ReviveMember) and s.host in stuck)),
+        warnings=(*plan.warnings, *(f"{why}; it is left as it is" for why in stuck.values())),
+    )
+
+
+def refuse_obstacles(message: str) -> None:
+    """Raise Refused because members would not come back as they were, with the way on."""
+    raise Refused(
+        f"{message}\nwith {parameter(consent=True)} a member that would not start is left as it "
+        "is, the others are recovered, and what a restart changes is taken"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+from tasks.model.member_settings import CLIENT_ADDRESSES, PEER_ADDRESSES, variable_name
 from tasks.model.restarts import NextStart, RunningEtcd, StartObservation
 
 # Read at a member's first start only.
@@ -30,13 +31,24 @@ class Surprise(IntEnum):
     REMARK = 5
 
 
+ADDRESSES = frozenset(map(variable_name, (*PEER_ADDRESSES, *CLIENT_ADDRESSES)))
+"""What a change of a member's address writes, by variable; `Difference.about` says flags so too."""
+
+RESTARTING = frozenset({Surprise.NO_START, Surprise.VERSION, Surprise.SETTINGS})
+"""What a restart brings about; the rest is of the next boot, or harmless."""
+
+
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One thing that would be otherwise after the next start; `sentence` names the host."""
+    """One thing that would be otherwise after the next start; `sentence` names the host.
+
+    `about` is the variable that differs, or the file that is not there.
+    """
 
     host: str
     kind: Surprise
     sentence: str
+    about: str = ""
 
 
 def find_differences(seen: tuple[StartObservation, ...]) -> tuple[Difference, ...]:
@@ -49,11 +61,19 @@ def find_differences(seen: tuple[StartObservation, ...]) -> tuple[Difference, ..
         _minor(host.running.version) for host in seen if host.running and host.running.version
     ]
     found = [
-        Difference(host.host, kind, sentence)
+        Difference(host.host, kind, sentence, about)
         for host in seen
-        for kind, sentence in _differences(host, min(minors, default=None))
+        for kind, sentence, about in _differences(host, min(minors, default=None))
     ]
     return tuple(sorted(found, key=lambda each: (each.kind, each.host)))
+
+
+def find_against(found: tuple[Difference, ...], written: frozenset[str]) -> tuple[Difference, ...]:
+    """List the differences that forbid a restart: those that it would bring, and the run does not.
+
+    `written` are the variables and files, by name, that the run itself writes.
+    """
+    return tuple(each for each in found if each.kind in RESTARTING and each.about not in written)
 
 
 def _minor(version: str) -> tuple[int, int]:
@@ -63,15 +83,21 @@ def _minor(version: str) -> tuple[int, int]:
 
 def _differences(
     host: StartObservation, cluster: tuple[int, int] | None
-) -> list[tuple[Surprise, str]]:
+) -> list[tuple[Surprise, str, str]]:
     start = f"{host.host} would not start again"
-    found = [(Surprise.NO_START, f"{start}: {reason}") for reason in _obstacles(host, cluster)]
+    found = [
+        (Surprise.NO_START, f"{start}: {reason}", about)
+        for reason, about in _obstacles(host, cluster)
+    ]
     change = f"the next restart of {host.host} will change"
     if host.running and host.next.program:
-        found += [(kind, f"{change}: {what}") for kind, what in _changes(host.running, host.next)]
-    found += [(Surprise.IGNORED, f"{host.host}: {what}") for what in host.next.ignored]
+        found += [
+            (kind, f"{change}: {what}", about)
+            for kind, what, about in _changes(host.running, host.next)
+        ]
+    found += [(Surprise.IGNORED, f"{host.host}: {what}", "") for what in host.next.ignored]
     found += [
-        (Surprise.IGNORED if "ETCD_" in what else Surprise.REMARK, f"{host.host}: {what}")
+        (Surprise.IGNORED if "ETCD_" in what else Surprise.REMARK, f"{host.host}: {what}", "")
         for what in host.next.skipped
     ]
     if host.unit_file_state not in _BOOTS and host.running:
@@ -82,6 +108,7 @@ def _differences(
                 f"{host.host} would not start etcd at its next boot: {host.unit} is {state}; "
                 f"on {host.host}: systemctl {'unmask' if 'masked' in state else 'enable'} "
                 f"{host.unit}",
+                "",
             )
         )
     if host.needs_daemon_reload:
@@ -90,31 +117,29 @@ def _differences(
                 Surprise.BOOT,
                 f"{host.host}: {host.unit} has changed since systemd read it, so the next boot "
                 f"starts another unit than a restart; on {host.host}: systemctl daemon-reload",
+                "",
             )
         )
     return found
 
 
-def _obstacles(host: StartObservation, cluster: tuple[int, int] | None) -> list[str]:
+def _obstacles(host: StartObservation, cluster: tuple[int, int] | None) -> list[tuple[str, str]]:
     if "masked" in host.unit_file_state:
-        return [f"{host.unit} is masked"]
-    reasons = [f"there is no {path}" for path in (*host.unread, *host.next.missing_files)]
-    reasons += host.next.faults
+        return [(f"{host.unit} is masked; on {host.host}: systemctl unmask {host.unit}", "")]
+    reasons = [(f"there is no {path}", path) for path in (*host.unread, *host.next.missing_files)]
+    reasons += [(fault, "") for fault in host.next.faults]
     there = host.next.version
     if there is None and _is_etcd(host.next):
-        reasons.append(f"{host.next.program} is missing or does not run")
+        reasons.append((f"{host.next.program} is missing or does not run", ""))
     if there is None or cluster is None:
         return reasons
+    runs = f"{cluster[0]}.{cluster[1]}"
     if _minor(there) < cluster:
-        reasons.append(
-            f"{host.next.program} is etcd {there}, below the {cluster[0]}.{cluster[1]} that the "
-            "cluster runs"
-        )
+        below = f"{host.next.program} is etcd {there}, below the {runs} that the cluster runs"
+        reasons.append((below, ""))
     elif _minor(there) > (cluster[0], cluster[1] + 1):
-        reasons.append(
-            f"{host.next.program} is etcd {there}, and the cluster runs {cluster[0]}.{cluster[1]}: "
-            "a minor version cannot be skipped"
-        )
+        skips = f"the cluster runs {runs}: a minor version cannot be skipped"
+        reasons.append((f"{host.next.program} is etcd {there}, and {skips}", ""))
     return reasons
 
 
@@ -123,21 +148,39 @@ def _is_etcd(start: NextStart) -> bool:
     return start.program.rpartition("/")[2] == "etcd"
 
 
-def _changes(running: RunningEtcd, start: NextStart) -> list[tuple[Surprise, str]]:
+def _changes(running: RunningEtcd, start: NextStart) -> list[tuple[Surprise, str, str]]:
     changes = []
     if _is_etcd(start) and start.version and start.version != running.version:
-        changes.append((Surprise.VERSION, f"etcd {running.version} becomes {start.version}"))
+        becomes = f"etcd {running.version} becomes {start.version}"
+        changes.append((Surprise.VERSION, becomes, ""))
     elif running.is_replaced:
-        changes.append((Surprise.REMARK, f"{start.program} is another file than the one that runs"))
+        other = f"{start.program} is another file than the one that runs"
+        changes.append((Surprise.REMARK, other, ""))
     is_literal = not any("$" in argument for argument in start.arguments)
     if _is_etcd(start) and is_literal and running.arguments != start.arguments:
         have, want = " ".join(running.arguments), " ".join(start.arguments)
-        changes.append((Surprise.SETTINGS, f"the arguments {have!r} become {want!r}"))
+        before, after = _flags(running.arguments), _flags(start.arguments)
+        names = {variable_name(name) for name, _ in before ^ after}
+        about = min(names) if names and names <= ADDRESSES else ""
+        changes.append((Surprise.SETTINGS, f"the arguments {have!r} become {want!r}", about))
     for name in sorted({*running.environment, *start.environment} - _FIRST_START_ONLY):
-        before, after = running.environment.get(name), start.environment.get(name)
-        if before != after and "PASSWORD" not in name:
-            changes.append((Surprise.SETTINGS, f"{name} from {_shown(before)} to {_shown(after)}"))
+        old, new = running.environment.get(name), start.environment.get(name)
+        if old != new and "PASSWORD" not in name:
+            what = f"{name} from {_shown(old)} to {_shown(new)}"
+            changes.append((Surprise.SETTINGS, what, name))
     return changes
+
+
+def _flags(arguments: tuple[str, ...]) -> set[tuple[str, str]]:
+    """Take flags and their values apart, written with `=` or as two arguments."""
+    found: list[tuple[str, str]] = []
+    for argument in arguments:
+        if argument.startswith("-"):
+            name, _, value = argument.lstrip("-").partition("=")
+            found.append((name, value))
+        elif found:
+            found[-1] = (found[-1][0], argument)
+    return set(found)
 
 
 def _shown(value: str | None) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
+from pathlib import PurePosixPath
 from time import monotonic
 from typing import Any
 
@@ -23,8 +24,9 @@ from tasks.model.plan import Plan, Step
 from tasks.plans import agreement, bootstrap, member_changes, obstacles
 from tasks.plans import reconfiguration as plans
 from tasks.plans.dependents import TellHook, UpdateApiserver, UpdateHaproxy
+from tasks.plans.restarts import ADDRESSES
 from tasks.plans.voters import refuse_without_members
-from tasks.procedures import location, rotation
+from tasks.procedures import location, restarting, rotation
 from tasks.procedures.drafting import Draft, draft_plan
 from tasks.procedures.roster import Roster, known_roster
 from tasks.procedures.wishes import Wish, leaving_hosts, wished_inventory
@@ -39,6 +41,7 @@ from tasks.steps import (
     onhosts,
     reconfiguration,
     reports,
+    restarts,
     services,
     snapshots,
 )
@@ -123,6 +126,10 @@ async def _draft_and_publish(
 ) -> Draft:
     draft = await draft_plan(run, cluster, wish, unlocked, roster, frozenset(late or {}))
     await reports.refuse_on_findings(run, draft.findings)
+    moved = {s.member.name for s in draft.plan.steps if isinstance(s, plans.ReaddressMember)}
+    for name in moved:
+        written = ADDRESSES | frozenset(map(str, run.inventory.layout(name).credentials))
+        await restarts.refuse_surprises(run, [name], written=written)
     await reports.publish_plan(run, draft.plan, draft.findings)
     return draft
 
@@ -346,8 +353,19 @@ async def _readdress(
     entry = next(m.member for m in draft.live if m.host == step.member.name)
     former = (*entry.peer_urls, *entry.client_urls)
     await configuration.readdress(run, host, step.member, former)
-    await services.restart_member(run, host)
-    await rotation.wait_until_healthy(run, draft.goal, draft.down)
+    settings = draft.observed[host.name].settings
+    places = (*settings.units, *settings.further) if settings else ()
+    await restarting.restart_or_put_back(
+        run,
+        host,
+        draft.goal,
+        (
+            *(PurePosixPath(file.path) for file in places),
+            *run.inventory.layout(host.name).credentials,
+        ),
+        without=draft.down,
+        besides=f"the member list names it at {step.member.peer_url} already",
+    )
 
 
 async def hand_over(cluster: str, to: str | None, *, dry_run: bool, reason: str | None) -> None:

@@ -215,14 +215,6 @@ async def verify_ways(run: Run, sight: Sight) -> None:
     )
 
 
-async def restart_and_verify(run: Run, host: HostConnection, *, sight: Sight) -> None:
-    """Move leadership away, restart etcd, and wait until every member is healthy again."""
-    await health.move_leader_away(run, host, sight.members)
-    await services.restart_member(run, host)
-    await wait_until_healthy(run, sight.members)
-    await verify_ways(run, sight)
-
-
 async def wait_until_healthy(
     run: Run, members: tuple[DesiredMember, ...], without: frozenset[str] = frozenset()
 ) -> ClusterHealth:

@@ -11,12 +11,9 @@ from tasks.hosts import restarts as hosts
 from tasks.hosts.connection import HostConnection
 from tasks.model.errors import Refused, RunbookError
 from tasks.model.restarts import NextStart, StartObservation
-from tasks.plans.restarts import Difference, Surprise, find_differences
+from tasks.plans.restarts import Difference, Surprise, find_against, find_differences
 
 LOOK_SECONDS = 30.0
-
-RESTARTING = frozenset({Surprise.NO_START, Surprise.VERSION, Surprise.SETTINGS})
-"""What a restart brings about; the rest is of the next boot, or harmless."""
 
 
 @step("see what would start on {host}")
@@ -101,16 +98,30 @@ def remarks(found: tuple[Difference, ...], silent: dict[str, str]) -> tuple[str,
     )
 
 
+async def find_obstacles(
+    run: Run, names: Iterable[str], *, written: frozenset[str] = frozenset()
+) -> tuple[Difference, ...]:
+    """Find why a restart of the hosts would do more than a runbook means to.
+
+    `written` are the variables and the files that the runbook itself writes before the restart.
+    """
+    found, _ = await find_surprises(run, names)
+    return find_against(found, written)
+
+
 async def refuse_surprises(
-    run: Run, names: Iterable[str] | None = None, kinds: frozenset[Surprise] = RESTARTING
+    run: Run, names: Iterable[str], *, written: frozenset[str] = frozenset()
 ) -> None:
     """Raise Refused when a restart of the hosts would change more than the runbook means to."""
-    found, _ = await find_surprises(run, names)
-    against = [each.sentence for each in found if each.kind in kinds]
-    if against:
-        raise Refused(
-            f"{run.runbook} restarts members, and that would do more than it means to:\n  - "
-            + "\n  - ".join(against)
-            + "\nput that right on the hosts (or restart those members yourself, if you want the "
-            "change), and run it again; check_health lists it, too"
-        )
+    if against := await find_obstacles(run, names, written=written):
+        raise Refused(describe_obstacles(run, against))
+
+
+def describe_obstacles(run: Run, against: tuple[Difference, ...]) -> str:
+    """Say why the runbook does not restart members, and the way out."""
+    return (
+        f"{run.runbook} restarts members, and that would do more than it means to:\n  - "
+        + "\n  - ".join(each.sentence for each in against)
+        + "\nput that right on the hosts (or restart those members yourself, if you want the "
+        "change), and run it again; check_health lists it, too"
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import PurePosixPath
 
 from tasks.engine.run import Run, step, together
 from tasks.hosts import files, services
@@ -12,7 +13,7 @@ from tasks.model.observation import ServiceState
 from tasks.plans.bootstrap import StartMember
 
 WATCH_SECONDS = 2.0
-RESTART_SECONDS = 90.0
+RESTART_SECONDS = services.WAIT_SECONDS + 30.0
 
 
 @step("start etcd on {host}")
@@ -26,27 +27,71 @@ async def start_member(run: Run, host: HostConnection, _step: StartMember) -> bo
 
 @step("restart etcd on {host}")
 async def restart_member(run: Run, host: HostConnection) -> bool:
-    """Restart etcd and wait until systemd hears that it has a quorum.
+    """Restart etcd and wait until systemd hears that it has a quorum, for a while.
 
-    Raises MemberFailed with etcd's last words when it does not come back. A restart that was done
-    twice does no harm.
+    Raises MemberFailed with etcd's last words when it does not come back, and with systemd's when
+    it was not restarted at all. A restart that was done twice does no harm.
     """
     unit = run.inventory.paths.service
+    restart = services.restart_service_command(unit)
     try:
-        await host.run(
-            services.restart_service_command(unit), changes=True, timeout_seconds=RESTART_SECONDS
-        )
+        await host.run(restart, changes=True, timeout_seconds=RESTART_SECONDS)
     except CommandFailed as error:
-        (result,) = await host.run(services.last_words_command(unit), timeout_seconds=15)
-        aside = run.inventory.paths.backups / run.backup
-        words = services.parse_last_words(result) or "it logged nothing"
+        (result,) = await host.run(services.service_status_command(unit), timeout_seconds=15)
+        status = services.parse_service_status(result)
+        if status is not None and status.state is ServiceState.ACTIVE:
+            raise MemberFailed(
+                f"systemd did not restart etcd, which runs on as it was: {error.stderr.strip()}\n"
+                f"what this run had replaced stays, the old files are under {kept(run)}; put right "
+                f"what systemd names, then run {run.runbook} again",
+                host=host.name,
+            ) from error
+        words = await hear_last_words(run, host) or error.stderr.strip()
         raise MemberFailed(
-            f"etcd did not come back after its restart; its last words: {words}\n"
-            f"what this run had replaced is on {host.name} under {aside}. Put right "
-            f"what etcd names, then on {host.name}: systemctl restart {unit}; then run "
-            f"{run.runbook} again: it goes on from there",
-            host=host.name,
+            f"etcd did not come back after its restart; its last words: {words}", host=host.name
         ) from error
+    return True
+
+
+async def hear_last_words(run: Run, host: HostConnection) -> str:
+    """Ask for the line with which the last start of etcd ended; empty when it logged nothing."""
+    unit = run.inventory.paths.service
+    (result,) = await host.run(services.last_words_command(unit), timeout_seconds=15)
+    return services.parse_last_words(result)
+
+
+def kept(run: Run) -> PurePosixPath:
+    """Say where on each host the files are that this run replaced."""
+    return run.inventory.paths.backups / run.backup
+
+
+def refused(run: Run) -> PurePosixPath:
+    """Say where on a host the files are that this run wrote and took back."""
+    return run.inventory.paths.backups / f"{run.backup}-refused"
+
+
+@step("put back what was changed on {host}")
+async def put_back(
+    run: Run, host: HostConnection, written: tuple[PurePosixPath, ...]
+) -> tuple[str, ...]:
+    """Put the files back that this run has replaced, keeping the new ones; returns which."""
+    back, _ = await host.run(
+        files.exchange_command(written, kept(run), refused(run)),
+        services.daemon_reload_command(run.inventory.paths.service),
+        changes=True,
+    )
+    return tuple(back.stdout.split())
+
+
+@step("put the new files in place again on {host}")
+async def put_forward(run: Run, host: HostConnection, written: tuple[PurePosixPath, ...]) -> bool:
+    """Undo `put_back`, and start etcd with the new files without waiting for it."""
+    await host.run(
+        files.exchange_command(written, refused(run), None),
+        services.daemon_reload_command(run.inventory.paths.service),
+        services.restart_service_command(run.inventory.paths.service, wait=False),
+        changes=True,
+    )
     return True
 
 
@@ -91,7 +136,10 @@ async def watch_start(run: Run, hosts: tuple[HostConnection, ...] | None = None)
             return  # whether the member is healthy is seen over HTTPS
         status = services.parse_service_status(result)
         if status and (status.state is ServiceState.FAILED or status.sub_state == "auto-restart"):
-            raise MemberFailed("etcd ended right after its start", host=host.name)
+            words = await hear_last_words(run, host) or "it logged nothing"
+            raise MemberFailed(
+                f"etcd ended right after its start; its last words: {words}", host=host.name
+            )
 
     while True:
         await asyncio.sleep(WATCH_SECONDS)
@@ -110,7 +158,8 @@ async def with_journals(
             )
         except RunbookError as unreachable:
             return str(unreachable)
-        return f"--- {host}: {result.stdout.strip()}"
+        words = await hear_last_words(run, host)
+        return f"--- {host}: last words: {words}\n{result.stdout.strip()}"
 
     tails = await asyncio.gather(*map(tail, run.hosts.values() if hosts is None else hosts))
     return MemberFailed("\n".join([str(error), *tails]))

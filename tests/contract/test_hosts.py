@@ -149,6 +149,29 @@ async def test_a_file_that_its_check_refuses_changes_nothing(place: Place) -> No
     assert listed.stdout.split() == [str(path)]
 
 
+async def test_what_was_replaced_is_put_back_and_the_new_one_again(place: Place) -> None:
+    """Only what differs from the copy kept; nothing is lost, and there and back is as it was."""
+    paths = [place.directory / name for name in ("ca.pem", "etcd.conf", "new.pem")]
+    kept, aside = place.directory / "kept", place.directory / "kept-refused"
+    make = "umask 077; for f in ca.pem etcd.conf; do echo old > $f; done; chmod 0644 ca.pem"
+    await place.host.run(Command("make files", f"cd {place.directory}; {make}"))
+    for path in (paths[0], paths[2]):
+        command = files.write_file_command(
+            path, "new\n", mode="0640", owner="root", group="root", backup=kept
+        )
+        await place.host.run(command)
+    shown = Command(
+        "show", f"cd {place.directory}; stat -c %a ca.pem; cat ca.pem etcd.conf new.pem"
+    )
+    back, between, forward, after = await place.host.run(
+        files.exchange_command(paths, kept, aside), shown,
+        files.exchange_command(paths, aside, None), shown,
+    )  # fmt: skip
+    assert back.stdout.split() == forward.stdout.split() == [str(paths[0])]
+    assert between.stdout.split() == ["644", "old", "old", "new"]
+    assert after.stdout.split() == ["640", "new", "old", "new"]
+
+
 async def test_an_upload_is_whole_or_not_there(place: Place) -> None:
     """Changed, unchanged, and refused when what arrives has another SHA-256."""
     content = bytes(range(256)) * 4096

@@ -93,6 +93,31 @@ def test_a_cluster_whose_authority_has_expired_too(lab: Lab, prefect: Prefect) -
     assert list(lab.authority.glob("ca.retired-*.pem"))
 
 
+@pytest.mark.chaos
+def test_a_member_that_would_not_start_whatever_its_certificates_are(
+    lab: Lab, prefect: Prefect
+) -> None:
+    """Refused; with consent the others come back, and that member when it is put right.
+
+    A certificate that is gone is no reason against: recovery writes it.
+    """
+    expire(lab)
+    lab["master02"].run(f"rm {SSL}/server.pem; systemctl stop etcd").check()
+    three, unit = lab["master03"], "/etc/systemd/system/etcd.service"
+    three.run(f"systemctl stop etcd; mv {unit} /root/; systemctl mask etcd").check()
+    refused = run_runbook(prefect, "recover_certificates", lab)
+    assert refused.status == 2, refused.output
+    assert "master03 would not start again: etcd.service is masked" in refused.stderr
+    assert "master02" not in refused.stderr
+    assert "--consent" in refused.stderr
+    partly = run_runbook(prefect, "recover_certificates", lab, "--consent")
+    assert partly.status == 1, partly.output
+    assert "the others are recovered, and these were left as they are" in partly.stderr
+    assert etcdctl(lab, "get", "kept", "--print-value-only").strip() == "since the beginning"
+    three.run(f"rm {unit}; mv /root/etcd.service {unit}; systemctl daemon-reload").check()
+    recover(prefect, lab)
+
+
 def test_a_key_that_does_not_match_and_a_pair_copied_from_another_member(
     lab: Lab, prefect: Prefect
 ) -> None:

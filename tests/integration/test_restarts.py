@@ -21,6 +21,8 @@ pytest_plugins = ["tests.lab.fixtures", "tests.integration.fixtures"]
 
 CONF = "/etc/etcd/etcd.conf"
 PROGRAM = "/usr/local/bin/etcd"
+UNIT = "/etc/systemd/system/etcd.service"
+TRUSTED = "/etc/etcd/ssl/ca.pem"
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +44,24 @@ def changed(lab: Lab, host: str, do: str, undo: str) -> Iterator[None]:
         lab[host].run(undo, timeout=60).check()
 
 
+@contextmanager
+def second_address(lab: Lab, host: str) -> Iterator[str]:
+    """Give a host another address, known to SSH, for the length of the block."""
+    own, known = lab[host].address, lab.known_hosts.read_text()
+    prefix, _, last = own.rpartition(".")
+    address = f"{prefix}.{int(last) + 100}"
+    added = [line.replace(own, address) for line in known.splitlines() if own in line]
+    place = f"{address}/24 dev $(ip -o address show scope global | awk '{{print $2; exit}}')"
+    with changed(lab, host, f"ip address add {place}", f"ip address del {place}"):
+        lab.known_hosts.write_text(known + "\n".join(added) + "\n")
+        try:
+            yield address
+        finally:
+            lab.known_hosts.write_text(known)
+
+
 def test_a_value_in_etcd_conf_with_which_etcd_would_not_start(lab: Lab, prefect: Prefect) -> None:
-    """check_health names it, rotate_authority refuses before it stops that member.
+    """check_health names it; rotate_authority and update_member refuse before that member stops.
 
     Restarted all the same, etcd's last words name the setting.
     """
@@ -56,6 +74,10 @@ def test_a_value_in_etcd_conf_with_which_etcd_would_not_start(lab: Lab, prefect:
         rotated = run_runbook(
             prefect, "rotate_authority", lab, "--replace", authority_digits(lab.inventory)
         )
+        with second_address(lab, "master02") as address:
+            moved = run_runbook(
+                prefect, "update_member", lab, "--member", "master02", "--address", address
+            )
         after = lab["master02"].run("systemctl show etcd -p MainPID").check().stdout
         assert lab["master02"].run("systemctl restart etcd", timeout=60).status != 0
         told = lab["master02"].run(services.last_words_command("etcd.service").script)
@@ -64,6 +86,8 @@ def test_a_value_in_etcd_conf_with_which_etcd_would_not_start(lab: Lab, prefect:
     assert "the next restart of master02 will change: ETCD_HEARTBEAT_INTERVAL" in checked.stderr
     assert rotated.status == 2, rotated.output
     assert "master02 would not start again" in rotated.stderr
+    assert moved.status == 2, moved.output
+    assert "master02 would not start again: ETCD_HEARTBEAT_INTERVAL is 'fast'" in moved.stderr
     assert after == before
     said = services.parse_last_words(Result("", 0, told.stdout, told.stderr, 0))
     assert "fast" in said
@@ -88,6 +112,24 @@ def test_a_unit_that_is_disabled_or_changed_on_disk(lab: Lab, prefect: Prefect) 
         "master03 would not start etcd at its next boot: etcd.service is disabled" in checked.stderr
     )
     assert "systemctl daemon-reload" in checked.stderr
+
+
+def test_a_unit_that_is_masked_is_not_restarted_nor_unmasked(lab: Lab, prefect: Prefect) -> None:
+    """It is told by check_health and refused by what would restart or start it."""
+    kept = f"mv {UNIT} /root/etcd.service"
+    undo = f"rm -f {UNIT}; mv /root/etcd.service {UNIT}; systemctl daemon-reload"
+    with changed(lab, "master03", f"{kept}; systemctl mask etcd", undo):
+        checked = run_runbook(prefect, "check_health", lab)
+        rotated = run_runbook(
+            prefect, "rotate_authority", lab, "--replace", authority_digits(lab.inventory)
+        )
+        begun = run_runbook(prefect, "bootstrap_cluster", lab)
+        lab["master03"].run(f"[ -L {UNIT} ]").check()
+    assert (checked.status, rotated.status, begun.status) == (1, 2, 2), begun.output
+    assert "master03 would not start again: etcd.service is masked" in checked.stderr
+    assert "master03 would not start again: etcd.service is masked" in rotated.stderr
+    assert "on master03: systemctl unmask etcd.service" in begun.stderr
+    assert run_runbook(prefect, "check_health", lab).status == 0
 
 
 def test_a_settings_file_and_a_flag_that_the_version_does_not_know(
@@ -131,6 +173,65 @@ def test_a_host_that_ssh_does_not_reach_hides_nothing(lab: Lab, prefect: Prefect
         checked = run_runbook(prefect, "check_health", lab)
     assert checked.status == 0, checked.output
     assert "master02: what its next restart would change is not known" in checked.stdout
+
+
+def test_a_member_that_does_not_start_with_what_the_run_wrote(lab: Lab, prefect: Prefect) -> None:
+    """Its last words are told, the old file is put back, it runs; the same command leads out."""
+    check, drop_in = "/etc/etcd/one-authority.sh", f"{UNIT}.d/50-hand.conf"
+    refuse = f"[ $(grep -c BEGIN {TRUSTED}) = 1 ] || {{ echo one authority only; exit 1; }}"
+    do = (
+        f"mkdir -p {UNIT}.d; echo '{refuse}' > {check}; chmod 0644 {check}; "
+        f"printf '[Service]\\nExecStartPre=/bin/sh {check}\\n' > {drop_in}; "
+        "systemctl daemon-reload"
+    )
+    command = ("rotate_authority", lab, "--replace", authority_digits(lab.inventory))
+    with changed(lab, "master02", do, f"rm {check} {drop_in}; systemctl daemon-reload"):
+        failed = run_runbook(prefect, *command)
+        lab["master02"].run("systemctl is-active etcd").check()
+        trusted = lab["master02"].run(f"grep -c BEGIN {TRUSTED}").check().stdout
+        aside = lab["master02"].run(f"grep -c BEGIN /var/backups/etcd-runbooks/*-refused{TRUSTED}")
+    assert failed.status == 1, failed.output
+    assert "did not come back after its restart; its last words: one authority only" in (
+        failed.stderr
+    )
+    assert f"this run had changed there: {TRUSTED}. The old one is back in place" in failed.stderr
+    assert "run rotate_authority again" in failed.stderr
+    assert (trusted.strip(), aside.check().stdout.strip()) == ("1", "2")
+    healthy = run_runbook(prefect, "check_health", lab)
+    assert healthy.status == 0, healthy.output
+    ended = run_runbook(prefect, *command)
+    assert ended.status == 0, ended.output
+
+
+@pytest.mark.chaos
+def test_a_member_that_starts_neither_with_the_old_nor_with_the_new(
+    lab: Lab, prefect: Prefect
+) -> None:
+    """An address in etcd.conf that the host does not have: what the run wrote is kept, and ends."""
+    own = lab["master02"].address
+    wrong = r'ETCD_LISTEN_CLIENT_URLS="https:\/\/0.0.0.0:2379,https:\/\/192.0.2.77:2390"'
+    move = ("update_member", lab, "--member", "master02", "--address")
+    with second_address(lab, "master02") as address:
+        lab["master02"].run(f"sed -i 's/^ETCD_LISTEN_CLIENT_URLS=.*/{wrong}/' {CONF}").check()
+        failed = run_runbook(prefect, *move, address)
+        conf = lab["master02"].run(["cat", CONF]).check().stdout
+        lab["master02"].run("sed -i 's/,https:..192.0.2.77:2390//' " + CONF).check()
+        lab["master02"].run("systemctl restart etcd", timeout=60).check()
+        moved = run_runbook(prefect, *move, address)
+        home = run_runbook(prefect, *move, own)
+    assert failed.status == 1, failed.output
+    assert "its last words: " in failed.stderr
+    assert "192.0.2.77:2390: bind: cannot assign requested address" in failed.stderr
+    assert "etcd does not start with the old one either, so the new one is in place" in (
+        failed.stderr
+    )
+    assert f"the member list names it at https://{address}:2380 already" in failed.stderr
+    assert "on master02: systemctl restart etcd.service; then run update_member again" in (
+        failed.stderr
+    )
+    assert f"https://{address}:2380" in conf
+    assert moved.status == 0, moved.output
+    assert home.status == 0, home.output
 
 
 @pytest.mark.chaos

@@ -107,6 +107,15 @@ def test_a_service_is_told(text: str, state: ServiceState, enabled: bool) -> Non
     assert status.is_enabled is enabled
 
 
+def test_a_masked_unit_is_told_apart_from_one_that_does_not_exist() -> None:
+    """Masked for good or until the next boot."""
+    text = "LoadState=masked\nActiveState=active\nSubState=running\nUnitFileState=masked{}\n"
+    for kind in ("", "-runtime"):
+        status = services.parse_service_status(said(text.format(kind)))
+        assert status is not None
+        assert status.is_masked
+
+
 def test_a_unit_that_does_not_exist_is_none() -> None:
     """Systemd answers for it all the same."""
     text = "LoadState=not-found\nActiveState=inactive\nSubState=dead\nUnitFileState=\n"

@@ -7,13 +7,22 @@ from typing import Any
 
 import pytest
 
-from tasks.model.observation import DataDirectory, Listener, Path, Program, Reachability
+from tasks.model.observation import (
+    DataDirectory,
+    Listener,
+    Path,
+    Program,
+    Reachability,
+    ServiceState,
+    ServiceStatus,
+)
 from tasks.model.plan import Severity
 from tasks.plans.preflight import find_reasons
 from tests.unit.plan_cases import NAMES, bare, inventory, ways
 
 REFUSAL, WARNING = Severity.REFUSAL, Severity.WARNING
 ETCD = Listener(2379, "etcd")
+MASKED = ServiceStatus(ServiceState.INACTIVE, is_enabled=False, is_masked=True)
 
 
 def test_nothing_is_found_on_healthy_hosts() -> None:
@@ -27,6 +36,7 @@ def test_nothing_is_found_on_healthy_hosts() -> None:
         ({"architecture": "riscv64"}, REFUSAL, "etcd supports"),
         ({"systemd_version": None}, REFUSAL, "does not run systemd"),
         ({"systemd_version": 230}, REFUSAL, "has systemd 230"),
+        ({"service": MASKED}, REFUSAL, "systemctl unmask etcd.service"),
         ({"missing_tools": ("openssl", "ss")}, REFUSAL, "lacks openssl, ss"),
         ({"clock_offset": 2.0}, WARNING, "ahead of"),
         ({"clock_offset": 3600.0}, REFUSAL, "away from the runner's"),

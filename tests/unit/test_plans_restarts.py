@@ -8,7 +8,7 @@ import pytest
 
 from tasks.config.starting import find_refused_flags, find_start_faults, judge_config_file
 from tasks.model.restarts import NextStart, RunningEtcd, StartObservation
-from tasks.plans.restarts import Surprise, find_differences
+from tasks.plans.restarts import ADDRESSES, Surprise, find_against, find_differences
 
 PROGRAM = "/usr/local/bin/etcd"
 SETTINGS = {"ETCD_NAME": "m1", "ETCD_INITIAL_CLUSTER": "m1=https://10.0.0.1:2380"}
@@ -59,6 +59,35 @@ def test_each_difference_is_told(seen: StartObservation, kind: Surprise, words: 
     assert first.kind is kind
     assert words in first.sentence
     assert "m1" in first.sentence
+
+
+def test_what_the_run_writes_itself_is_no_obstacle() -> None:
+    """A variable or a file by its name; another one is, and so is another version."""
+    written = frozenset({"ETCD_NAME", "/x.pem"})
+    own = after(environment={"ETCD_INITIAL_CLUSTER": "x"}, missing_files=("/x.pem",))
+    other = after(missing_files=("/y.pem",), version="3.7.3")
+    assert find_against(find_differences((own,)), written) == ()
+    assert len(find_against(find_differences((own,)), frozenset())) == 2
+    found = find_against(find_differences((other,)), written)
+    assert [each.kind for each in found] == [Surprise.NO_START, Surprise.VERSION]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "is_own"),
+    [
+        (("--listen-peer-urls=https://a:2380",), ("--listen-peer-urls=https://b:2380",), True),
+        (("--listen-peer-urls", "https://a:1"), ("--listen-peer-urls", "https://b:1"), True),
+        (("--listen-peer-urls=https://a:2380",), ("--quota-backend-bytes=1",), False),
+        (("--quota-backend-bytes", "1"), ("--quota-backend-bytes", "2"), False),
+    ],
+)
+def test_flags_are_the_runs_own_where_only_addresses_differ(
+    old: tuple[str, ...], new: tuple[str, ...], *, is_own: bool
+) -> None:
+    """A run that died between the edit and the restart goes on; a hand's edit is told."""
+    seen = replace(after(arguments=new), running=replace(RUNNING, arguments=old))
+    (found,) = find_differences((seen,))
+    assert (found.about in ADDRESSES) is is_own
 
 
 def test_going_back_is_possible_while_the_cluster_is_mixed() -> None:

@@ -15,6 +15,7 @@ from tasks.plans.recovery import (
     Damage,
     RenewAuthority,
     ReviveMember,
+    leave_out,
     plan_recovery,
 )
 from tasks.plans.rotation import VerifyLeaves, plan_rotation
@@ -171,6 +172,14 @@ def test_a_cluster_that_serves_is_interrupted_with_consent_only() -> None:
         recovery(broken, health("m2"))
     assert recovery(broken, health("m2"), consent=True).steps
     assert recovery(broken, health(*NAMES, reads=False)).steps
+
+
+def test_a_member_that_would_not_start_is_left_out_and_told() -> None:
+    """It gets its files, and is not restarted."""
+    plan = leave_out(recovery(damage(work=DUE, down=NAMES), None), {"m2": "m2 is masked"})
+    assert [s.host for s in plan.steps if isinstance(s, ReviveMember)] == ["m1", "m3"]
+    assert any(isinstance(s, SwapLeaves) and s.host == "m2" for s in plan.steps)
+    assert plan.warnings == ("m2 is masked; it is left as it is",)
 
 
 def test_a_minority_of_hosts_is_touched_with_consent_only() -> None:

@@ -77,6 +77,7 @@ POINTERS: dict[str, list[tuple[str, tuple[str, ...], dict[str, Value]]]] = {
     "tasks/plans/recovery.py": [
         ("parameter", ("recover_certificates",), {"consent": True}),
         ("parameter", ("recover_certificates",), {"consent": True}),
+        ("parameter", ("recover_certificates",), {"consent": True}),
     ],
     "tasks/plans/succession.py": [
         ("parameter", ("rotate_authority",), {"accept_outage": True}),
