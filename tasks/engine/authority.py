@@ -26,6 +26,8 @@ from tasks.plans.bootstrap import MakeAuthority
 
 _SECRET: Any = Secret  # Secret[str] would be another block type, which no server knows
 
+NEEDS_NO_KEY = "check_health needs no key: it asks on the hosts"
+
 
 def authority_files(inventory: Inventory, generation: Generation) -> tuple[Path, Path]:
     """Get the paths of an authority's certificate and key: ca.pem, ca.next.pem, ca.previous.pem."""
@@ -96,7 +98,8 @@ async def read_passphrase(source: Passphrase) -> bytes:
         text = os.environ.get(source.env, "")
         if not text:
             raise AuthorityRefused(
-                f"authority.passphrase.env: the environment variable {source.env} is not set"
+                f"authority.passphrase.env: the environment variable {source.env} is not set; "
+                f"{NEEDS_NO_KEY}"
             )
     else:
         text = _read_passphrase_file(source.file)
@@ -107,7 +110,10 @@ async def read_passphrase(source: Passphrase) -> bytes:
 
 def _read_passphrase_file(path: Path | None) -> str:
     if path is None or not path.is_file():
-        raise AuthorityRefused(f"authority.passphrase.file: there is no {path}")
+        raise AuthorityRefused(
+            f"authority.passphrase.file: there is no {path}; put the passphrase of "
+            f"authority.key there, mode 0600. {NEEDS_NO_KEY}"
+        )
     if path.stat().st_mode & 0o077:
         raise AuthorityRefused(
             f"authority.passphrase.file: {path} can be read by others; chmod 600 {path}"

@@ -86,8 +86,8 @@ def explain_time_out(stage: Stage, address: str, seconds: float) -> str:
         "or a firewall drops the port",
         # etcd listens at once but serves its clients only after it has joined a quorum.
         Stage.HANDSHAKE: f"{address} accepts connections but does not serve within {seconds:g} s: "
-        "etcd has started and waits for a quorum of its peers; see that the others run and that "
-        "peer ports are open",
+        "etcd waits for a quorum of its peers (see that the others run and that peer ports are "
+        "open), or hangs (frozen, or its disk does not answer; see its journal)",
         Stage.ANSWER: f"no answer within {seconds:g} s: the cluster has no leader, or the member's "
         "disk or network is too slow",
     }[stage]

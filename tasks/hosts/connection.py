@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from shlex import quote
 from typing import TYPE_CHECKING, Protocol
 
@@ -57,6 +57,9 @@ class Session(Protocol):
 
     def exit_status(self) -> int | None:
         """Tell how the session ended; None while it runs."""
+
+    async def why_refused(self) -> RunbookError | None:
+        """Tell that sudo did not let it begin; None when something else ended it."""
 
 
 class HostConnection:
@@ -174,7 +177,7 @@ sync "$new"; mv -fT "$new" {path}; sync {quote(str(target.parent))}; echo {CHANG
         except (OSError, asyncssh.Error) as error:
             raise self._translated(error) from error
         try:
-            yield _Session(self.name, process)
+            yield _Session(self.name, process, self._refusal)
         finally:
             process.stdin.write_eof()
             process.close()
@@ -344,9 +347,9 @@ sync "$new"; mv -fT "$new" {path}; sync {quote(str(target.parent))}; echo {CHANG
             return error
         if isinstance(error, asyncssh.HostKeyNotVerifiable):
             return HostKeyRefused(
-                f"the SSH host key of {self.host.ssh_address} is not the one in "
-                f"{self._ssh.known_hosts}; if the machine was reinstalled, compare its "
-                "fingerprint on the console and replace that line",
+                f"the SSH host key of {self.host.ssh_address} is not in {self._ssh.known_hosts}, "
+                "or is another there; compare its fingerprint on the console, and put its line "
+                "in (if the machine was reinstalled, in place of the old one)",
                 host=self.name,
             )
         if isinstance(error, asyncssh.PermissionDenied):
@@ -365,9 +368,15 @@ sync "$new"; mv -fT "$new" {path}; sync {quote(str(target.parent))}; echo {CHANG
 
 
 class _Session:
-    def __init__(self, host: str, process: asyncssh.SSHClientProcess[str]) -> None:
+    def __init__(
+        self,
+        host: str,
+        process: asyncssh.SSHClientProcess[str],
+        refusal: Callable[[int, str], RunbookError],
+    ) -> None:
         self._host = host
         self._process = process
+        self._refusal = refusal
 
     async def read_line(self, timeout_seconds: float) -> str:
         try:
@@ -391,6 +400,14 @@ class _Session:
 
     def exit_status(self) -> int | None:
         return self._process.exit_status
+
+    async def why_refused(self) -> RunbookError | None:
+        with suppress(OSError, asyncssh.Error, TimeoutError):
+            async with asyncio.timeout(1):
+                said = str(await self._process.stderr.read())
+                if said.startswith("sudo"):
+                    return self._refusal(self.exit_status() or 1, said)
+        return None
 
 
 def _text(output: bytes | str | None) -> str:

@@ -24,6 +24,11 @@ def parameter(**parameters: Value) -> str:
     return f"{_form(parameters)} (command line: {_options(parameters)})"
 
 
+def answer(run: str) -> str:
+    """Name the ways to answer a run that waits for approval, in the UI and on a command line."""
+    return f"Resume on its page in the UI (command line: python -m flows approve {run} --by NAME)"
+
+
 def _form(parameters: Mapping[str, Value]) -> str:
     return ", ".join(
         f"{name}={value if isinstance(value, str) else _json(value)}"

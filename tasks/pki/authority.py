@@ -254,8 +254,8 @@ def _open_key(key_pem: bytes, passphrase: bytes | None) -> PrivateKeyTypes:
         return serialization.load_pem_private_key(key_pem, passphrase)
     except UNREADABLE as error:
         raise AuthorityRefused(
-            "the passphrase does not open authority.key, or the file is damaged; check "
-            "authority.passphrase"
+            "the passphrase does not open authority.key, or the file is damaged; correct what "
+            "authority.passphrase points to"
         ) from error
 
 

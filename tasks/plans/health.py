@@ -18,6 +18,28 @@ DEFAULT_QUOTA = 2 << 30
 """Etcd's, where no setting or 0 is given; https://etcd.io/docs/v3.5/op-guide/configuration."""
 
 
+def down_way_out(inventory: Inventory, health: ClusterHealth) -> str | None:
+    """Say how the members that do not answer come back; None when all do, or none can be asked."""
+    down = [e.name for e in health.endpoints if not e.is_up]
+    if not down or health.has_authentication:
+        return None
+    unit, names = inventory.paths.service, ", ".join(down)
+    back = (
+        f"to bring back {names}: the host's power and network, then on it `systemctl start {unit}`;"
+        f" `journalctl -u {unit}` says why it ends"
+    )
+    if health.reads_linearizable:
+        lost = pointer(
+            "replace_member",
+            cluster=inventory.name,
+            member=down,
+            replacement=["NAME=ADDRESS"] * len(down),
+        )
+        return f"{back}. Where a host is gone for good: {lost}"
+    healed = pointer("recover_certificates", cluster=inventory.name)
+    return f"{back}. Where certificates keep them down: {healed}"
+
+
 def refuse_unseen(health: ClusterHealth) -> None:
     """Raise Refused when etcd's authentication keeps this engine from seeing the members."""
     if health.has_authentication:

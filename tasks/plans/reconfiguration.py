@@ -228,8 +228,8 @@ def order_handover(live: tuple[SeenMember, ...], word: str | None) -> tuple[Step
         return (_move_leader(cluster, leader, {leader.member.id}),)
     called = [m for m in live if word in (m.member.name, m.host, format_id(m.member.id))]
     if len(called) != 1:
-        meant = "several members are" if called else "no member is"
-        raise Refused(f"{word}: {meant} called so: {label_members(called or live)}")
+        meant = "several members are called so" if called else "no member is called so; these are"
+        raise Refused(f"{word}: {meant}: {label_members(called or live)}")
     (target,) = called
     if target.member.is_learner or not target.is_healthy:
         state = "a learner" if target.member.is_learner else "not healthy"

@@ -58,8 +58,8 @@ def plan_rotation(
     if obstacles := next(filter(None, shut), ()):
         raise Refused(
             f"{inventory.name} is not to be touched now:\n  - " + "\n  - ".join(obstacles) + "\n"
-            "bring its members back first; recover_certificates is for a cluster whose "
-            "certificates keep it from working"
+            "bring its members back first, check_health says how; recover_certificates is for a "
+            "cluster whose certificates keep it from working"
         )
     clients = [c for c in inventory.clients if c.managed and c.name not in absent]
     connections = {name: name for name in order} | {c.name: c.host or c.name for c in clients}

@@ -14,7 +14,7 @@ from tasks.model.cluster import AlarmType, ClusterHealth, DesiredMember
 from tasks.model.errors import RunbookError
 from tasks.model.observation import ClockReading
 from tasks.model.plan import Severity
-from tasks.plans.health import DEFAULT_QUOTA, alarm_sentences
+from tasks.plans.health import DEFAULT_QUOTA, alarm_sentences, down_way_out
 from tasks.plans.preflight import clock_findings
 from tasks.steps import health, onhosts
 
@@ -38,6 +38,7 @@ async def examine(run: Run, members: tuple[DesiredMember, ...]) -> Checkup:
     problems = (
         *((foreign,) if foreign else ()),
         *found.find_faults(members),
+        *filter(None, (down_way_out(run.inventory, found),)),
         *alarm_sentences(run.inventory, found, quotas),
         *(str(f) for f in differing if f.severity is Severity.REFUSAL),
     )

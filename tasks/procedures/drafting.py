@@ -25,6 +25,7 @@ from tasks.model.machines import Host
 from tasks.model.member_settings import Settings
 from tasks.model.observation import HostObservation, HostTarget
 from tasks.model.plan import Finding, Plan, Severity
+from tasks.model.pointers import parameter
 from tasks.plans import agreement, member_changes, member_hosts
 from tasks.plans.addresses import desired_member
 from tasks.plans.member_hosts import Leaver
@@ -177,7 +178,15 @@ async def _look(
     hosts = joining_hosts(original, wish)
     for name in hosts:
         if name not in observed:
-            raise Refused(f"{name} is to be a member and cannot be reached: {absent[name]}")
+            another = (
+                f", or name another that takes its place: {parameter(replacement=['NAME=ADDRESS'])}"
+                if run.runbook == "replace_member"
+                else ""
+            )
+            raise Refused(
+                f"{name} is to be a member and cannot be reached: {absent[name]}. Bring that host "
+                f"back{another}"
+            )
     wanted = tuple(
         desired_member(host, observed[name].detected_address) for name, (host, _) in hosts.items()
     )

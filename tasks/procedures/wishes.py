@@ -69,6 +69,8 @@ def joining_hosts(inventory: Inventory, wish: Wish) -> dict[str, tuple[Host, str
         left = wish.leaving[index] if index < len(wish.leaving) else None
         place = inventory.called(left) if left else None
         host = _read_host(word, known, place)
+        gone = {h.name for w in wish.leaving if (h := inventory.called(w))}
+        _refuse_taken(host, [h for h in inventory.hosts if h.name not in gone])
         found[host.name] = (host, place.name if place else None)
     if wish.moving:
         word, _, address = wish.moving.partition("=")
@@ -78,6 +80,18 @@ def joining_hosts(inventory: Inventory, wish: Wish) -> dict[str, tuple[Host, str
         name = place.name
         found[name] = (_read_host(f"{name}={address}", known, place), name)
     return found
+
+
+def _refuse_taken(host: Host, staying: Iterable[Host]) -> None:
+    """Raise Refused when a host that joins has the name or address of one that stays."""
+    for other in staying:
+        if host is other or (host.name, host.address) == (other.name, other.address):
+            continue
+        if host.name == other.name or host.address == other.address:
+            raise Refused(
+                f"{host.name}={host.address}: the inventory has {other.name} at {other.address} "
+                "already, and it stays; a host that joins needs a name and an address of its own"
+            )
 
 
 def _read_host(word: str, known: dict[str, Host], place: Host | None) -> Host:

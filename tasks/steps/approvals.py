@@ -28,6 +28,7 @@ from tasks.engine.run import Run
 from tasks.model.errors import RecordUnreachable, Refused, Rejected, RunbookError
 from tasks.model.inventory import Approval, Inventory
 from tasks.model.plan import Plan
+from tasks.model.pointers import answer
 from tasks.model.record import Event
 from tasks.report.plans import plan_markdown
 
@@ -85,8 +86,7 @@ async def prepare(run: Run, plan: Plan) -> None:
             await acreate_flow_run_input(DIGEST_KEY, digest)
         run.journal.append(
             Event.PROGRESS,
-            text="waiting for approval: in the UI (Resume), or with\n  "
-            f"python -m flows approve {run.id} --by NAME",
+            text=f"waiting for approval, without a lock: {answer(run.id)}",
         )
     elif shown != digest:
         raise Refused(_stale(run.runbook))
@@ -111,9 +111,12 @@ async def wait(plan: Plan) -> Decision:
                     wait_for_input=form, timeout=WAIT_SECONDS, poll_interval=POLL_SECONDS, key=KEY
                 )
     except FlowPauseTimeout as error:
-        raise Refused("nobody has approved the plan in time; start a new run") from error
+        raise Refused(
+            f"nobody has approved the plan in {WAIT_SECONDS // 3600} hours; start {plan.runbook} "
+            "again to see and approve its plan"
+        ) from error
     if not isinstance(decision, Decision):
-        raise Refused("this run was decided on before; start a new run")
+        raise Refused(f"this run was decided on before; start {plan.runbook} again")
     if not decision.approve:
         raise Rejected(f"{decision.by} said no to the plan: {decision.note or 'no note'}")
     return decision
@@ -142,7 +145,10 @@ async def decide(flow_run_id: str, *, approve: bool, by: str | None, note: str) 
     try:
         identity = UUID(flow_run_id)
     except ValueError as error:
-        raise Refused(f"{flow_run_id!r} is not the id of a run") from error
+        raise Refused(
+            f"{flow_run_id!r} is not the id of a run; the run that waits says its own, and so does "
+            "its page in the UI"
+        ) from error
     async with asyncio.timeout(ANSWER_SECONDS), get_client() as client:
         try:
             flow_run = await client.read_flow_run(identity)

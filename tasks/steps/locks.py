@@ -51,6 +51,8 @@ async def lock_host(run: Run, host: HostConnection) -> Session:
                 f"{run.inventory.name} is being worked on by {answer}; wait for it, or stop it",
                 host=host.name,
             )
+        if (refused := await session.why_refused()) is not None:
+            raise refused
         raise LockLost("the lock's session ended before it held the lock", host=host.name)
     host.fence = lock_fence(run.inventory.name, run.id)
     return session

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from tasks.hosts.connection import HostConnection
-from tasks.model.errors import CommandTimedOut
+from tasks.model.errors import CommandTimedOut, RunbookError
 from tasks.model.machines import Host, Ssh
 
 if TYPE_CHECKING:
@@ -88,3 +88,7 @@ class LocalSession:
     def exit_status(self) -> int | None:
         """How the session ended; None while it runs."""
         return self._process.returncode
+
+    async def why_refused(self) -> RunbookError | None:
+        """There is no sudo that could refuse."""
+        return None

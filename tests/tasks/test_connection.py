@@ -51,6 +51,27 @@ class Server(asyncssh.SSHServer):
         return False if self.is_full else Silent()
 
 
+class Denied(Silent):
+    """A sudo that wants a password."""
+
+    def connection_made(self, chan: asyncssh.SSHServerChannel[str]) -> None:
+        """Keep the channel."""
+        self._channel = chan
+
+    def session_started(self) -> None:
+        """Say what sudo -n says."""
+        self._channel.write_stderr("sudo: a password is required\n")
+        self._channel.exit(1)
+
+
+class DenyingServer(Server):
+    """Whose user may not become root."""
+
+    def session_requested(self) -> bool | asyncssh.SSHServerSession[str]:
+        """Take each session, and end it."""
+        return Denied()
+
+
 class FullServer(Server):
     """As with MaxSessions reached."""
 
@@ -107,6 +128,23 @@ def test_a_connection_that_breaks_under_many_is_not_maxsessions(tmp_path: Path) 
                 while connections:
                     connections.pop().abort()
                 await asyncio.gather(*asked)
+
+    asyncio.run(check())
+
+
+@pytest.mark.timeout(60)
+def test_a_held_session_that_sudo_refused_says_so(tmp_path: Path) -> None:
+    """The lock's is the first that a runbook opens: it was told as a lock that is lost."""
+
+    async def check() -> None:
+        async with (
+            connected(tmp_path, DenyingServer) as (host, _),
+            host.hold("cat") as session,
+        ):
+            assert await session.read_line(30) == ""
+            refused = await session.why_refused()
+            assert isinstance(refused, AccessRefused)
+            assert "sudo -n is denied to root" in refused.message
 
     asyncio.run(check())
 

@@ -46,6 +46,13 @@ def rotation(work: Work, *ill: str, absent: dict[str, str] | None = None) -> Pla
     return plan_rotation(inventory(), MEMBERS, health(*ill), work, absent or {})
 
 
+def pairs_of(name: str, *, bare: bool = False) -> PairsObservation:
+    """See a host's pairs, or a host on which nothing of etcd's is."""
+    pair = LeafFiles(None, None, None) if bare else leaf()
+    trusted = None if bare else text_file("CA")
+    return PairsObservation(name, 0, 0, None, trusted, None, {"server": pair}, {})
+
+
 def test_nothing_due_is_nothing_to_do() -> None:
     """No step, and the goal says so."""
     plan = rotation(NOTHING)
@@ -66,16 +73,10 @@ def test_all_are_staged_before_the_first_is_swapped_and_the_leader_is_last() -> 
 
 def test_a_reinstalled_host_is_refused_in_the_plan() -> None:
     """No pair can be put where nothing of etcd's is; replace_member leads out."""
-
-    def seen(name: str, *, bare: bool) -> PairsObservation:
-        pair = LeafFiles(None, None, None) if bare else leaf()
-        trusted = None if bare else text_file("CA")
-        return PairsObservation(name, 0, 0, None, trusted, None, {"server": pair}, {})
-
-    sound = {name: seen(name, bare=False) for name in NAMES}
+    sound = {name: pairs_of(name) for name in NAMES}
     refuse_reinstalled(inventory(), sound)
     with pytest.raises(Refused, match="replace_member --member m2"):
-        refuse_reinstalled(inventory(), {**sound, "m2": seen("m2", bare=True)})
+        refuse_reinstalled(inventory(), {**sound, "m2": pairs_of("m2", bare=True)})
 
 
 def test_a_member_that_was_removed_by_hand_is_told_with_its_way_out() -> None:

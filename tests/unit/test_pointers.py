@@ -6,6 +6,7 @@ A pointer that is not in the table fails, and so does one in the table that no m
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import inspect
 import re
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 from cyclopts import App
 
+from flows import __main__ as commands
 from tasks.model import pointers
 from tasks.model.pointers import Value
 
@@ -38,7 +40,7 @@ OTHERS_OPTIONS = {("tasks/plans/adoption.py", "name"), ("tasks/model/cluster.py"
 
 NAMED: dict[str, set[str]] = {
     "tasks/procedures/adoption.py": {"adopt_cluster", "rotate_certificates"},
-    "tasks/engine/authority.py": {"bootstrap_cluster"},
+    "tasks/engine/authority.py": {"bootstrap_cluster", "check_health"},
     "tasks/procedures/expiry.py": {"rotate_authority"},
     "tasks/procedures/drafting.py": {"add_member"},
     "tasks/pki/authority.py": {"recover_certificates"},
@@ -49,7 +51,7 @@ NAMED: dict[str, set[str]] = {
     "tasks/plans/voters.py": {"recover_certificates"},
     "tasks/plans/preflight.py": {"bootstrap_cluster"},
     "tasks/plans/recovery.py": {"rotate_authority"},
-    "tasks/plans/rotation.py": {"recover_certificates"},
+    "tasks/plans/rotation.py": {"check_health", "recover_certificates"},
     "tasks/plans/succession.py": {"recover_certificates", "rotate_certificates"},
     "tasks/steps/restarts.py": {"check_health"},
 }
@@ -70,8 +72,17 @@ POINTERS: dict[str, list[tuple[str, tuple[str, ...], dict[str, Value]]]] = {
         ("pointer", ("remove_member",), {"member": ["8e9e05c52164694d"]}),
     ],
     "tasks/model/cluster.py": [("pointer", ("replace_member",), {"member": ["m1"]})],
+    "tasks/procedures/drafting.py": [
+        ("parameter", ("replace_member",), {"replacement": ["m4=10.0.0.4"]})
+    ],
     "tasks/plans/health.py": [
-        ("pointer", ("replace_member",), {"cluster": "c1", "member": ["NAME"]})
+        (
+            "pointer",
+            ("replace_member",),
+            {"cluster": "c1", "member": ["m1"], "replacement": ["m4=10.0.0.4"]},
+        ),
+        ("pointer", ("recover_certificates",), {"cluster": "c1"}),
+        ("pointer", ("replace_member",), {"cluster": "c1", "member": ["NAME"]}),
     ],
     "tasks/plans/leaves.py": [("pointer", ("replace_member",), {"member": ["m1"]})],
     "tasks/plans/recovery.py": [
@@ -210,6 +221,17 @@ def test_a_pointer_can_be_followed(kind: str, runbook: str, example: dict[str, V
     assert {name: bound.arguments[name] for name in example} == example
     for name in example:
         assert f"{name}=" in said
+
+
+def test_an_answer_to_an_approval_can_be_typed() -> None:
+    """As the message says it; the UI's button is named beside it."""
+    said = pointers.answer("0f")
+    _, _, words = said.rstrip(")").partition("python -m flows approve ")
+    app = App()
+    app.default(functools.partial(commands._approve, None))
+    _, bound, _ = app.parse_args(shlex.split(words), exit_on_error=False, print_error=False)
+    assert bound.arguments == {"run": "0f", "by": "NAME"}
+    assert "Resume" in said
 
 
 def test_a_pointer_without_parameters_is_the_name() -> None:
