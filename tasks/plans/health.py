@@ -130,7 +130,7 @@ def _space_way_out(inventory: Inventory, health: ClusterHealth) -> str:
     return (
         f"the way out of NOSPACE, on {host} as root: compact, defragment one member after the "
         "other (each serves nobody meanwhile), take the alarm back. Where nearly all of the "
-        "quota is in use, delete keys before, or raise ETCD_QUOTA_BACKEND_BYTES on every member:"
+        "quota is in use, delete keys before, or raise quota-backend-bytes on every member:"
         + "".join(f"\n    {line}" for line in lines)
     )
 

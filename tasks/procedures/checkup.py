@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from tasks.config.parsing import parse_configuration
 from tasks.engine.run import Run
 from tasks.model.cluster import AlarmType, ClusterHealth, DesiredMember
 from tasks.model.errors import RunbookError
+from tasks.model.member_settings import parse_number
 from tasks.model.observation import ClockReading
 from tasks.model.plan import Severity
 from tasks.plans.health import DEFAULT_QUOTA, alarm_sentences, down_way_out
@@ -104,9 +104,10 @@ async def _read_quotas(run: Run, found: ClusterHealth) -> dict[int, int]:
             quotas[status.member_id] = status.db_quota
         elif endpoint.name in run.hosts:
             try:
-                text = await onhosts.read_configuration(run, run.hosts[endpoint.name])
-                said = int(parse_configuration(text).get("ETCD_QUOTA_BACKEND_BYTES", "0"))
+                found_there = await onhosts.read_member_settings(run, run.hosts[endpoint.name])
+                said = parse_number(found_there.value("quota-backend-bytes", "0"))
             except (RunbookError, ValueError):
                 continue
-            quotas[status.member_id] = said or DEFAULT_QUOTA
+            if not found_there.faults:
+                quotas[status.member_id] = said or DEFAULT_QUOTA
     return quotas

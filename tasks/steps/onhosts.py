@@ -12,11 +12,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
+from tasks.config.settings import read_settings
 from tasks.engine.authority import authority_files
 from tasks.engine.run import Run, step
 from tasks.etcd.client import Endpoint, EtcdClient
 from tasks.etcd.relay import RelayTransport
-from tasks.hosts import files
+from tasks.hosts import files, settings
 from tasks.hosts.batch import Command
 from tasks.hosts.connection import HostConnection, now
 from tasks.hosts.served import carry_command
@@ -24,6 +25,7 @@ from tasks.model.certificates import Generation, Role
 from tasks.model.cluster import ClusterHealth, DesiredMember
 from tasks.model.errors import AuthorityRefused, CertificateRefused, Refused, RunbookError
 from tasks.model.inventory import Inventory
+from tasks.model.member_settings import Settings
 from tasks.model.observation import ClockReading
 from tasks.pki.inspect import find_issuer, find_signer, read_certificate
 
@@ -92,12 +94,12 @@ async def read_clock(_run: Run, host: HostConnection) -> ClockReading:
     return ClockReading(host.name, offset, uncertainty)
 
 
-@step("read the configuration of {host}", retry_delays_seconds=())
-async def read_configuration(run: Run, host: HostConnection) -> str:
-    """Read a member's settings as they are on disk; empty where there are none."""
-    (result,) = await host.run(files.read_file_command(run.inventory.paths.configuration))
-    seen = files.parse_file(result)
-    return (seen.text if seen else None) or ""
+@step("read the settings of {host}", retry_delays_seconds=())
+async def read_member_settings(run: Run, host: HostConnection) -> Settings:
+    """Read a member's settings, wherever they are written; none where there is no unit."""
+    unit = run.inventory.paths.service
+    (result,) = await host.run(settings.settings_command(unit))
+    return read_settings(settings.parse_settings(unit, result))
 
 
 @dataclass(frozen=True, slots=True)

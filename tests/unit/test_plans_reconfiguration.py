@@ -130,7 +130,7 @@ def clusters(draw: st.DrawFn) -> tuple[SeenMember, ...]:
     return tuple(members)
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 @given(
     clusters(),
     st.sets(st.integers(1, 7)),
@@ -173,7 +173,7 @@ def test_every_plan_keeps_quorum_and_ends_in_its_goal_or_is_refused(
     assert all(model.voters[url(number)] for number in joining)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(clusters(), st.sets(st.integers(1, 7), max_size=2), st.booleans())
 def test_a_plan_is_refused_only_where_it_must_be(
     live: tuple[SeenMember, ...], leaving: set[int], planned: bool

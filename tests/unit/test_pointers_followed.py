@@ -109,7 +109,7 @@ def plan_replacement(
         {host.host: target(host.host)},
         planned=False,
         configured=frozenset(),
-        outdated=frozenset(),
+        outdated={},
     )
 
 
