@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, settings
 
 LONGEST_FIRST = [
     "test_rotation_interruption",
-    "test_rotation",
     "test_secrets",
     "test_automations",
     "test_schedule",
+    "test_rotation",
     "test_members",
     "test_record_faults",
     "test_members_interruption",
@@ -35,7 +35,11 @@ LONGEST_FIRST = [
     "test_interruption",
     "test_dependents",
 ]
-"""Modules that take more than a minute, by what was seen of each."""
+"""Modules that take more than a minute, by what was seen of each.
+
+The first ones, as many as workers, run on no etcd that is built (`IN_CI` in `lab/versions.py`):
+building takes a minute and a half, beside them.
+"""
 
 # A busy machine stops a test for longer than Hypothesis's limit of 200 ms for an example.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])

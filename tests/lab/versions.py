@@ -26,8 +26,16 @@ ROOT = Path(__file__).parents[2]
 
 VERSIONS = {"3.7": ETCD_3_7, "3.6": ETCD_3_6, "3.5": DEFAULT, "3.4": INSTALLED}
 
-IN_CI = {"test_bootstrap": "3.7", "test_rotation": "3.7"}
-"""The version that CI runs a module on; 3.5 unless named here."""
+IN_CI = {
+    "3.7": (
+        "test_bootstrap",
+        "test_restarts",
+        "test_rotation",
+    ),
+    "3.6": ("test_truth_of_health",),
+    "3.4": ("test_dependents",),
+}
+"""The modules that CI runs on a version; the others run on 3.5."""
 
 BUILD = """
 import sys
@@ -46,7 +54,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     folder, _, module = metafunc.module.__name__.rpartition(".")
     if folder != "tests.integration" or metafunc.definition.get_closest_marker("one_etcd"):
         return
-    chosen = IN_CI.get(module, "3.5")
+    chosen = next((version for version, modules in IN_CI.items() if module in modules), "3.5")
     cases = [
         pytest.param(version, id=name, marks=() if name == chosen else pytest.mark.chaos)
         for name, version in VERSIONS.items()
