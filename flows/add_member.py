@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
+from typing_extensions import override
+
 from tasks.engine.frame import runbook
-from tasks.procedures.changes import change_members
+from tasks.etcd.probe import Probe
+from tasks.procedures.changes import MemberRecipe
+from tasks.procedures.course import Actions, Choices
+from tasks.procedures.drafting import Draft
 from tasks.procedures.wishes import Wish
 
 
@@ -43,12 +48,13 @@ async def add_member(
         reason: why, for the record
     """
     wish = Wish(joining=tuple(member), writes_inventory=write_inventory, skip=tuple(skip or ()))
-    await change_members(
-        "add_member",
-        cluster,
-        wish,
-        snapshot=snapshot,
-        approval=approval,
-        dry_run=dry_run,
-        reason=reason,
-    )
+    choices = Choices(snapshot=snapshot, approval=approval, dry_run=dry_run, reason=reason)
+    await _Addition(cluster, wish).follow(choices)
+
+
+class _Addition(MemberRecipe):
+    runbook = "add_member"
+
+    @override
+    def actions(self, seen: Draft, probe: Probe | None) -> Actions:
+        return self.preparing(seen) | self.joining(seen) | self.telling(seen)

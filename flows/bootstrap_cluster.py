@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from functools import partial
+
+from typing_extensions import override
 
 from tasks.engine import authority
 from tasks.engine.frame import runbook
-from tasks.engine.run import Run, open_run, perform, unless
-from tasks.model.cluster import ClusterHealth, DesiredMember
+from tasks.engine.run import Run, unless
+from tasks.etcd.probe import Probe
 from tasks.model.errors import MemberFailed
 from tasks.model.observation import HostTarget, ServiceState
-from tasks.model.plan import Plan
+from tasks.model.plan import Finding, Plan
 from tasks.plans import bootstrap
+from tasks.procedures.course import Actions, Choices, Recipe, Unlocked, Verified, follow
 from tasks.steps import (
     certificates,
     configuration,
@@ -21,7 +25,6 @@ from tasks.steps import (
     locks,
     onhosts,
     preflight,
-    reports,
     services,
 )
 from tasks.steps.installation import Programs
@@ -31,7 +34,9 @@ START_SECONDS = 60.0
 
 
 @runbook(flow_run_name="bootstrap {cluster}")
-async def bootstrap_cluster(cluster: str, dry_run: bool = False, reason: str | None = None) -> None:
+async def bootstrap_cluster(
+    cluster: str, approval: bool = False, dry_run: bool = False, reason: str | None = None
+) -> None:
     """Bring up a new etcd cluster on the hosts of an inventory.
 
     Data that is there is never touched: a host that holds another cluster's data is refused. A
@@ -49,44 +54,98 @@ async def bootstrap_cluster(cluster: str, dry_run: bool = False, reason: str | N
 
     Args:
         cluster: name under deployments/clusters, or the path of an inventory file
+        approval: show the plan and wait for a person, also where the inventory does not ask it
         dry_run: stop after the plan; nothing is changed
         reason: why, for the record
     """
-    async with open_run(cluster, "bootstrap_cluster", reason=reason) as run:
+    choices = Choices(approval=approval, dry_run=dry_run, reason=reason)
+    await follow(_Bootstrap(), cluster, choices)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sight:
+    """What preflight saw, the programs that are to be installed, and what each host shall have."""
+
+    examined: Examination
+    programs: Programs
+    targets: dict[str, HostTarget]
+
+
+class _Bootstrap(Recipe[_Sight]):
+    """Has no gate: before the first start there is no quorum to lose, and all start at once."""
+
+    runbook = "bootstrap_cluster"
+
+    @override
+    async def open(self, run: Run) -> None:
         await authority.check_authority(run.inventory)
-        if not dry_run:
-            await locks.lock_cluster(run)
+
+    @override
+    async def lock(self, run: Run, *, approved: bool) -> Unlocked:
+        await locks.lock_cluster(run)
+        return {}
+
+    @override
+    async def look(self, run: Run, unlocked: Unlocked) -> _Sight:
         reading = asyncio.create_task(asyncio.to_thread(installation.load_programs, run.inventory))
         seen = await preflight.examine_hosts(run)
         programs = await reading
-        await reports.refuse_on_findings(run, seen.findings)
-        targets = _targets(run, seen, programs)
-        plan = await _plan(run, seen, targets)
-        await reports.publish_plan(run, plan, seen.findings)
-        if dry_run:
-            return
-        members = {member.name: member for member in seen.members}
-        await perform(
-            run,
-            plan,
-            {
-                bootstrap.MakeAuthority: authority.make_authority,
-                bootstrap.MakeAccount: installation.make_account,
-                bootstrap.InstallPrograms: partial(
-                    installation.install_programs, programs=programs
-                ),
-                bootstrap.MakeDirectories: installation.make_directories,
-                bootstrap.IssueCertificates: partial(
-                    certificates.issue_certificates, members=members
-                ),
-                bootstrap.WriteConfiguration: partial(
-                    configuration.write_configuration, targets=targets
-                ),
-                bootstrap.StartMember: services.start_member,
-            },
+        return _Sight(seen, programs, _targets(run, seen, programs))
+
+    @override
+    def findings(self, seen: _Sight) -> tuple[Finding, ...]:
+        return seen.examined.findings
+
+    @override
+    async def plan(self, run: Run, seen: _Sight) -> Plan:
+        authority_exists = authority.read_authority_certificate(run.inventory) is not None
+        observed, live = seen.examined.observed, None
+        if authority_exists and any(
+            host.service and host.service.state is ServiceState.ACTIVE for host in observed
+        ):
+            async with health.etcd_client(run, seen.examined.members) as client:
+                live = await health.read_health(run, client)
+            if not any(e.is_up for e in live.endpoints):
+                await onhosts.refuse_foreign(run, seen.examined.members)
+        return bootstrap.plan_bootstrap(
+            run.inventory,
+            observed,
+            tuple(seen.targets.values()),
+            authority_exists=authority_exists,
+            health=live,
         )
-        found = await _verify(run, seen.members)
-        await reports.publish_report(run, plan, seen.findings, found, reason)
+
+    @override
+    def actions(self, seen: _Sight, probe: Probe | None) -> Actions:
+        members = {member.name: member for member in seen.examined.members}
+        return {
+            bootstrap.MakeAuthority: authority.make_authority,
+            bootstrap.MakeAccount: installation.make_account,
+            bootstrap.InstallPrograms: partial(
+                installation.install_programs, programs=seen.programs
+            ),
+            bootstrap.MakeDirectories: installation.make_directories,
+            bootstrap.IssueCertificates: partial(certificates.issue_certificates, members=members),
+            bootstrap.WriteConfiguration: partial(
+                configuration.write_configuration, targets=seen.targets
+            ),
+            bootstrap.StartMember: services.start_member,
+        }
+
+    @override
+    async def verify(self, run: Run, seen: _Sight) -> Verified:
+        members = seen.examined.members
+        async with health.etcd_client(run, members) as client:
+            try:
+                verifying = health.verify_cluster(run, client, members, START_SECONDS)
+                found = await unless(services.watch_start(run), verifying)
+            except MemberFailed as error:
+                raise await services.with_journals(run, error) from error
+        if others := bootstrap.find_other_versions(run.inventory, found):
+            raise MemberFailed(
+                "every member is healthy, but not of one version:\n  - " + "\n  - ".join(others)
+            )
+        return Verified(found)
 
 
 def _targets(run: Run, seen: Examination, programs: Programs) -> dict[str, HostTarget]:
@@ -98,36 +157,3 @@ def _targets(run: Run, seen: Examination, programs: Programs) -> dict[str, HostT
             run.inventory, member, seen.members, host, programs.sums, differences
         )
     return targets
-
-
-async def _plan(run: Run, seen: Examination, targets: dict[str, HostTarget]) -> Plan:
-    authority_exists = authority.read_authority_certificate(run.inventory) is not None
-    live = None
-    if authority_exists and any(
-        host.service and host.service.state is ServiceState.ACTIVE for host in seen.observed
-    ):
-        async with health.etcd_client(run, seen.members) as client:
-            live = await health.read_health(run, client)
-        if not any(e.is_up for e in live.endpoints):
-            await onhosts.refuse_foreign(run, seen.members)
-    return bootstrap.plan_bootstrap(
-        run.inventory,
-        seen.observed,
-        tuple(targets.values()),
-        authority_exists=authority_exists,
-        health=live,
-    )
-
-
-async def _verify(run: Run, members: tuple[DesiredMember, ...]) -> ClusterHealth:
-    async with health.etcd_client(run, members) as client:
-        try:
-            verifying = health.verify_cluster(run, client, members, START_SECONDS)
-            found = await unless(services.watch_start(run), verifying)
-        except MemberFailed as error:
-            raise await services.with_journals(run, error) from error
-    if others := bootstrap.find_other_versions(run.inventory, found):
-        raise MemberFailed(
-            "every member is healthy, but not of one version:\n  - " + "\n  - ".join(others)
-        )
-    return found

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
+from typing_extensions import override
+
 from tasks.engine.frame import runbook
-from tasks.engine.run import Run, open_run, perform
+from tasks.engine.run import Run
+from tasks.etcd.probe import Probe
 from tasks.model.errors import MemberFailed
 from tasks.model.plan import Plan
 from tasks.plans import agreement, leaves
@@ -13,14 +16,16 @@ from tasks.plans import recovery as plans
 from tasks.plans.restarts import Surprise
 from tasks.plans.succession import WriteTrust
 from tasks.procedures import rotation
-from tasks.procedures.rotation import Sight
-from tasks.steps import health, onhosts, reports, restarts, succession, trust
+from tasks.procedures.course import Actions, Choices, Unlocked, Verified, follow
+from tasks.procedures.rotation import CertificateRecipe, Sight
+from tasks.steps import locks, onhosts, restarts, succession, trust
 
 
 @runbook(flow_run_name="recover {cluster}")
 async def recover_certificates(
     cluster: str,
     consent: bool = False,
+    approval: bool = False,
     dry_run: bool = False,
     reason: str | None = None,
 ) -> None:
@@ -43,61 +48,90 @@ async def recover_certificates(
         cluster: name under deployments/clusters, or the path of an inventory file
         consent: take an interruption of a cluster that still serves, go on without a majority of
             the hosts, or leave out members that would not start
+        approval: show the plan and wait for a person, also where the inventory does not ask it
         dry_run: stop after the plan; nothing is changed
         reason: why, for the record
     """
-    async with open_run(cluster, "recover_certificates", reason=reason) as run:
-        unlocked = await rotation.lock(run, dry_run=dry_run, majority=False)
+    choices = Choices(approval=approval, dry_run=dry_run, reason=reason)
+    await follow(_Recovery(consent=consent), cluster, choices)
+
+
+class _Recovery(CertificateRecipe):
+    runbook = "recover_certificates"
+    unmeasured_until = plans.TRUST  # no certificate is valid before the authority is renewed
+
+    def __init__(self, *, consent: bool) -> None:
+        self.consent = consent
+        self.stuck: dict[str, str] = {}
+
+    @override
+    async def open(self, run: Run) -> None:
+        pass  # an authority that does not open is what this runbook may be for
+
+    @override
+    async def lock(self, run: Run, *, approved: bool) -> Unlocked:
+        unlocked, _ = await locks.lock_cluster(run, majority=False)
+        return unlocked
+
+    @override
+    async def look(self, run: Run, unlocked: Unlocked) -> Sight:
         sight = await rotation.look(run, unlocked)
         if not sight.observed:
             rotation.raise_unseen(run, sight)
-        await reports.refuse_on_findings(run, sight.findings)
-        damage, found = await rotation.assess(run, sight), None
-        if not damage.has_expired_authority:
-            found = await rotation.read_health(run, sight)
-            agreement.refuse_gone(sight.members, found.seen_members())
+        return sight
+
+    @override
+    async def plan(self, run: Run, seen: Sight) -> Plan:
+        damage, found = await rotation.assess(run, seen), None
+        if damage.has_expired_authority:
+            await onhosts.refuse_foreign(run, seen.members)
         else:
-            await onhosts.refuse_foreign(run, sight.members)
-        plan = plans.plan_recovery(run.inventory, damage, found, sight.absent, consent=consent)
-        stuck = await _find_stuck(run, plan, consent=consent)
-        plan, left = plans.leave_out(plan, stuck), frozenset({*sight.absent, *stuck})
-        await reports.publish_plan(run, plan, sight.findings)
-        if dry_run or not plan.steps:
-            rotation.raise_unseen(run, sight)
-            return
-        renewal, rest = plan.cut_before(plans.TRUST)
-        await perform(run, renewal, {plans.RenewAuthority: succession.renew_authority})
-        async with health.measured_service(run, sight.members) as probe:
-            await perform(
-                run,
-                rest,
-                {
-                    WriteTrust: trust.write_trust,
-                    leaves.StageLeaves: partial(rotation.stage, sight=sight),
-                    leaves.SwapLeaves: partial(rotation.swap, sight=sight),
-                    plans.ReviveMember: partial(rotation.revive, sight=sight),
-                    plans.VerifyRecovery: partial(_verify, sight=sight, left=left),
-                },
-                mark=probe.mark,
-            )
-            after = await rotation.look(run, sight.absent)
-            found = await rotation.wait_until_healthy(run, sight.members, left)
-        await reports.publish_report(
-            run,
-            plan,
-            sight.findings,
-            found,
-            reason,
-            gaps=probe.results(),
-            pairs=rotation.pair_changes(sight, after),
-        )
-        if stuck:
-            raise MemberFailed(
+            found = await rotation.read_health(run, seen)
+            agreement.refuse_gone(seen.members, found.seen_members())
+        plan = plans.plan_recovery(run.inventory, damage, found, seen.absent, consent=self.consent)
+        self.stuck = await _find_stuck(run, plan, consent=self.consent)
+        return plans.leave_out(plan, self.stuck)
+
+    def left(self, seen: Sight) -> frozenset[str]:
+        """Name the members that nobody waits for."""
+        return frozenset({*seen.absent, *self.stuck})
+
+    @override
+    def actions(self, seen: Sight, probe: Probe | None) -> Actions:
+        async def verify(run: Run, _step: plans.VerifyRecovery) -> None:
+            await rotation.wait_until_healthy(run, seen.members, self.left(seen))
+            await rotation.verify_ways(run, await rotation.look(run, seen.absent))
+
+        return {
+            plans.RenewAuthority: succession.renew_authority,
+            WriteTrust: trust.write_trust,
+            leaves.StageLeaves: partial(rotation.stage, sight=seen),
+            leaves.SwapLeaves: partial(rotation.swap, sight=seen),
+            plans.ReviveMember: partial(rotation.revive, sight=seen),
+            plans.VerifyRecovery: verify,
+        }
+
+    @override
+    async def verify(self, run: Run, seen: Sight) -> Verified:
+        after = await rotation.look(run, seen.absent)
+        found = await rotation.wait_until_healthy(run, seen.members, self.left(seen))
+        complaint = None
+        if self.stuck:
+            complaint = MemberFailed(
                 "the others are recovered, and these were left as they are:\n  - "
-                + "\n  - ".join(stuck.values())
+                + "\n  - ".join(self.stuck.values())
                 + f"\nput that right, and run {run.runbook} again"
             )
-        rotation.raise_unseen(run, sight)
+        return Verified(found, rotation.pair_changes(seen, after), complaint=complaint)
+
+    @override
+    async def confirm(self, run: Run, seen: Sight) -> Verified:
+        # What else may keep the cluster from full health is not this runbook's.
+        return Verified(await rotation.read_health(run, seen))
+
+    @override
+    def conclude(self, run: Run, seen: Sight) -> None:
+        rotation.raise_unseen(run, seen)
 
 
 async def _find_stuck(run: Run, plan: Plan, *, consent: bool) -> dict[str, str]:
@@ -111,10 +145,3 @@ async def _find_stuck(run: Run, plan: Plan, *, consent: bool) -> dict[str, str]:
     if against and not consent:
         plans.refuse_obstacles(restarts.describe_obstacles(run, against))
     return {each.host: each.sentence for each in against if each.kind is Surprise.NO_START}
-
-
-async def _verify(
-    run: Run, _step: plans.VerifyRecovery, *, sight: Sight, left: frozenset[str]
-) -> None:
-    await rotation.wait_until_healthy(run, sight.members, left)
-    await rotation.verify_ways(run, await rotation.look(run, sight.absent))

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from tasks.engine.authority import opened_authority
+from typing_extensions import override
+
 from tasks.engine.frame import runbook
-from tasks.engine.run import Run, open_run, perform
+from tasks.engine.run import Run
+from tasks.etcd.probe import Probe
 from tasks.hosts.connection import HostConnection
 from tasks.model.plan import Plan, Step
 from tasks.plans import leaves
 from tasks.plans import succession as plans
 from tasks.procedures import barriers, restarting, rotation
-from tasks.procedures.rotation import Sight
-from tasks.steps import health, reports, restarts, snapshots, succession, trust
+from tasks.procedures.course import Actions, Choices, Unlocked, Verified, follow
+from tasks.procedures.rotation import CertificateRecipe, Sight
+from tasks.steps import health, restarts, succession, trust
 
 
 @runbook(flow_run_name="rotate authority of {cluster}")
@@ -27,6 +31,7 @@ async def rotate_authority(
     clients_renewed: list[str] | None = None,
     snapshot: Literal["take", "skip"] = "take",
     accept_outage: bool = False,
+    approval: bool = False,
     dry_run: bool = False,
     reason: str | None = None,
 ) -> None:
@@ -58,82 +63,92 @@ async def rotate_authority(
         clients_renewed: unmanaged clients of which you know that they use new certificates
         snapshot: `skip` needs a reason
         accept_outage: restart members although the cluster cannot lose one (one or two members)
+        approval: show the plan and wait for a person, also where the inventory does not ask it
         dry_run: stop after the plan; nothing is changed
         reason: why, for the record
     """
-    async with open_run(cluster, "rotate_authority", reason=reason) as run:
-        snapshots.check_skip(snapshot, reason)
-        await opened_authority(run.inventory)
-        unlocked = await rotation.lock(run, dry_run=dry_run)
-        sight = await rotation.look(run, unlocked)
-        await reports.refuse_on_findings(run, sight.findings)
-        rotation.refuse_absent(run, sight)
-        leaves.refuse_reinstalled(run.inventory, sight.observed)
-        found = await rotation.read_health(run, sight)
-        direction = trust.choose(run.inventory, replace, reverse=reverse)
+    recipe = _Succession(
+        replace=replace,
+        until=plans.Until(until),
+        reverse=reverse,
+        trusting=frozenset(clients_trusting or ()),
+        renewed=frozenset(clients_renewed or ()),
+        accept_outage=accept_outage,
+    )
+    choices = Choices(snapshot=snapshot, approval=approval, dry_run=dry_run, reason=reason)
+    await follow(recipe, cluster, choices)
+
+
+@dataclass(frozen=True, slots=True)
+class _Succession(CertificateRecipe):
+    replace: str | None
+    until: plans.Until
+    reverse: bool
+    trusting: frozenset[str]
+    renewed: frozenset[str]
+    accept_outage: bool
+
+    runbook = "rotate_authority"
+
+    @override
+    async def look(self, run: Run, unlocked: Unlocked) -> Sight:
+        return await rotation.look(run, unlocked)
+
+    @override
+    async def plan(self, run: Run, seen: Sight) -> Plan:
+        rotation.refuse_absent(run, seen)
+        leaves.refuse_reinstalled(run.inventory, seen.observed)
+        found = await rotation.read_health(run, seen)
+        direction = trust.choose(run.inventory, self.replace, reverse=self.reverse)
         if direction is None:
-            plan = Plan(run.runbook, run.inventory.name, trust.settled(run.inventory), ())
-        else:
-            plans.refuse_ill(run.inventory, sight.members, found)
-            members, clients = await barriers.view(run, sight)
-            plan = plans.plan_succession(
-                run.inventory,
-                members,
-                clients,
-                direction,
-                found.leader_name,
-                plans.Until(until),
-                trusting=frozenset(clients_trusting or ()),
-                renewed=frozenset(clients_renewed or ()),
-            )
-            plans.refuse_unless_safe(plan, sight.members, found, accept_outage=accept_outage)
+            return Plan(run.runbook, run.inventory.name, trust.settled(run.inventory), ())
+        plans.refuse_ill(run.inventory, seen.members, found)
+        members, clients = await barriers.view(run, seen)
+        plan = plans.plan_succession(
+            run.inventory,
+            members,
+            clients,
+            direction,
+            found.leader_name,
+            self.until,
+            trusting=self.trusting,
+            renewed=self.renewed,
+        )
+        plans.refuse_unless_safe(plan, seen.members, found, accept_outage=self.accept_outage)
         if any(isinstance(step, plans.RestartMember) for step in plan.steps):
             await restarts.refuse_surprises(run, run.hosts)
-        await reports.publish_plan(run, plan, sight.findings)
-        if dry_run or not plan.steps:
-            return
-        if snapshot == "take":
-            async with health.etcd_client(run, sight.members) as client:
-                await snapshots.take_snapshot(run, client, found)
-        async with health.measured_service(run, sight.members) as probe:
+        return plan
 
-            async def exchange(run: Run, step: plans.ExchangeAuthorities) -> None:
-                await succession.exchange_authorities(run, step)
+    @override
+    def actions(self, seen: Sight, probe: Probe | None) -> Actions:
+        async def restart(run: Run, host: HostConnection, _step: plans.RestartMember) -> None:
+            await restarting.restart_and_verify(run, host, sight=seen)
+
+        async def exchange(run: Run, step: plans.ExchangeAuthorities) -> None:
+            await succession.exchange_authorities(run, step)
+            if probe is not None:
                 probe.use(await health.client_tls(run.inventory))
 
-            await perform(
-                run,
-                plan,
-                {
-                    plans.MakeSuccessor: succession.make_successor,
-                    plans.WriteTrust: trust.write_trust,
-                    plans.RestartMember: partial(_restart, sight=sight),
-                    plans.VerifyTrust: barriers.verify_trust,
-                    plans.ExchangeAuthorities: exchange,
-                    leaves.StageLeaves: partial(rotation.stage, sight=sight),
-                    leaves.SwapLeaves: partial(rotation.swap_and_verify, sight=sight),
-                    plans.VerifyIssuers: barriers.verify_issuers,
-                    plans.RetireAuthority: succession.retire_authority,
-                },
-                gate=partial(_gate, run, sight, accept_outage),
-                mark=probe.mark,
-            )
-            after = await rotation.look(run, {})
-            found = await rotation.wait_until_healthy(run, sight.members)
-        changes = rotation.pair_changes(sight, after)
-        await reports.publish_report(
-            run, plan, sight.findings, found, reason, gaps=probe.results(), pairs=changes
-        )
+        return {
+            plans.MakeSuccessor: succession.make_successor,
+            plans.WriteTrust: trust.write_trust,
+            plans.RestartMember: restart,
+            plans.VerifyTrust: barriers.verify_trust,
+            plans.ExchangeAuthorities: exchange,
+            leaves.StageLeaves: partial(rotation.stage, sight=seen),
+            leaves.SwapLeaves: partial(rotation.swap_and_verify, sight=seen),
+            plans.VerifyIssuers: barriers.verify_issuers,
+            plans.RetireAuthority: succession.retire_authority,
+        }
 
+    @override
+    async def gate(self, run: Run, seen: Sight, step: Step) -> None:
+        if step.host is not None:
+            restarts = isinstance(step, plans.RestartMember) and not self.accept_outage
+            await health.pass_gate(run, seen.members, step.host, restarts=restarts)
 
-async def _gate(run: Run, sight: Sight, accept_outage: bool, step: Step) -> None:
-    restarts = isinstance(step, plans.RestartMember) and not accept_outage
-    if step.host is None:
-        return
-    await health.pass_gate(run, sight.members, step.host, restarts=restarts)
-
-
-async def _restart(
-    run: Run, host: HostConnection, _step: plans.RestartMember, *, sight: Sight
-) -> None:
-    await restarting.restart_and_verify(run, host, sight=sight)
+    @override
+    async def verify(self, run: Run, seen: Sight) -> Verified:
+        after = await rotation.look(run, {})
+        found = await rotation.wait_until_healthy(run, seen.members)
+        return Verified(found, rotation.pair_changes(seen, after))

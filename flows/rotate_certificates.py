@@ -5,21 +5,26 @@ from __future__ import annotations
 from functools import partial
 from typing import Literal
 
+from typing_extensions import override
+
 from tasks.engine.authority import opened_authority
 from tasks.engine.frame import runbook
-from tasks.engine.run import Run, open_run, perform
+from tasks.engine.run import Run
+from tasks.etcd.probe import Probe
 from tasks.model.plan import Plan, Step
 from tasks.plans import leaves
 from tasks.plans.rotation import VerifyLeaves, plan_rotation
 from tasks.procedures import rotation
-from tasks.procedures.rotation import Sight
-from tasks.steps import certificates, health, reports
+from tasks.procedures.course import Actions, Choices, Unlocked, Verified, follow
+from tasks.procedures.rotation import CertificateRecipe, Sight
+from tasks.steps import certificates, health
 
 
 @runbook(flow_run_name="rotate {cluster}")
 async def rotate_certificates(
     cluster: str,
     which: Literal["due", "all"] = "due",
+    approval: bool = False,
     dry_run: bool = False,
     reason: str | None = None,
 ) -> None:
@@ -45,64 +50,66 @@ async def rotate_certificates(
     Args:
         cluster: name under deployments/clusters, or the path of an inventory file
         which: `due`, or `all` pairs
+        approval: show the plan and wait for a person, also where the inventory does not ask it
         dry_run: stop after the plan; nothing is changed
         reason: why, for the record
     """
-    async with open_run(cluster, "rotate_certificates", reason=reason) as run:
-        await opened_authority(run.inventory)
-        unlocked = await rotation.lock(run, dry_run=dry_run)
+    choices = Choices(approval=approval, dry_run=dry_run, reason=reason)
+    await follow(_Rotation(which), cluster, choices)
+
+
+class _Rotation(CertificateRecipe):
+    runbook = "rotate_certificates"
+
+    def __init__(self, which: str) -> None:
+        self.which = which
+
+    @override
+    async def look(self, run: Run, unlocked: Unlocked) -> Sight:
         sight = await rotation.look(run, unlocked)
         if not sight.observed:
             rotation.raise_unseen(run, sight)
-        await reports.refuse_on_findings(run, sight.findings)
-        plan = await _plan(run, sight, which)
-        await reports.publish_plan(run, plan, sight.findings)
-        if dry_run:
-            rotation.raise_unseen(run, sight)
-            return
-        async with health.measured_service(run, sight.members) as probe:
-            await perform(
-                run,
-                plan,
-                {
-                    leaves.StageLeaves: partial(rotation.stage, sight=sight),
-                    leaves.SwapLeaves: partial(rotation.swap_and_verify, sight=sight),
-                    VerifyLeaves: partial(_verify, sight=sight),
-                },
-                gate=partial(_gate, run, sight),
-                mark=probe.mark,
-            )
-            after = await rotation.look(run, sight.absent) if plan.steps else sight
-            found = await rotation.read_health(run, sight)
-        changes = rotation.pair_changes(sight, after)
-        await reports.publish_report(
-            run, plan, sight.findings, found, reason, gaps=probe.results(), pairs=changes
-        )
-        rotation.raise_unseen(run, sight)
+        return sight
 
-
-async def _plan(run: Run, sight: Sight, which: str) -> Plan:
-    leaves.refuse_reinstalled(run.inventory, sight.observed)
-    authority = (await opened_authority(run.inventory)).certificate_pem
-    work = {
-        name: {
-            label: certificates.pair_differences(
-                run.inventory, target, sight.observed[name].pairs[label], authority, early=True
-            )
-            or (("asked for",) if which == "all" else ())
-            for label, target in targets.items()
+    @override
+    async def plan(self, run: Run, seen: Sight) -> Plan:
+        leaves.refuse_reinstalled(run.inventory, seen.observed)
+        authority = (await opened_authority(run.inventory)).certificate_pem
+        work = {
+            name: {
+                label: certificates.pair_differences(
+                    run.inventory, target, seen.observed[name].pairs[label], authority, early=True
+                )
+                or (("asked for",) if self.which == "all" else ())
+                for label, target in targets.items()
+            }
+            for name, targets in seen.targets.items()
         }
-        for name, targets in sight.targets.items()
-    }
-    found = await rotation.read_health(run, sight)
-    return plan_rotation(run.inventory, sight.members, found, work, sight.absent)
+        found = await rotation.read_health(run, seen)
+        return plan_rotation(run.inventory, seen.members, found, work, seen.absent)
 
+    @override
+    def actions(self, seen: Sight, probe: Probe | None) -> Actions:
+        async def verify_leaves(run: Run, _step: VerifyLeaves) -> None:
+            await rotation.verify_ways(run, seen)
 
-async def _gate(run: Run, sight: Sight, step: Step) -> None:
-    if step.host is None:
-        return
-    await health.pass_gate(run, sight.members, step.host, restarts=False)
+        return {
+            leaves.StageLeaves: partial(rotation.stage, sight=seen),
+            leaves.SwapLeaves: partial(rotation.swap_and_verify, sight=seen),
+            VerifyLeaves: verify_leaves,
+        }
 
+    @override
+    async def gate(self, run: Run, seen: Sight, step: Step) -> None:
+        if step.host is not None:
+            await health.pass_gate(run, seen.members, step.host, restarts=False)
 
-async def _verify(run: Run, _step: VerifyLeaves, *, sight: Sight) -> None:
-    await rotation.verify_ways(run, sight)
+    @override
+    async def verify(self, run: Run, seen: Sight) -> Verified:
+        after = await rotation.look(run, seen.absent)
+        found = await rotation.read_health(run, seen)
+        return Verified(found, rotation.pair_changes(seen, after))
+
+    @override
+    def conclude(self, run: Run, seen: Sight) -> None:
+        rotation.raise_unseen(run, seen)

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
+from typing_extensions import override
+
 from tasks.engine.frame import runbook
-from tasks.procedures.changes import change_members
+from tasks.etcd.probe import Probe
+from tasks.procedures.changes import MemberRecipe
+from tasks.procedures.course import Actions, Choices
+from tasks.procedures.drafting import Draft
 from tasks.procedures.wishes import Wish
 
 
@@ -49,12 +54,13 @@ async def update_member(
     wish = Wish(
         moving=f"{member}={address}", writes_inventory=write_inventory, skip=tuple(skip or ())
     )
-    await change_members(
-        "update_member",
-        cluster,
-        wish,
-        snapshot=snapshot,
-        approval=approval,
-        dry_run=dry_run,
-        reason=reason,
-    )
+    choices = Choices(snapshot=snapshot, approval=approval, dry_run=dry_run, reason=reason)
+    await _Readdressing(cluster, wish).follow(choices)
+
+
+class _Readdressing(MemberRecipe):
+    runbook = "update_member"
+
+    @override
+    def actions(self, seen: Draft, probe: Probe | None) -> Actions:
+        return self.preparing(seen) | self.readdressing(seen) | self.telling(seen)

@@ -217,18 +217,18 @@ async def perform(
 
     A host's failure ends its own track; the others end theirs; the next stage does not start. In
     a serial stage one step is done at a time, the first failure ends it, and before each step
-    the `gate` must pass. `mark` is told what begins, for the probe.
+    the `gate` must pass. `mark` is told what begins, for the probe. Raises KeyError, before
+    anything is done, for a kind of step that has no action.
     """
+    for one in plan.steps:
+        actions[type(one)]
 
     async def do(one: Step) -> None:
         run.check_lock()
-        action = actions[type(one)]
         told = {"host": one.host, "sentence": one.sentence}
+        where = () if one.host is None else ((run.hosts | run.clients)[one.host],)
         try:
-            if one.host is None:
-                await action(run, one)
-            else:
-                await action(run, (run.hosts | run.clients)[one.host], one)
+            await actions[type(one)](run, *where, one)
         except BaseException:
             run.journal.append(Event.BROKEN, **told)
             raise

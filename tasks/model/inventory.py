@@ -121,7 +121,7 @@ class Inventory(Strict):
     load_balancers: tuple[LoadBalancer, ...] = Field((), description="Whose servers follow them.")
     expiry: Expiry = Expiry()
     approval: Approval = Field(
-        Approval.NONE, description="Whether changes of the members wait for a person."
+        Approval.NONE, description="Whether runs that change something wait for a person."
     )
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Carrying out a change of the members, from the lock over the approval to the report.
+"""What the runbooks that change members share: how they see and plan, and what each step does.
 
 Composes steps; owns none.
 """
@@ -7,249 +7,209 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import PurePosixPath
 from time import monotonic
 from typing import Any
 
+from typing_extensions import override
+
 from tasks.config.rendering import InitialState
-from tasks.engine.authority import opened_authority
-from tasks.engine.run import Run, open_run, perform, together, unless
+from tasks.engine.run import Run, together, unless
+from tasks.etcd.client import EtcdClient
 from tasks.hosts.connection import HostConnection
-from tasks.model.cluster import ClusterHealth, label_members
+from tasks.model.cluster import DesiredMember, label_members
 from tasks.model.errors import InventoryEdited, LockHeld, LockLost, MemberFailed, Refused
-from tasks.model.inventory import Inventory
 from tasks.model.inventory_file import find_inventory, load_inventory
-from tasks.model.plan import Plan, Step
-from tasks.plans import agreement, bootstrap, member_changes, obstacles
+from tasks.model.plan import Finding, Plan, Step
+from tasks.plans import bootstrap, member_changes, obstacles
 from tasks.plans import reconfiguration as plans
 from tasks.plans.dependents import TellHook, UpdateApiserver, UpdateHaproxy
 from tasks.plans.restarts import ADDRESSES
-from tasks.plans.voters import refuse_without_members
-from tasks.procedures import location, restarting, rotation
+from tasks.procedures import restarting, rotation
+from tasks.procedures.course import Actions, Choices, Recipe, Unlocked, Verified, follow
 from tasks.procedures.drafting import Draft, draft_plan
 from tasks.procedures.roster import Roster, known_roster
 from tasks.procedures.wishes import Wish, leaving_hosts, wished_inventory
 from tasks.steps import (
-    approvals,
     certificates,
     configuration,
     dependents,
-    health,
     installation,
     locks,
-    onhosts,
     reconfiguration,
-    reports,
     restarts,
     services,
-    snapshots,
 )
 
 GATE_SECONDS = 25.0
 
 
-async def change_members(
-    runbook: str,
-    cluster: str,
-    wish: Wish,
-    *,
-    snapshot: str,
-    approval: bool,
-    dry_run: bool,
-    reason: str | None,
-) -> None:
-    """Run a change of the members from the lock to the report; raises Refused and others.
+class MemberRecipe(Recipe[Draft]):
+    """A change of the members; which kinds of steps there are is for the runbook to say."""
 
-    Where a person must approve, the plan is made and shown without a lock first.
-    """
-    snapshots.check_skip(snapshot, reason)
-    if not (wish.leaving or wish.joining or wish.moving):
-        raise Refused("name at least one member")
-    if wish.leaving and wish.joining and len(wish.leaving) != len(wish.joining):
-        raise Refused(
-            f"{len(wish.leaving)} member(s) to replace and {len(wish.joining)} replacement(s): "
-            "name one for each, or none (each host joins again)"
-        )
-    inventory = wished_inventory(cluster, wish)
-    shown, decision = None, None
-    if not dry_run and approvals.is_required(inventory, asked=approval):
-        async with open_run(inventory, runbook, reason=reason) as run:
-            roster = known_roster(run)
-            draft = await _draft_and_publish(run, cluster, wish, {}, roster)
-            shown = draft.plan
-            if shown.steps:
-                await approvals.prepare(run, shown)
-            else:
-                await _verify(run, draft)
-        if not shown.steps:
-            return
-        decision = await approvals.wait(shown)
-    async with open_run(inventory, runbook, reason=reason) as run:
-        await opened_authority(run.inventory)
-        roster = known_roster(run)
+    def __init__(self, cluster: str, wish: Wish) -> None:
+        self.cluster = cluster
+        self.wish = wish
+        self.late: locks.Late = {}
+        self.unwritten: InventoryEdited | None = None
+
+    async def follow(self, choices: Choices) -> None:
+        """Run the change from the lock to the report; raises Refused and others."""
+        wish = self.wish
+        if not (wish.leaving or wish.joining or wish.moving):
+            raise Refused("name at least one member")
+        if wish.leaving and wish.joining and len(wish.leaving) != len(wish.joining):
+            raise Refused(
+                f"{len(wish.leaving)} member(s) to replace and {len(wish.joining)} "
+                "replacement(s): name one for each, or none (each host joins again)"
+            )
+        await follow(self, wished_inventory(self.cluster, wish), choices)
+
+    @override
+    async def open(self, run: Run) -> None:
+        await super().open(run)
+        self.roster = known_roster(run)
+
+    @override
+    async def lock(self, run: Run, *, approved: bool) -> Unlocked:
+        original = load_inventory(self.cluster)
         # While the lock waits for a dead host, the cluster is asked who is silent: the look that
         # counts comes after, and waits less for those.
-        looking = asyncio.ensure_future(roster.look(run))
+        looking = asyncio.ensure_future(self.roster.look(run))
         try:
             # An approved plan must be the one that was shown, which has waited for everyone.
-            original = load_inventory(cluster)
-            patient = leaving_hosts(original, wish) if shown is None else frozenset()
-            unlocked, late = await lock(run, original, dry_run=dry_run, patient=patient)
+            patient = frozenset() if approved else leaving_hosts(original, self.wish)
+            names = frozenset(host.name for host in original.hosts)
+            unlocked, self.late = await locks.lock_cluster(
+                run, majority=True, among=names, patient=patient
+            )
         finally:
             await looking
-        draft = await _draft_and_publish(run, cluster, wish, unlocked, roster, late)
-        if shown is not None and decision is not None:
-            approvals.check(run, decision, shown, draft.plan)
-        if not dry_run and draft.plan.steps:
-            await carry_out(
-                run,
-                cluster,
-                draft,
-                reason,
-                late,
-                snapshot=snapshot,
-                approved=decision.by if decision else None,
-            )
-        elif not dry_run:
-            # Nothing to do is said of what was looked at: an earlier run may have died before.
-            await _verify(run, draft)
+        return unlocked
 
+    @override
+    async def look(self, run: Run, unlocked: Unlocked) -> Draft:
+        awaited = frozenset(self.late)
+        draft = await draft_plan(run, self.cluster, self.wish, unlocked, self.roster, awaited)
+        self.planned_at = monotonic()
+        return draft
 
-async def _draft_and_publish(
-    run: Run,
-    cluster: str,
-    wish: Wish,
-    unlocked: dict[str, str],
-    roster: Roster,
-    late: locks.Late | None = None,
-) -> Draft:
-    draft = await draft_plan(run, cluster, wish, unlocked, roster, frozenset(late or {}))
-    await reports.refuse_on_findings(run, draft.findings)
-    moved = {s.member.name for s in draft.plan.steps if isinstance(s, plans.ReaddressMember)}
-    for name in moved:
-        written = ADDRESSES | frozenset(map(str, run.inventory.layout(name).credentials))
-        await restarts.refuse_surprises(run, [name], written=written)
-    await reports.publish_plan(run, draft.plan, draft.findings)
-    return draft
+    @override
+    def findings(self, seen: Draft) -> tuple[Finding, ...]:
+        return seen.findings
 
+    @override
+    async def plan(self, run: Run, seen: Draft) -> Plan:
+        moved = {s.member.name for s in seen.plan.steps if isinstance(s, plans.ReaddressMember)}
+        for name in moved:
+            written = ADDRESSES | frozenset(map(str, run.inventory.layout(name).credentials))
+            await restarts.refuse_surprises(run, [name], written=written)
+        return seen.plan
 
-async def carry_out(
-    run: Run,
-    cluster: str,
-    draft: Draft,
-    reason: str | None,
-    late: locks.Late,
-    *,
-    snapshot: str,
-    approved: str | None = None,
-) -> None:
-    """Take the snapshot, do the steps with the gate before each, verify and report."""
-    roster, began = draft.roster, monotonic()
-    if snapshot == "take":
-        async with roster.open(run) as client:
-            await snapshots.take_snapshot(run, client, draft.health)
-    removed = {m.member.id: m.client_url for m in draft.live}
-    unwritten: list[InventoryEdited] = []
+    @override
+    def client(self, run: Run, seen: Draft) -> AbstractAsyncContextManager[EtcdClient]:
+        return seen.roster.open(run)
 
-    async def write_inventory(run: Run, step: member_changes.WriteInventory) -> None:
-        try:
-            await reconfiguration.write_inventory(run, step, find_inventory(cluster))
-        except InventoryEdited as error:
-            unwritten.append(error)  # told at the end: the members are verified first
+    @override
+    def measured(self, seen: Draft) -> tuple[DesiredMember, ...]:
+        healthy = {m.client_url for m in seen.live if m.is_healthy}
+        return tuple(m for m in seen.goal if m.client_url in healthy)
 
-    async def remove(run: Run, step: plans.RemoveMember) -> None:
-        await _on_client(roster, reconfiguration.remove_member)(run, step)
-        roster.drop(removed.get(step.member_id))
+    @override
+    async def gate(self, run: Run, seen: Draft, step: Step) -> None:
+        await pass_gate(run, seen.roster, step)
 
-    async def promote(run: Run, step: plans.PromoteMember | plans.AwaitMember) -> None:
-        host = run.hosts[step.member.name]
-        roster.add(step.member)
-        try:
-            async with roster.open(run) as client:
-                waiting = (
-                    reconfiguration.promote_member(run, client, step)
-                    if isinstance(step, plans.PromoteMember)
-                    else reconfiguration.await_member(run, client, step)
-                )
-                await unless(services.watch_start(run, (host,)), waiting)
-        except MemberFailed as error:
-            raise await services.with_journals(run, error, (host,)) from error
-
-    kept = tuple(
-        m for m in draft.goal if m.client_url in {s.client_url for s in draft.live if s.is_healthy}
-    )
-    async with health.measured_service(run, kept) as probe:
-        await perform(
-            run,
-            draft.plan,
-            {
-                member_changes.RetireHost: partial(_retire, draft=draft),
-                member_changes.AwaitHost: partial(_await_host, draft=draft, late=late),
-                member_changes.DiscardData: reconfiguration.discard_data,
-                member_changes.DropConnections: reconfiguration.drop_connections,
-                bootstrap.MakeAccount: installation.make_account,
-                bootstrap.InstallPrograms: partial(
-                    installation.install_programs, programs=draft.programs
-                ),
-                bootstrap.MakeDirectories: installation.make_directories,
-                bootstrap.IssueCertificates: partial(
-                    certificates.issue_certificates,
-                    members={member.name: member for member in draft.joining},
-                ),
-                plans.RemoveMember: remove,
-                plans.AddLearner: _on_client(roster, reconfiguration.add_learner),
-                plans.JoinMember: partial(_join, draft=draft),
-                plans.PromoteMember: promote,
-                plans.AwaitMember: promote,
-                plans.MoveLeader: _on_client(roster, reconfiguration.move_leader),
-                plans.UpdateMember: _on_client(roster, reconfiguration.update_member),
-                plans.ReaddressMember: partial(_readdress, draft=draft),
-                member_changes.RefreshConfiguration: partial(
-                    configuration.refresh_configuration, members=draft.goal
-                ),
-                UpdateApiserver: dependents.update_apiserver,
-                UpdateHaproxy: dependents.update_haproxy,
-                TellHook: dependents.tell_hook,
-                member_changes.WriteInventory: write_inventory,
-            },
-            gate=partial(pass_gate, run, roster),
-            mark=probe.mark,
-        )
-        found = await _verify(run, draft)
-    await reports.publish_report(
-        run,
-        draft.plan,
-        draft.findings,
-        found,
-        reason,
-        gaps=probe.results(),
-        facts={
-            "approved by": approved or "not asked for",
-            "members before": label_members(draft.live),
+    @override
+    async def verify(self, run: Run, seen: Draft) -> Verified:
+        found = await rotation.wait_until_healthy(run, seen.goal, seen.down)
+        await _verify_ways(run, seen)
+        facts = {
+            "members before": label_members(seen.live),
             "members after": label_members(found.seen_members()),
-            "time to full health": f"{monotonic() - began:.1f} s after the plan",
+            "time to full health": f"{monotonic() - self.planned_at:.1f} s after the plan",
         }
-        | ({"inventory": unwritten[0].message} if unwritten else {}),
-    )
-    if unwritten:
-        raise unwritten[0]
+        if self.unwritten is not None:
+            facts["inventory"] = self.unwritten.message
+        return Verified(found, facts=facts, complaint=self.unwritten)
 
+    def preparing(self, seen: Draft) -> Actions:
+        """Say what makes a host ready to run a member."""
+        joining = {member.name: member for member in seen.joining}
+        return {
+            bootstrap.MakeAccount: installation.make_account,
+            bootstrap.InstallPrograms: partial(
+                installation.install_programs, programs=seen.programs
+            ),
+            bootstrap.MakeDirectories: installation.make_directories,
+            bootstrap.IssueCertificates: partial(certificates.issue_certificates, members=joining),
+            member_changes.DiscardData: reconfiguration.discard_data,
+        }
 
-async def _verify(run: Run, draft: Draft) -> ClusterHealth:
-    found = await rotation.wait_until_healthy(run, draft.goal, draft.down)
-    await verify_ways(run, draft)
-    return found
+    def joining(self, seen: Draft) -> Actions:
+        """Say what makes a member of a host: a learner first, a voter when it has the log."""
+        roster = seen.roster
 
+        async def promote(run: Run, step: plans.PromoteMember | plans.AwaitMember) -> None:
+            host = run.hosts[step.member.name]
+            roster.add(step.member)
+            try:
+                async with roster.open(run) as client:
+                    waiting = (
+                        reconfiguration.promote_member(run, client, step)
+                        if isinstance(step, plans.PromoteMember)
+                        else reconfiguration.await_member(run, client, step)
+                    )
+                    await unless(services.watch_start(run, (host,)), waiting)
+            except MemberFailed as error:
+                raise await services.with_journals(run, error, (host,)) from error
 
-async def lock(
-    run: Run, original: Inventory, *, dry_run: bool, patient: frozenset[str] = frozenset()
-) -> tuple[dict[str, str], locks.Late]:
-    """Lock every host that can be reached, a majority of the inventory's among them."""
-    if dry_run:
-        return {}, {}
-    names = frozenset(host.name for host in original.hosts)
-    return await locks.lock_cluster(run, majority=True, among=names, patient=patient)
+        return {
+            plans.RemoveMember: partial(_remove, draft=seen),  # what an earlier join left
+            plans.AddLearner: on_client(roster, reconfiguration.add_learner),
+            plans.JoinMember: partial(_join, draft=seen),
+            plans.PromoteMember: promote,
+            plans.AwaitMember: promote,
+        }
+
+    def leaving(self, seen: Draft) -> Actions:
+        """Say what takes a member out, and its host's service and data out of the way."""
+        return {
+            member_changes.RetireHost: partial(_retire, draft=seen),
+            member_changes.AwaitHost: partial(_await_host, draft=seen, late=self.late),
+            member_changes.DropConnections: reconfiguration.drop_connections,
+            plans.MoveLeader: on_client(seen.roster, reconfiguration.move_leader),
+            plans.RemoveMember: partial(_remove, draft=seen),
+        }
+
+    def readdressing(self, seen: Draft) -> Actions:
+        """Say what gives a member another address."""
+        return {
+            plans.MoveLeader: on_client(seen.roster, reconfiguration.move_leader),
+            plans.UpdateMember: on_client(seen.roster, reconfiguration.update_member),
+            plans.ReaddressMember: partial(_readdress, draft=seen),
+        }
+
+    def telling(self, seen: Draft) -> Actions:
+        """Say what brings everything that lists the members up to date."""
+
+        async def write_inventory(run: Run, step: member_changes.WriteInventory) -> None:
+            try:
+                path = find_inventory(self.cluster)
+                await reconfiguration.write_inventory(run, step, path)
+            except InventoryEdited as error:
+                self.unwritten = error  # told at the end: the members are verified first
+
+        return {
+            member_changes.RefreshConfiguration: partial(
+                configuration.refresh_configuration, members=seen.goal
+            ),
+            UpdateApiserver: dependents.update_apiserver,
+            UpdateHaproxy: dependents.update_haproxy,
+            TellHook: dependents.tell_hook,
+            member_changes.WriteInventory: write_inventory,
+        }
 
 
 async def pass_gate(run: Run, roster: Roster, step: Step) -> None:
@@ -272,23 +232,29 @@ async def pass_gate(run: Run, roster: Roster, step: Step) -> None:
         await asyncio.sleep(0.5)
 
 
-async def verify_ways(run: Run, draft: Draft) -> None:
+async def _verify_ways(run: Run, draft: Draft) -> None:
     """See every member let in by all the others, asked from each host that can be reached."""
     up = tuple(m for m in draft.goal if m.name not in draft.down)
     here = [m for m in up if m.name in draft.observed]
     await together(certificates.verify_peers(run, run.hosts[member.name], up) for member in here)
 
 
-def _on_client(
+def on_client(
     roster: Roster, action: Callable[..., Awaitable[Any]]
 ) -> Callable[[Run, Any], Awaitable[None]]:
-    """Give a step of `members` a client of all members for as long as it runs."""
+    """Give a step a client of all members for as long as it runs."""
 
     async def do(run: Run, step: Step) -> None:
         async with roster.open(run) as client:
             await action(run, client, step)
 
     return do
+
+
+async def _remove(run: Run, step: plans.RemoveMember, *, draft: Draft) -> None:
+    await on_client(draft.roster, reconfiguration.remove_member)(run, step)
+    left = (m.client_url for m in draft.live if m.member.id == step.member_id)
+    draft.roster.drop(next(left, None))
 
 
 async def _join(run: Run, host: HostConnection, step: plans.JoinMember, *, draft: Draft) -> None:
@@ -366,36 +332,3 @@ async def _readdress(
         without=draft.down,
         besides=f"the member list names it at {step.member.peer_url} already",
     )
-
-
-async def hand_over(cluster: str, to: str | None, *, dry_run: bool, reason: str | None) -> None:
-    """Hand leadership over, and see it settled; raises Refused and others."""
-    inventory = wished_inventory(cluster, Wish())
-    async with open_run(inventory, "move_leader", reason=reason) as run:
-        await opened_authority(run.inventory)
-        await lock(run, inventory, dry_run=dry_run)
-        roster = Roster(await location.locate_members(run))
-        live = (await roster.look(run, settled=True)).seen_members()
-        if not live:
-            await onhosts.refuse_foreign(run, roster.members)
-        refuse_without_members(live)
-        steps = plans.order_handover(live, to)
-        goal = f"{to or 'another voter'} leads"
-        gone = tuple(map(agreement.lead_back, agreement.find_gone(roster.members, live)))
-        plan = Plan(run.runbook, inventory.name, goal, steps, gone)
-        await reports.publish_plan(run, plan, ())
-        if dry_run or not steps:
-            return
-
-        async with health.measured_service(run, roster.members) as probe:
-            await perform(
-                run,
-                plan,
-                {plans.MoveLeader: _on_client(roster, reconfiguration.move_leader)},
-                gate=partial(pass_gate, run, roster),
-                mark=probe.mark,
-            )
-            async with roster.open(run) as client:
-                found = await health.read_health(run, client)
-        gaps = probe.results()
-        await reports.publish_report(run, plan, (), found, reason, gaps=gaps)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from typing_extensions import override
+
 from tasks.engine.authority import expired_authority, read_authority_certificate
 from tasks.engine.run import Run, together
 from tasks.hosts.connection import HostConnection
@@ -21,8 +23,9 @@ from tasks.plans.leaves import StageLeaves, SwapLeaves
 from tasks.plans.preflight import clock_findings
 from tasks.plans.recovery import Damage, ReviveMember
 from tasks.procedures import location
+from tasks.procedures.course import Recipe, Unlocked
 from tasks.report.tables import Table
-from tasks.steps import certificates, health, locks, onhosts, services, trust
+from tasks.steps import certificates, health, onhosts, services, trust
 from tasks.steps.certificates import LeafTarget, client_targets, member_targets
 
 HEALTHY_SECONDS = 60.0
@@ -53,18 +56,26 @@ class Sight:
         return (*clock_findings(tuple(self.observed.values())), *absent)
 
 
-async def lock(run: Run, *, dry_run: bool, majority: bool = True) -> dict[str, str]:
-    """Take the lock on a majority and on every host that can be reached; a dry run takes none.
+class CertificateRecipe(Recipe[Sight]):
+    """What certificate runbooks share: every pair is seen, every member measured."""
 
-    Returns the hosts that are not locked, with the reason: they are not to be touched.
-    """
-    if dry_run:
-        return {}
-    unlocked, _ = await locks.lock_cluster(run, majority=majority)
-    return unlocked
+    @override
+    async def look(self, run: Run, unlocked: Unlocked) -> Sight:
+        """See every pair that can be reached."""
+        return await look(run, unlocked)
+
+    @override
+    def findings(self, seen: Sight) -> tuple[Finding, ...]:
+        """Tell clocks that differ, and who is absent."""
+        return seen.findings
+
+    @override
+    def measured(self, seen: Sight) -> tuple[DesiredMember, ...]:
+        """Measure all members' service."""
+        return seen.members
 
 
-async def look(run: Run, unlocked: dict[str, str]) -> Sight:
+async def look(run: Run, unlocked: Unlocked) -> Sight:
     """See the pairs of every host and client at once; who cannot be reached is left out."""
     members = await location.locate_members(run)
     by_name = {member.name: member for member in members}
