@@ -7,6 +7,7 @@ but for hosts that could not be seen.
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import functools
 import gc
@@ -39,6 +40,14 @@ LOG_BYTES = 4 << 20
 def runbook_names() -> list[str]:
     """List the runbooks: every module beside this one."""
     return sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py"))
+
+
+def _summary(name: str) -> str:
+    """Read the first line of a runbook's docstring."""
+    tree = ast.parse((Path(__file__).parent / f"{name}.py").read_text(encoding="utf-8"))
+    defined = (node for node in tree.body if isinstance(node, ast.AsyncFunctionDef))
+    said = next(ast.get_docstring(node) for node in defined if node.name == name)
+    return (said or "").partition("\n")[0]
 
 
 def main(arguments: list[str]) -> int:
@@ -88,8 +97,12 @@ def _main(arguments: list[str], errors: Console, *, runs: bool) -> int:
         console=Console(soft_wrap=not is_terminal),
     )
     for name in runbook_names():
-        runbook = getattr(importlib.import_module(f"flows.{name}"), name)
-        app.command(_command(runbook, api, errors), name=name)
+        if name == next(iter(arguments), ""):
+            runbook = getattr(importlib.import_module(f"flows.{name}"), name)
+            app.command(_command(runbook, api, errors), name=name)
+        else:
+            # Prefect, which every runbook brings, takes seconds to load; a list needs a sentence.
+            app.command(App(name=name, help=_summary(name), version_flags=()))
     app.command(functools.partial(_approve, api), name="approve")
     try:
         status = app(arguments, exit_on_error=False, print_error=True, error_console=errors)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,12 @@ def test_no_arguments_list_the_runbooks(capsys: pytest.CaptureFixture[str]) -> N
     assert main([]) == 0
     shown = capsys.readouterr().out
     assert all(name in shown for name in runbook_names())
+
+
+def test_the_list_of_runbooks_does_not_wait_for_prefect() -> None:
+    """It is what one types first, and Prefect takes seconds to load."""
+    asks = "from flows.__main__ import main; main(['--help']); assert 'prefect' not in sys.modules"
+    subprocess.run([sys.executable, "-c", f"import sys; {asks}"], cwd=ROOT, check=True)
 
 
 def test_help_shows_the_flows_own_parameters(capsys: pytest.CaptureFixture[str]) -> None:

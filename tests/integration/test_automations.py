@@ -231,3 +231,44 @@ def test_five_minutes_of_work_or_waiting_end_well_and_a_killed_worker_is_told(
         time.sleep(10)
         kill_all(dying.pid)
         assert wait_for(server, dies, {"Crashed"}, 120) < 95
+
+
+def start_on_the_command_line(prefect: Prefect, checkout: Path, seconds: int) -> Any:  # noqa: ANN401 - a process
+    """Run that flow on the command line."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "flows", "slow", "--seconds", str(seconds)],
+        cwd=checkout,
+        env=prefect.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(600)
+def test_a_run_of_the_command_line_is_left_alone_and_a_killed_one_is_told(
+    server: Prefect, tmp_path: Path
+) -> None:
+    """With the heartbeat and the window as delivered."""
+    assert run_command(server).returncode == 0
+    checkout = copy_checkout(tmp_path / "checkout")
+    (checkout / "flows" / "slow.py").write_text(SLOW)
+    before = {run["id"] for run in server.ask("/flow_runs/filter", {})}
+    works = start_on_the_command_line(server, checkout, 150)
+    dies = start_on_the_command_line(server, checkout, 151)
+    runs: dict[int, str] = {}
+    while len(runs) < 2:
+        time.sleep(1)
+        for run in server.ask("/flow_runs/filter", {}):
+            if run["id"] not in before and run["state"]["name"] == "Running":
+                runs[run["parameters"]["seconds"]] = run["id"]
+    time.sleep(10)
+    dies.kill()
+    dies.communicate()
+    assert wait_for(server, runs[151], {"Crashed"}, 120) < 95
+    stdout, _ = works.communicate(timeout=300)
+    assert stdout.splitlines()[-1].startswith("done"), stdout
+    history = server.get(f"/flow_run_states/?flow_run_id={runs[150]}")
+    assert [state["name"] for state in history] == ["Pending", "Running", "Completed"]

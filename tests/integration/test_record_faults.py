@@ -43,6 +43,8 @@ SEEDS = [
     pytest.param(seed, marks=() if seed == IN_CI else pytest.mark.chaos) for seed in range(1, 11)
 ]
 STEPS_BEFORE_CHANGES_END = 25
+BUSY = 3
+"""How much longer than its bounds a runner takes that gets a fraction of a processor."""
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +77,7 @@ def rotate(
     waited = time.time() - read_end(prefect)
     back()
     check_told(ended)
-    assert waited < TOLD_SECONDS + EXIT_SECONDS, ended.output
+    assert waited < BUSY * (TOLD_SECONDS + EXIT_SECONDS), ended.output
     assert all(before[name] != now for name, now in serials(lab).items())
     assert not find_strangers(lab)
     after = run_runbook(prefect, "check_health", lab)

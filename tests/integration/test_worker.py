@@ -1,0 +1,104 @@
+"""A worker's start: by the unit of deployments/, and in a place that has none of the flows."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.integration.runbooks import ROOT, prefect_server
+from tests.integration.teams import copy_checkout, deploy, worker
+
+if TYPE_CHECKING:
+    from tests.lab.fixtures import StartLab
+    from tests.lab.host import Host
+
+pytest_plugins = ["tests.lab.fixtures"]
+pytestmark = [pytest.mark.lab, pytest.mark.one_etcd, pytest.mark.timeout(300)]
+
+HOME = Path("/opt/etcd-runbooks")
+UNIT = "etcd-runbooks-worker.service"
+PREFECT = f"cd {HOME} && PREFECT_API_URL=http://127.0.0.1:4200/api .venv/bin/prefect --no-prompt"
+SECONDS = 120.0
+
+
+def test_a_worker_outside_a_checkout_has_its_runs_refused(tmp_path: Path) -> None:
+    """In a sentence that says where it was started, and the command that starts it right."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    home = tmp_path / "home"
+    home.mkdir()
+    with prefect_server(home) as prefect:
+        deploy(prefect, "--name", "check_health")
+        deployment = prefect.get("/deployments/name/check_health/check_health")["id"]
+        body = {"parameters": {"cluster": "nowhere"}}
+        run = prefect.ask(f"/deployments/{deployment}/create_flow_run", body)["id"]
+        with worker(prefect, elsewhere):
+            deadline = time.monotonic() + 120
+            while "Process exited with status code" not in (
+                log := (home / "worker.log").read_text()
+            ):
+                assert time.monotonic() < deadline, log
+                time.sleep(0.5)
+        state = prefect.get(f"/flow_runs/{run}")["state"]
+    assert (state["name"], state["type"]) == ("Refused", "FAILED")
+    assert state["message"].startswith(f"the worker was started in {elsewhere}, which is no")
+    assert "`cd CHECKOUT && .venv/bin/prefect worker start --pool etcd" in state["message"]
+
+
+@pytest.fixture
+def host(start_lab: StartLab) -> Iterator[Host]:
+    """Put a checkout with its environment where the unit expects them on a host."""
+    host = start_lab(hosts=1)["master01"]
+    host.stop()
+    target = host.root / HOME.relative_to("/")
+    copy_checkout(target)
+    venv = target / ".venv"
+    python = Path(sys.executable).resolve()
+    subprocess.run([python, "-m", "venv", "--without-pip", venv], check=True)
+    program = (Path(sys.prefix) / "bin/prefect").read_text().split("\n", 1)[1]
+    (venv / "bin/prefect").write_text(f"#!{HOME}/.venv/bin/python\n{program}")
+    (venv / "bin/prefect").chmod(0o755)
+    # The packages are those of this environment: nothing is downloaded.
+    (packages,) = venv.glob("lib/python*/site-packages")
+    own = Path(sys.prefix) / packages.relative_to(venv)
+    subprocess.run(["mount", "--bind", own, packages], check=True)
+    try:
+        host.start()
+        yield host
+    finally:
+        host.power_cut()
+        subprocess.run(["umount", "--lazy", packages], check=True)
+
+
+def wait(host: Host, command: str) -> str:
+    """Run a command on the host until it succeeds; returns what it said."""
+    deadline = time.monotonic() + SECONDS
+    while (ended := host.run(command)).status != 0:
+        journal = host.run("journalctl --no-pager -n 60").stdout
+        assert time.monotonic() < deadline, ended.stdout + ended.stderr + journal
+        time.sleep(0.5)
+    return ended.stdout
+
+
+@pytest.mark.chaos
+def test_the_unit_starts_a_worker_that_executes_a_run(host: Host) -> None:
+    """Installed as its head says, beside a server."""
+    server = f"{HOME}/.venv/bin/prefect server start"
+    host.run(f"systemd-run --unit=server --setenv=PREFECT_HOME=/var/lib/server {server}").check()
+    wait(host, f"{PREFECT} work-pool create etcd --type process")
+    host.run(f"{PREFECT} deploy --name check_health", timeout=SECONDS).check()
+    steps = (ROOT / "deployments" / UNIT).read_text().split("[Unit]")[0].splitlines()
+    for step in (line.removeprefix("#   ") for line in steps if line.startswith("#   ")):
+        host.run(step).check()
+    start = f"{PREFECT} deployment run check_health/check_health --param cluster=nowhere"
+    said = host.run(f"{start} --watch", timeout=SECONDS)
+    assert "Refused" in said.stdout + said.stderr, host.run(f"journalctl -u {UNIT}").stdout
+    assert host.run(f"systemctl is-active {UNIT}").check().stdout.strip() == "active"
+    told = host.run("cat /var/lib/etcd-runbooks-worker/etcd-runbooks/runs/*.jsonl").check().stdout
+    assert "no such inventory file" in told
