@@ -40,11 +40,12 @@ async def adopt_cluster(
     """
     path = adoption.target_path(cluster, output)
     ssh = adoption.ssh_content(user, port, known_hosts, key)
+    given = frozenset(word.partition("=")[0] for word in hosts if "=" in word)
     provisional = adoption.provisional(cluster, hosts, ssh, unit)
     async with open_run(provisional, "adopt_cluster", reason=reason) as run:
         found = await adoption.read_all(run)
-        inventory, text = adoption.compose(run, found, ssh)
-        if not dry_run:
-            inventory = await adoption.write_inventory(path, text, found)
+        inventory, text = adoption.compose(run, found, ssh, path, given)
         differences = await adoption.judge(inventory)
-        await adoption.publish(run, path, text, found, differences)
+        await adoption.publish(run, path, text, found, given, differences)
+        if not dry_run:
+            await adoption.write_inventory(path, text, inventory, found)

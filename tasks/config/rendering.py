@@ -17,6 +17,7 @@ import jinja2
 from tasks.config.compatibility import check_settings
 from tasks.model.certificates import Role
 from tasks.model.cluster import DesiredMember
+from tasks.model.fields import ADDRESS_PLACE
 from tasks.model.inventory import CLIENT_PORT, PEER_PORT, Inventory
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "templates"
@@ -137,9 +138,16 @@ def render_configuration(
             trusted=layout.trusted,
             peer_trusted=layout.peer_trusted,
             settings=inventory.etcd.settings,
+            metrics_urls=_metrics_urls(inventory, member),
             needs_logger=inventory.etcd.version_tuple < (3, 5),
         )
     )
+
+
+def _metrics_urls(inventory: Inventory, member: DesiredMember) -> str:
+    address = urlsplit(member.client_url).netloc.rpartition(":")[0]
+    urls = inventory.etcd.settings.listen_metrics_urls
+    return ",".join(url.replace(ADDRESS_PLACE, address) for url in urls)
 
 
 def _check_members(member: DesiredMember, members: tuple[DesiredMember, ...]) -> None:

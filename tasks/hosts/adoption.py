@@ -18,6 +18,7 @@ from tasks.model.adoption import FoundEtcd
 _VERSION = re.compile(r"\b(\d+\.\d+\.\d+)\b")
 
 PROCESS = r"""
+echo "hostname=$(uname -n)"
 systemctl show {unit} -p FragmentPath -p User -p LoadState
 main=$(systemctl show {unit} -p MainPID --value)
 group=$(systemctl show {unit} -p ControlGroup --value)
@@ -79,6 +80,7 @@ def parse_etcd(host: str, result: Result) -> FoundEtcd | None:
         others=others,
         arguments=_decode(single.get("arguments", "")),
         variables=dict(environment),
+        hostname=single.get("hostname", ""),
     )
 
 

@@ -60,7 +60,14 @@ def parse_request(result: Result) -> bytes:
 
 
 def stage_leaf_command(
-    certificate: PurePosixPath, key: PurePosixPath, certificate_pem: str, *, owner: str, group: str
+    certificate: PurePosixPath,
+    key: PurePosixPath,
+    certificate_pem: str,
+    *,
+    owner: str,
+    group: str,
+    certificate_mode: str = "0644",
+    key_mode: str = "0600",
 ) -> Command:
     """Put a signed certificate beside the live one, as its staged key already is.
 
@@ -75,8 +82,8 @@ certified=$(openssl x509 -in {new_certificate} -noout -pubkey)
 [ "$certified" = "$(openssl pkey -in {new_key} -pubout)" ] || {{
   echo "the staged key and the signed certificate do not match" >&2; exit 1; }}
 chown {quote(owner)}:{quote(group)} {new_certificate} {new_key}
-chmod 0644 {new_certificate}
-chmod 0600 {new_key}
+chmod {certificate_mode} {new_certificate}
+chmod {key_mode} {new_key}
 sync {new_certificate} {new_key}
 echo {CHANGED}
 """

@@ -3,8 +3,38 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import PurePosixPath
 
+from tasks.model.certificates import FileAccess, KeySpec, Role, SubjectName, Usage
 from tasks.model.cluster import Member
+
+
+@dataclass(frozen=True, slots=True)
+class FoundLeaf:
+    """What one certificate is, in the words of the inventory's policy.
+
+    `sans` are its names and addresses; `unkept` names what the inventory has no word for. Without
+    a key, its kind is one that is not made here.
+    """
+
+    common_name: str
+    names: tuple[SubjectName, ...]
+    key: KeySpec | None
+    validity: timedelta
+    usages: tuple[Usage, ...]
+    sans: tuple[str, ...]
+    unkept: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPair:
+    """One certificate and its key on a host; no leaf where it cannot be read."""
+
+    certificate: PurePosixPath
+    key: PurePosixPath
+    leaf: FoundLeaf | None = None
+    access: FileAccess | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +47,8 @@ class FoundEtcd:
     `environment_file` is the first that sets something of etcd's. `keys_of_authority` are private
     keys that lie beside the trusted file. `members` is what the member told, None where it could
     not be asked.
+    `authorities` and `peer_authorities` are the fingerprints in the trusted files; None where one
+    cannot be read. `hostname` is what the system calls itself.
     """
 
     host: str
@@ -37,11 +69,22 @@ class FoundEtcd:
     unknown: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
+    pairs: dict[Role, FoundPair] = field(default_factory=dict)
+    authorities: frozenset[str] | None = None
+    peer_authorities: frozenset[str] | None = None
+    hostname: str = ""
 
     @property
     def name(self) -> str:
         """The member's name, or the host's where it has none."""
         return self.setting("NAME") or self.host
+
+    @property
+    def has_one_authority(self) -> bool:
+        """Whether clients and peers are trusted by the same certificates, in whichever files."""
+        clients, peers = self.setting("TRUSTED_CA_FILE"), self.setting("PEER_TRUSTED_CA_FILE")
+        same = self.authorities is not None and self.authorities == self.peer_authorities
+        return peers in ("", clients) or same
 
     def setting(self, name: str, otherwise: str = "") -> str:
         """Get one setting by etcd's name without the prefix, or what etcd takes without it."""

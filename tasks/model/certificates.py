@@ -21,6 +21,8 @@ from pydantic import (
     model_validator,
 )
 
+from tasks.model.fields import Account
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -61,6 +63,10 @@ Duration = Annotated[
 ]
 
 
+Mode = Annotated[str, Field(pattern=r"^0[0-7]{3}$", examples=["0640"])]
+"""Of a file, in octal."""
+
+
 class Strict(BaseModel):
     """A model that refuses fields it does not know and cannot be changed."""
 
@@ -89,6 +95,13 @@ class Role(StrEnum):
         """Whether etcd itself presents it, so that it names the host."""
         return self is not Role.CLIENT
 
+    @property
+    def needed_usages(self) -> tuple[Usage, ...]:
+        """The usages without which etcd does not work."""
+        return (
+            (Usage.SERVER_AUTH, Usage.CLIENT_AUTH) if self.is_for_members else (Usage.CLIENT_AUTH,)
+        )
+
 
 class Generation(StrEnum):
     """Which authority: the one that signs, one that shall, or one that did until now."""
@@ -103,7 +116,10 @@ class Usage(StrEnum):
 
     SIGNING = "signing"
     DIGITAL_SIGNATURE = "digital signature"
+    CONTENT_COMMITMENT = "content commitment"
     KEY_ENCIPHERMENT = "key encipherment"
+    KEY_AGREEMENT = "key agreement"
+    DATA_ENCIPHERMENT = "data encipherment"
     SERVER_AUTH = "server auth"
     CLIENT_AUTH = "client auth"
 
@@ -116,7 +132,7 @@ class KeySpec(Strict):
 
     @model_validator(mode="after")
     def _size_fits(self) -> Self:
-        sizes = {"rsa": (2048, 3072, 4096), "ecdsa": (256, 384, 521)}[self.algo]
+        sizes = {"rsa": (2048, 3072, 4096, 8192), "ecdsa": (256, 384, 521)}[self.algo]
         if self.size not in sizes:
             msg = f"{self.algo} keys have {', '.join(map(str, sizes))} bits, not {self.size}"
             raise ValueError(msg)
@@ -145,10 +161,22 @@ class AuthorityPolicy(Strict):
     validity: Duration = Field(timedelta(hours=43800), examples=["43800h"])
 
 
-class LeafPolicy(Strict):
-    """How one role's certificates are made; without a common name it is the host's name."""
+class FileAccess(Strict):
+    """Whose a pair's files are, and who may read them; without owner and group, etcd's account."""
 
-    common_name: str | None = Field(None, min_length=1)
+    owner: Account | None = Field(None, examples=["root"])
+    group: Account | None = Field(None, examples=["etcd"])
+    certificate_mode: Mode = "0644"
+    key_mode: Mode = "0600"
+
+
+class LeafPolicy(Strict):
+    """How one role's certificates are made; without a common name it is the host's name.
+
+    In texts "{host}" and "{member}" stand for the host's name and its member's.
+    """
+
+    common_name: str | None = Field(None, min_length=1, examples=["etcd-member-{host}"])
     names: tuple[SubjectName, ...] = ()
     key: KeySpec = KeySpec(algo="ecdsa", size=256)
     validity: Duration = Field(timedelta(hours=43800), examples=["43800h"])
@@ -158,7 +186,46 @@ class LeafPolicy(Strict):
         Usage.SERVER_AUTH,
         Usage.CLIENT_AUTH,
     )
+    own_names: tuple[str, ...] = Field(
+        ("{host}", "{address}", "127.0.0.1", "localhost"),
+        description="What a server's and a peer's certificate names beside the addresses of the "
+        "member's URLs; {address} is where SSH goes. What cannot stand there is left out.",
+    )
     hosts: tuple[str, ...] = Field((), description="Further subject alternative names.")
+    access: FileAccess | None = Field(
+        None, description="Whose the files are; without it etcd's, a client's pair root's."
+    )
+
+
+class LeafOverride(Strict):
+    """What is different for one role's pair on one host; what is left out is the cluster's."""
+
+    common_name: str | None = Field(None, min_length=1)
+    names: tuple[SubjectName, ...] | None = None
+    key: KeySpec | None = None
+    validity: Duration | None = None
+    usages: tuple[Usage, ...] | None = None
+    own_names: tuple[str, ...] | None = None
+    hosts: tuple[str, ...] | None = None
+    access: FileAccess | None = None
+
+    def laid_over(self, policy: LeafPolicy) -> LeafPolicy:
+        """Take from a policy what is not different."""
+        own = {name: getattr(self, name) for name in self.model_fields_set}
+        return policy.model_copy(update={k: v for k, v in own.items() if v is not None})
+
+
+def check_usages(role: Role, policy: LeafPolicy) -> None:
+    """Raise ValueError for a policy without the usages that etcd needs in this role.
+
+    Peers are clients of each other, and the gateway dials etcd with the server's certificate:
+    without client auth every /v3 call answers 503 while /health is fine.
+    """
+    if missing := [u for u in role.needed_usages if u not in policy.usages]:
+        plural = "s" if len(role.needed_usages) > 1 else ""
+        needed = " and ".join(f"'{usage}'" for usage in role.needed_usages)
+        msg = f"{role} certificates need the usage{plural} {needed}; {missing[0]!r} is missing"
+        raise ValueError(msg)
 
 
 class CertificatePolicy(Strict):
@@ -174,16 +241,8 @@ class CertificatePolicy(Strict):
 
     @model_validator(mode="after")
     def _members_authenticate_both_ways(self) -> Self:
-        for role in (Role.SERVER, Role.PEER):
-            missing = {Usage.SERVER_AUTH, Usage.CLIENT_AUTH} - set(self.leaf(role).usages)
-            if missing:
-                # Peers are clients of each other, and the gateway dials etcd with the server's
-                # certificate: without client auth every /v3 call answers 503 while /health is fine.
-                msg = f"{role} certificates need the usages 'server auth' and 'client auth'"
-                raise ValueError(msg)
-        if Usage.CLIENT_AUTH not in self.client.usages:
-            msg = "client certificates need the usage 'client auth'"
-            raise ValueError(msg)
+        for role in Role:
+            check_usages(role, self.leaf(role))
         return self
 
     def leaf(self, role: Role) -> LeafPolicy:

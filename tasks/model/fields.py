@@ -11,7 +11,8 @@ from pydantic import AfterValidator, Field
 
 HOST_PLACE = "{host}"
 MEMBER_PLACE = "{member}"
-"""What a template has for the host's name, and for the member's."""
+ADDRESS_PLACE = "{address}"
+"""What a template has for the host's name, for the member's, and for the host's address."""
 
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")

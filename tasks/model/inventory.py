@@ -14,7 +14,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from tasks.model.certificates import CertificatePolicy, Role, Strict
+from tasks.model.certificates import CertificatePolicy, LeafPolicy, Role, Strict, check_usages
 from tasks.model.clients import Client, KubeApiserver, LoadBalancer
 from tasks.model.errors import Refused
 from tasks.model.fields import Address, Name, fill
@@ -145,6 +145,17 @@ class Inventory(Strict):
                     raise ValueError(msg)
         return self
 
+    @model_validator(mode="after")
+    def _hosts_policies_fit(self) -> Self:
+        for host in self.hosts:
+            for role in host.certificates:
+                try:
+                    check_usages(role, self.leaf_policy(host.name, role))
+                except ValueError as error:
+                    msg = f"hosts: {host.name}: {error}"
+                    raise ValueError(msg) from error
+        return self
+
     @property
     def dependents(self) -> tuple[KubeApiserver | LoadBalancer, ...]:
         """All that list the members."""
@@ -216,6 +227,12 @@ class Inventory(Strict):
             peer_address=host.peer_address or host.fixed_address,
             client_address=host.client_address or host.fixed_address,
         )
+
+    def leaf_policy(self, name: str, role: Role) -> LeafPolicy:
+        """Say how a host's certificates of one role are made."""
+        policy = self.certificates.leaf(role)
+        own = next((host.certificates.get(role) for host in self.hosts if host.name == name), None)
+        return own.laid_over(policy) if own else policy
 
     def pair_files(self, role: Role) -> PairFiles:
         """Get the files of one role, as they are on every host that says nothing else."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from tasks.model.certificates import Role, Strict
+from tasks.model.certificates import LeafOverride, Role, Strict
 from tasks.model.fields import (
     Account,
     Address,
@@ -71,6 +71,9 @@ class Host(Strict):
     extra_sans: tuple[Address, ...] = Field((), examples=[["etcd01.example.org"]])
     pairs: dict[Role, PairFiles] = Field(
         default_factory=dict, description="Pairs that lie elsewhere than `paths.pairs` says."
+    )
+    certificates: dict[Role, LeafOverride] = Field(
+        default_factory=dict, description="What of `certificates` is different on this host."
     )
 
     @property

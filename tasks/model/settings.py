@@ -66,7 +66,11 @@ class Settings(Strict):
     quota_backend_bytes: int | None = Field(None, ge=1 << 20, examples=[8589934592])
     auto_compaction_mode: Literal["periodic", "revision"] | None = None
     auto_compaction_retention: str | None = Field(None, pattern=r"^[0-9]+[hms]?$", examples=["8h"])
-    listen_metrics_urls: tuple[str, ...] = Field((), examples=[["http://127.0.0.1:2381"]])
+    listen_metrics_urls: tuple[str, ...] = Field(
+        (),
+        description="{address} stands for the address of the member's client URL.",
+        examples=[["http://127.0.0.1:2381"]],
+    )
     log_level: Literal["debug", "info", "warn", "error"] | None = None
     environment: dict[str, str] = Field(
         default_factory=dict,
@@ -88,7 +92,7 @@ class Settings(Strict):
     @classmethod
     def _are_urls(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
         for url in urls:
-            if not re.fullmatch(r"https?://[\w.:\[\]-]+:\d+", url):
+            if not re.fullmatch(r"https?://([\w.:\[\]-]+|{address}):\d+", url):
                 msg = f"{url!r} is not a URL with a port"
                 raise ValueError(msg)
         return urls

@@ -16,10 +16,11 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import NameOID
 
+from tasks.model.certificates import Usage
 from tasks.model.errors import AuthorityRefused, CertificateRefused
 from tasks.pki.keys import key_name, public_pem
 from tasks.pki.leaf import WantedLeaf
-from tasks.pki.names import distinguished_name, name_attributes, read_sans
+from tasks.pki.names import canonical_san, distinguished_name, name_attributes, read_sans
 from tasks.pki.usages import normalised, read_usages
 
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
@@ -277,5 +278,15 @@ def _content_differences(
     ):
         for each in sorted(wanted - have):
             yield Difference(lacks, f"it lacks the {what} {each}", each)
-        for each in sorted(have - wanted):
+        for each in sorted(filter(_has_word, have - wanted)):
             yield Difference(has, f"it has the {what} {each}, unwanted", each)
+
+
+def _has_word(name_or_usage: str) -> bool:
+    """Whether the inventory could ask for it; what it could not is no difference from it."""
+    if name_or_usage in {str(usage) for usage in Usage}:
+        return True
+    try:
+        return canonical_san(name_or_usage) == name_or_usage
+    except ValueError:
+        return False

@@ -77,6 +77,7 @@ def judge_pair(
     served: dict[int, str | None],
     want: WantedLeaf,
     now: datetime,
+    key_mode: str = "0600",
 ) -> CertificateRow:
     """Judge one pair: `served` is what each port presents, PEM, `want` what it shall be."""
     text = files.certificate.text if files.certificate else None
@@ -92,7 +93,7 @@ def judge_pair(
             sentence = "no authority that this host trusts has signed it"
             found.append(_finding(place, Kind.UNTRUSTED, Grade.CRITICAL, sentence, facts))
     if files.key is not None:
-        found += _judge_mode(place, files.key.mode, facts)
+        found += _judge_mode(place, files.key.mode, key_mode, facts)
     presented = {port: _facts(pem) for port, pem in served.items()}
     found += _judge_served(place, facts, presented, now)
     return _row(place, facts, presented, found)
@@ -185,14 +186,14 @@ def _ended(facts: CertificateFacts) -> str:
 
 
 def _judge_mode(
-    place: Place, mode: str, facts: CertificateFacts | None
+    place: Place, mode: str, wanted: str, facts: CertificateFacts | None
 ) -> Iterator[CertificateFinding]:
     bits = int(mode, 8)
     if bits & 0o007:
-        sentence = f"its key can be read by everybody (mode {mode}); chmod 0600, and renew it"
+        sentence = f"its key can be read by everybody (mode {mode}); chmod {wanted}, and renew it"
         yield _finding(place, Kind.EXPOSED, Grade.CRITICAL, sentence, facts)
-    elif bits & 0o077:
-        sentence = f"its key has mode {mode}, not 0600"
+    elif bits & 0o077 & ~int(wanted, 8):
+        sentence = f"its key has mode {mode}, not {wanted}"
         yield _finding(place, Kind.EXPOSED, Grade.WARNING, sentence, facts)
 
 

@@ -7,9 +7,8 @@ from datetime import timedelta
 
 from tasks.model.certificates import KeySpec, LeafPolicy, Role, SubjectName, Usage
 from tasks.model.errors import InvalidInventory
+from tasks.model.fields import ADDRESS_PLACE, HOST_PLACE, fill
 from tasks.pki.names import canonical_san, subject_parts
-
-LOCAL_NAMES = ("127.0.0.1", "localhost")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +30,27 @@ def wanted_leaf(
     host_name: str,
     addresses: tuple[str, ...],
     extra_sans: tuple[str, ...],
+    member: str | None = None,
+    address: str | None = None,
 ) -> WantedLeaf:
-    """Plan one of a host's certificates.
+    """Plan one of a host's certificates; `member` is its member's name, where that is another.
 
-    Server and peer name the host, its addresses, 127.0.0.1, localhost and the extra names, in
-    this order, then the policy's own hosts; a client names the policy's hosts alone. Each once.
-    Raises InvalidInventory that lists every name which cannot stand in a certificate.
+    `addresses` are those of its member's URLs, `address` is where SSH goes.
+
+    Server and peer name what the policy calls the host, its addresses, the extra names, and then
+    the policy's own hosts; a client names the policy's hosts alone. Each once.
+    The name of a host or a member that cannot stand in a certificate is left out. Raises
+    InvalidInventory that lists every other one which cannot.
     """
-    listed = (host_name, *addresses, *LOCAL_NAMES, *extra_sans) if role.is_for_members else ()
-    common_name = policy.common_name or host_name
+
+    def filled(text: str) -> str:
+        return fill(text, host_name, member or host_name).replace(ADDRESS_PLACE, address or "")
+
+    own = tuple(filled(t) for t in policy.own_names if t == filled(t) or _is_san(filled(t)))
+    listed = (*own, *addresses, *extra_sans) if role.is_for_members else ()
+    common_name = filled(policy.common_name or HOST_PLACE)
     problems, sans = [], []
-    for text in (*listed, *policy.hosts):
+    for text in (*listed, *map(filled, policy.hosts)):
         try:
             sans.append(canonical_san(text))
         except ValueError as error:
@@ -61,3 +70,11 @@ def wanted_leaf(
         policy.usages,
         policy.validity,
     )
+
+
+def _is_san(text: str) -> bool:
+    try:
+        canonical_san(text)
+    except ValueError:
+        return False
+    return True

@@ -13,7 +13,10 @@ from tasks.model.certificates import Usage
 _BITS = {
     Usage.SIGNING: "digital_signature",
     Usage.DIGITAL_SIGNATURE: "digital_signature",
+    Usage.CONTENT_COMMITMENT: "content_commitment",
     Usage.KEY_ENCIPHERMENT: "key_encipherment",
+    Usage.KEY_AGREEMENT: "key_agreement",
+    Usage.DATA_ENCIPHERMENT: "data_encipherment",
 }
 _EXTENDED = {
     Usage.SERVER_AUTH: ExtendedKeyUsageOID.SERVER_AUTH,

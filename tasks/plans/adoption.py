@@ -10,56 +10,82 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from tasks.model.adoption import FoundEtcd
+from tasks.model.adoption import FoundEtcd, FoundPair
 from tasks.model.certificates import Role
 from tasks.model.errors import Refused
-from tasks.model.fields import HOST_PLACE
+from tasks.model.fields import ADDRESS_PLACE
 from tasks.model.inventory import CLIENT_PORT, PEER_PORT
 from tasks.model.pointers import parameter
 from tasks.model.settings import ENGINE_SETTINGS
+from tasks.plans.adopted_files import (
+    Named,
+    adopted_directories,
+    adopted_pairs,
+    common,
+    name_hosts,
+    url_addresses,
+)
+from tasks.plans.adopted_policy import adopted_certificates
 
 _NUMBERS = {
-    "heartbeat_interval_ms": "HEARTBEAT_INTERVAL",
-    "election_timeout_ms": "ELECTION_TIMEOUT",
-    "snapshot_count": "SNAPSHOT_COUNT",
-    "quota_backend_bytes": "QUOTA_BACKEND_BYTES",
+    "heartbeat_interval_ms": "ETCD_HEARTBEAT_INTERVAL",
+    "election_timeout_ms": "ETCD_ELECTION_TIMEOUT",
+    "snapshot_count": "ETCD_SNAPSHOT_COUNT",
+    "quota_backend_bytes": "ETCD_QUOTA_BACKEND_BYTES",
 }
 _TEXTS = {
-    "auto_compaction_mode": "AUTO_COMPACTION_MODE",
-    "auto_compaction_retention": "AUTO_COMPACTION_RETENTION",
-    "log_level": "LOG_LEVEL",
+    "auto_compaction_mode": "ETCD_AUTO_COMPACTION_MODE",
+    "auto_compaction_retention": "ETCD_AUTO_COMPACTION_RETENTION",
+    "log_level": "ETCD_LOG_LEVEL",
 }
+METRICS = "ETCD_LISTEN_METRICS_URLS"
+ENGINE_ONLY = ENGINE_SETTINGS - {METRICS, *_NUMBERS.values(), *_TEXTS.values()}
+"""What other fields of the inventory say, or what the runbooks set themselves."""
 _FILES = ("CERT_FILE", "KEY_FILE", "PEER_CERT_FILE", "PEER_KEY_FILE", "TRUSTED_CA_FILE")
 
 
 def adopt(
-    name: str, found: tuple[FoundEtcd, ...], addresses: dict[str, str], ssh: dict[str, Any]
+    name: str,
+    found: tuple[FoundEtcd, ...],
+    addresses: dict[str, str],
+    ssh: dict[str, Any],
+    given: frozenset[str] = frozenset(),
 ) -> dict[str, Any]:
     """Write the inventory's content for what was found; `addresses` is where SSH goes, by host.
 
-    Raises Refused that lists all that keeps the runbooks from working with this cluster.
+    The operator has `given` the names of these hosts. Raises Refused that lists all that keeps the
+    runbooks from working with this cluster.
     """
-    if reasons := _reasons_against(found):
-        raise Refused(f"{name} cannot be adopted:\n  - " + "\n  - ".join(reasons))
+    hosts = name_hosts(found, given)
+    reasons = _reasons_against(found)
+    directories, problems = adopted_directories(hosts)
+    if reasons or problems:
+        listed = "\n  - ".join([*reasons, *problems])
+        raise Refused(f"{name} cannot be adopted:\n  - {listed}")
     first = found[0]
-    data = PurePosixPath(first.setting("DATA_DIR"))
-    holds_default = data.name == "default.etcd"
+    pairs, own_pairs = adopted_pairs(hosts)
+    at = {host.name: addresses[host.found.host] for host in hosts}
+    policies, own_policies = adopted_certificates(hosts, at)
     paths: dict[str, Any] = {
         "certificates": str(PurePosixPath(first.setting("CERT_FILE")).parent),
         "trusted": first.setting("TRUSTED_CA_FILE"),
-        "state": str(data.parent if holds_default else data),
         "unit": first.unit_path,
         "binaries": str(PurePosixPath(first.program).parent),
-        "pairs": _pairs(found),
+        "pairs": pairs,
+        **directories,
     }
-    if not holds_default:
-        paths["data_directory"] = str(data)
+    peers = first.setting("PEER_TRUSTED_CA_FILE")
+    if peers not in ("", paths["trusted"]):
+        paths["peer_trusted"] = peers
     if first.environment_file:
         paths["configuration"] = first.environment_file
     return {
         "name": name,
         "topology": "external",
-        "hosts": [_host(one, addresses[one.host]) for one in found],
+        "hosts": [
+            _host(host, at[host.name], own_pairs.get(host.name), own_policies.get(host.name))
+            for host in hosts
+        ],
         "even_members": len(found) % 2 == 0,
         "ssh": ssh,
         "etcd": {
@@ -67,43 +93,16 @@ def adopt(
             "binaries": {"source": "installed"},
             "run_as": first.account,
             "cluster_token": first.setting("INITIAL_CLUSTER_TOKEN", "etcd-cluster"),
-            "settings": _settings(first),
+            "settings": _settings(hosts),
         },
         "paths": paths,
+        "certificates": policies,
         "authority": {
             "certificate": f"{name}-authority/ca.pem",
             "key": f"{name}-authority/ca-key.pem",
             "passphrase": {"env": "ETCD_CA_PASSPHRASE"},
         },
     }
-
-
-def find_remarks(found: tuple[FoundEtcd, ...]) -> tuple[str, ...]:
-    """List what the operator should know of what was found, and what could not be seen."""
-    remarks = []
-    for one in found:
-        remarks += [
-            f"{one.name}: the authority's key lies at {key}: whoever reads it can sign; put it "
-            "where authority.key says, encrypted, and move it off the host"
-            for key in one.keys_of_authority
-        ]
-        remarks += [
-            f"{one.name}: etcd listens on {url} without TLS"
-            for name in ("LISTEN_CLIENT_URLS", "LISTEN_PEER_URLS")
-            for url in one.setting(name).split(",")
-            if url.startswith("http://")
-        ]
-        if one.setting("STRICT_RECONFIG_CHECK", "true") != "true":
-            remarks.append(f"{one.name}: strict-reconfig-check is off, which can cost the quorum")
-        for name in ("CLIENT_CERT_AUTH", "PEER_CLIENT_CERT_AUTH"):
-            if one.setting(name, "false") != "true":
-                remarks.append(f"{one.name}: {_flag(name)} is off")
-        if not one.is_running:
-            remarks.append(f"{one.name}: etcd does not run; its unit was read instead")
-        elif one.members is None:
-            said = f" ({'; '.join(one.told)})" if one.told else ""
-            remarks.append(f"{one.name}: the member list could not be read{said}")
-    return tuple(remarks)
 
 
 def _reasons_against(found: tuple[FoundEtcd, ...]) -> list[str]:
@@ -126,16 +125,16 @@ def _reasons_against(found: tuple[FoundEtcd, ...]) -> list[str]:
             url = urlsplit(one.setting(name).split(",")[0])
             if url.scheme != "https" or url.port != port:
                 reasons.append(f"{one.name}: {_flag(name)} is not https on port {port}")
-        peers = one.setting("PEER_TRUSTED_CA_FILE", one.setting("TRUSTED_CA_FILE"))
-        if peers != one.setting("TRUSTED_CA_FILE"):
+        if not one.has_one_authority:
             reasons.append(
-                f"{one.name}: clients and peers have different authorities; the runbooks know one"
+                f"{one.name}: clients and peers have different authorities "
+                f"({one.setting('TRUSTED_CA_FILE')} and {one.setting('PEER_TRUSTED_CA_FILE')}); "
+                "the runbooks know one"
             )
         if not one.setting("DATA_DIR"):
             reasons.append(f"{one.name}: --data-dir is not set")
     same: tuple[tuple[str, Callable[[FoundEtcd], object]], ...] = (
         ("version", lambda one: one.version),
-        ("data directory", lambda one: one.setting("DATA_DIR")),
         ("trusted file", lambda one: one.setting("TRUSTED_CA_FILE")),
         ("cluster token", lambda one: one.setting("INITIAL_CLUSTER_TOKEN", "etcd-cluster")),
         ("account", lambda one: one.account),
@@ -165,72 +164,84 @@ def _missing_members(found: tuple[FoundEtcd, ...]) -> list[str]:
     return missing
 
 
-def _host(one: FoundEtcd, address: str) -> dict[str, Any]:
-    host = {"name": one.setting("NAME"), "address": address}
+def _host(
+    host: Named, address: str, pairs: dict[str, Any] | None, certificates: dict[str, Any] | None
+) -> dict[str, Any]:
+    content: dict[str, Any] = {"name": host.name, "address": address}
+    if host.member != host.name:
+        content["member"] = host.member
     for field, name in (
         ("peer_address", "INITIAL_ADVERTISE_PEER_URLS"),
         ("client_address", "ADVERTISE_CLIENT_URLS"),
     ):
-        found = urlsplit(one.setting(name).split(",")[0]).hostname or ""
+        found = urlsplit(host.found.setting(name).split(",")[0]).hostname or ""
         if found != address:
-            host[field] = found
-    return host
+            content[field] = found
+    own = {"pairs": pairs, "certificates": certificates}
+    return content | {field: value for field, value in own.items() if value}
 
 
-def _pairs(found: tuple[FoundEtcd, ...]) -> dict[str, dict[str, str]]:
+def find_pairs(found: FoundEtcd) -> dict[Role, FoundPair]:
+    """Say which files play which role; the operators' pair is found by the names that are in use.
+
+    Without one the server's pair is a client's, too.
+    """
+    files = {
+        Role.SERVER: (found.setting("CERT_FILE"), found.setting("KEY_FILE")),
+        Role.PEER: (found.setting("PEER_CERT_FILE"), found.setting("PEER_KEY_FILE")),
+        Role.CLIENT: _client(found),
+    }
     return {
-        str(role): {
-            "certificate": _template(found, certificate),
-            "key": _template(found, key),
-        }
-        for role, certificate, key in (
-            (Role.SERVER, _of("CERT_FILE"), _of("KEY_FILE")),
-            (Role.PEER, _of("PEER_CERT_FILE"), _of("PEER_KEY_FILE")),
-            (Role.CLIENT, lambda one: _client(one)[0], lambda one: _client(one)[1]),
-        )
+        role: FoundPair(PurePosixPath(certificate), PurePosixPath(key))
+        for role, (certificate, key) in files.items()
     }
 
 
-def _of(name: str) -> Callable[[FoundEtcd], str]:
-    return lambda one: one.setting(name)
-
-
 def _client(one: FoundEtcd) -> tuple[str, str]:
-    """Find the operators' pair beside the server's, by the names that are in use, or take that."""
-    directory, name = PurePosixPath(one.setting("CERT_FILE")).parent, one.setting("NAME")
-    for stem in ("client", f"admin-{name}"):
+    directory = PurePosixPath(one.setting("CERT_FILE")).parent
+    server = PurePosixPath(one.setting("CERT_FILE")).stem
+    # kubespray's and KubeKey's: member-node1.pem goes with admin-node1.pem.
+    follow = [server.replace("member-", "admin-", 1)] if server.startswith("member-") else []
+    for stem in ("client", *follow, f"admin-{one.setting('NAME')}"):
         certificate, key = f"{directory / stem}.pem", f"{directory / stem}-key.pem"
         if {certificate, key} <= set(one.files_beside):
             return certificate, key
     return one.setting("CERT_FILE"), one.setting("KEY_FILE")
 
 
-def _template(found: tuple[FoundEtcd, ...], get: Callable[[FoundEtcd], str]) -> str:
-    paths = {get(one) for one in found}
-    if len(paths) == 1:
-        return paths.pop()
-    templates = {get(one).replace(one.setting("NAME"), HOST_PLACE) for one in found}
-    if len(templates) > 1:
-        raise Refused(
-            f"the hosts keep the same certificate under names that do not follow the members': "
-            f"{', '.join(sorted(paths))}"
-        )
-    return templates.pop()
-
-
-def _settings(one: FoundEtcd) -> dict[str, Any]:
+def _settings(hosts: tuple[Named, ...]) -> dict[str, Any]:
+    """Take the settings that most hosts have; what differs is a remark."""
+    names = {name for host in hosts for name in host.found.settings}
+    values = {name: _most(hosts, name) for name in sorted(names)}
+    kept = {name: value for name, value in values.items() if value}
     settings: dict[str, Any] = {
-        field: int(one.setting(name)) for field, name in _NUMBERS.items() if one.setting(name)
+        field: int(value) for field, name in _NUMBERS.items() if (value := kept.get(name))
     }
-    settings |= {field: one.setting(name) for field, name in _TEXTS.items() if one.setting(name)}
-    if urls := one.setting("LISTEN_METRICS_URLS"):
+    settings |= {field: value for field, name in _TEXTS.items() if (value := kept.get(name))}
+    if urls := kept.get(METRICS):
         settings["listen_metrics_urls"] = urls.split(",")
-    further = {
-        name: value for name, value in one.settings.items() if name not in ENGINE_SETTINGS and value
-    }
+    further = {name: value for name, value in kept.items() if name not in ENGINE_SETTINGS}
     if further:
         settings["environment"] = further
     return settings
+
+
+def _most(hosts: tuple[Named, ...], name: str) -> str | None:
+    """Get the value that more than half of the hosts have; None where none is so common."""
+    values = [setting_of(host, name) for host in hosts]
+    most = common(values)
+    return most if 2 * values.count(most) > len(hosts) else None
+
+
+def setting_of(host: Named, name: str) -> str:
+    """Get a setting; of the metrics' listeners, those at the host's own address by a template."""
+    value = host.found.settings.get(name, "")
+    if name != METRICS:
+        return value
+    for address in url_addresses(host.found):
+        text = f"[{address}]" if ":" in address else address
+        value = value.replace(f"//{text}:", f"//{ADDRESS_PLACE}:")
+    return value
 
 
 def _flag(name: str) -> str:

@@ -26,15 +26,20 @@ from tasks.etcd import wire
 from tasks.hosts import adoption, system
 from tasks.hosts import settings as hosts_settings
 from tasks.hosts.connection import HostConnection
-from tasks.model.adoption import FoundEtcd
-from tasks.model.errors import InvalidInventory, Refused
+from tasks.hosts.files import parse_file, read_file_command
+from tasks.model.adoption import FoundEtcd, FoundPair
+from tasks.model.certificates import FileAccess, Role
+from tasks.model.errors import CertificateRefused, InvalidInventory, Refused
 from tasks.model.inventory import CLIENT_PORT, Inventory
-from tasks.model.inventory_file import CLUSTERS, load_inventory
+from tasks.model.inventory_file import CLUSTERS, parse_inventory
 from tasks.model.member_settings import SettingsFiles, TextFile, flag_name, parse_boolean
 from tasks.model.pointers import parameter
 from tasks.model.record import Event
-from tasks.pki.inspect import find_signer
-from tasks.plans.adoption import adopt, find_remarks
+from tasks.pki.inspect import find_signer, read_bundle
+from tasks.pki.policy import read_leaf
+from tasks.plans.adopted_files import name_hosts
+from tasks.plans.adoption import adopt, find_pairs
+from tasks.plans.adoption_remarks import find_remarks, group_remarks, on_a_screen
 from tasks.procedures.expiry import check_host
 from tasks.report.adoption import adoption_markdown, adoption_table
 from tasks.steps.reports import artifact_key
@@ -109,22 +114,31 @@ async def read_etcd(run: Run, host: HostConnection) -> FoundEtcd:
     if not all(files):
         return found
     certificate, key, trusted = map(PurePosixPath, files)
-    address = urlsplit(found.setting("ADVERTISE_CLIENT_URLS").split(",")[0]).hostname or ""
-    beside, asked, programs = await host.run(
+    url = urlsplit(found.setting("ADVERTISE_CLIENT_URLS").split(",")[0])
+    peers = PurePosixPath(found.setting("PEER_TRUSTED_CA_FILE") or trusted)
+    beside, asked, programs, peer_file = await host.run(
         adoption.beside_command(trusted, certificate),
-        adoption.members_command(certificate, key, trusted, address, CLIENT_PORT),
+        # Its own port: a second etcd on the host has another.
+        adoption.members_command(
+            certificate, key, trusted, url.hostname or "", url.port or CLIENT_PORT
+        ),
         system.programs_command(PurePosixPath(found.program).parent, ("etcd",)),
+        read_file_command(peers),
         keep_going=True,
     )
     text, keys, others = adoption.parse_beside(beside)
     version = next((p.version for p in system.parse_programs(programs)), None)
+    peer = parse_file(peer_file)
     found = replace(
         found,
         trusted_text=text,
         keys_of_authority=keys,
         files_beside=others,
         version=found.version or version,
+        authorities=_fingerprints(text),
+        peer_authorities=_fingerprints(peer.text if peer else None),
     )
+    found = replace(found, pairs=await _read_pairs(host, find_pairs(found)))
     answer = adoption.parse_members(asked)
     try:
         members = wire.parse_members(wire.parse_answer(answer or b""))
@@ -167,15 +181,55 @@ def _normal(name: str, value: str) -> str:
     return str(is_on).lower() if flag_name(name) in BOOLEANS else value
 
 
+def _fingerprints(text: str | None) -> frozenset[str] | None:
+    try:
+        return frozenset(each.fingerprint for each in read_bundle(text or ""))
+    except CertificateRefused:
+        return None
+
+
+async def _read_pairs(host: HostConnection, pairs: dict[Role, FoundPair]) -> dict[Role, FoundPair]:
+    """Read what each pair is, and whose its files are."""
+    commands = [
+        command
+        for pair in pairs.values()
+        for command in (
+            read_file_command(pair.certificate),
+            read_file_command(pair.key, with_text=False),
+        )
+    ]
+    results = iter(await host.run(*commands, keep_going=True))
+    read = {}
+    for role, pair in pairs.items():
+        certificate = parse_file(next(results))
+        key = parse_file(next(results), with_text=False)
+        access = None
+        if certificate is not None and key is not None:
+            access = FileAccess(
+                owner=key.owner,
+                group=key.group,
+                certificate_mode=certificate.mode,
+                key_mode=key.mode,
+            )
+        leaf = read_leaf(certificate.text) if certificate else None
+        read[role] = replace(pair, leaf=leaf, access=access)
+    return read
+
+
 async def read_all(run: Run) -> tuple[FoundEtcd, ...]:
     """See every host at once; what fails on any is raised together."""
     return await together(read_etcd(run, host) for host in run.hosts.values())
 
 
-def compose(run: Run, found: tuple[FoundEtcd, ...], ssh: dict[str, Any]) -> tuple[Inventory, str]:
-    """Make the inventory and its text; raises Refused and InvalidInventory."""
+def compose(
+    run: Run, found: tuple[FoundEtcd, ...], ssh: dict[str, Any], path: Path, given: frozenset[str]
+) -> tuple[Inventory, str]:
+    """Make the inventory, as it will be read from `path`, and its text; writes nothing.
+
+    The operator has `given` the names of these hosts. Raises Refused and InvalidInventory.
+    """
     addresses = {host.name: host.ssh_address for host in run.inventory.hosts}
-    content = adopt(run.inventory.name, found, addresses, ssh)
+    content = adopt(run.inventory.name, found, addresses, ssh, given)
     try:
         inventory = Inventory.model_validate(content)
     except ValidationError as error:
@@ -193,7 +247,8 @@ def compose(run: Run, found: tuple[FoundEtcd, ...], ssh: dict[str, Any]) -> tupl
     yaml = YAML()
     yaml.width = 100
     yaml.dump(document, stream)
-    return inventory, stream.getvalue()
+    text = stream.getvalue()
+    return parse_inventory(text, path), text
 
 
 def _without_defaults(inventory: Inventory) -> Any:  # noqa: ANN401 - pydantic's copy
@@ -207,37 +262,48 @@ def _without_defaults(inventory: Inventory) -> Any:  # noqa: ANN401 - pydantic's
     return paths.model_copy(update={"pairs": pairs, "trusted": trusted})
 
 
-async def write_inventory(path: Path, text: str, found: tuple[FoundEtcd, ...]) -> Inventory:
-    """Write the inventory, and the authority's certificate beside it, where there is none.
+async def write_inventory(
+    path: Path, text: str, inventory: Inventory, found: tuple[FoundEtcd, ...]
+) -> None:
+    """Write the inventory, and the authority's certificate, where there is none; both or none."""
 
-    Returns the inventory as it is read back.
-    """
+    def write() -> None:
+        bundle, certificate = found[0].trusted_text or "", inventory.authority.certificate
+        made = []
+        try:
+            if bundle.count("BEGIN CERTIFICATE") == 1 and not certificate.exists():
+                write_private(certificate, bundle.encode(), 0o644)
+                made.append(certificate)
+            write_private(path, text.encode(), 0o644)
+        except OSError as error:
+            for file in made:
+                file.unlink()
+            raise Refused(f"{error.filename}: {error.strerror}; nothing was written") from error
 
-    def write() -> Inventory:
-        write_private(path, text.encode(), 0o644)
-        inventory = load_inventory(str(path))
-        bundle = found[0].trusted_text or ""
-        if bundle.count("BEGIN CERTIFICATE") == 1 and not inventory.authority.certificate.exists():
-            write_private(inventory.authority.certificate, bundle.encode(), 0o644)
-        return inventory
-
-    return await asyncio.to_thread(write)
+    await asyncio.to_thread(write)
 
 
 async def judge(inventory: Inventory) -> tuple[str, ...]:
-    """Say how the certificates differ from policy, as check_certificates does."""
+    """Say what is wrong with the certificates, each once, as check_certificates would."""
     async with open_run(inventory, "adopt_cluster") as run:
         rows = await together(check_host(run, host) for host in run.hosts.values())
-    return tuple(str(finding) for found in rows for row in found for finding in row.findings)
+    findings = [finding for found in rows for row in found for finding in row.findings]
+    return group_remarks((f.host, f"{Path(f.path).name}: {f.sentence}") for f in findings)
 
 
 async def publish(
-    run: Run, path: Path, text: str, found: tuple[FoundEtcd, ...], differences: tuple[str, ...]
+    run: Run,
+    path: Path,
+    text: str,
+    found: tuple[FoundEtcd, ...],
+    given: frozenset[str],
+    differences: tuple[str, ...],
 ) -> None:
     """Publish the inventory, what runs, and what the operator should see to."""
     table = adoption_table(found)
-    remarks = (*find_remarks(found), *_authority_remarks(found), *differences)
-    run.journal.append(Event.OBSERVED, columns=table.columns, rows=table.rows, problems=remarks)
+    remarks = (*_authority_remarks(found), *find_remarks(name_hosts(found, given)), *differences)
+    told = on_a_screen(remarks)
+    run.journal.append(Event.OBSERVED, columns=table.columns, rows=table.rows, problems=told)
     await frame.publish(
         markdown=adoption_markdown(run.inventory.name, str(path), text, table, remarks),
         key=artifact_key("adopt_cluster", run.inventory.name),

@@ -234,6 +234,7 @@ def _judge(
                 _served(target.pair, seen),
                 target.want,
                 now,
+                target.key_mode,
             )
         )
     return rows

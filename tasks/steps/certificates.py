@@ -14,7 +14,7 @@ from tasks.engine.run import Run, step
 from tasks.hosts import clients, files, leaves, served, services, system
 from tasks.hosts.batch import Command
 from tasks.hosts.connection import HostConnection, now
-from tasks.model.certificates import Role
+from tasks.model.certificates import FileAccess, Role
 from tasks.model.clients import Client
 from tasks.model.cluster import DesiredMember
 from tasks.model.errors import CertificateRefused, RunbookError
@@ -36,29 +36,32 @@ DISCARD_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class LeafTarget:
-    """One pair as it shall be, and whose its files are."""
+    """One pair as it shall be, whose its files are, and who may read them."""
 
     pair: Pair
     want: WantedLeaf
     owner: str
     group: str
+    certificate_mode: str = "0644"
+    key_mode: str = "0600"
 
 
 def wanted_leaves(
     inventory: Inventory, host: Host, member: DesiredMember
 ) -> dict[Role, WantedLeaf]:
-    """Say what each of a host's certificates shall be."""
+    """Say what each of a host's certificates shall be; one file's is the same in each role."""
     urls = (member.peer_url, member.client_url)
     addresses = [url.removeprefix("https://").rsplit(":", 1)[0].strip("[]") for url in urls]
-    if host.fixed_address:
-        addresses.append(host.fixed_address)
     extra = (*host.extra_sans, *inventory.extra_sans)
-    return {
-        role: wanted_leaf(
-            inventory.certificates.leaf(role), role, host.name, tuple(addresses), extra
+    wanted: dict[Role, WantedLeaf] = {}
+    for pair in inventory.layout(host.name).pairs:
+        role = pair.roles[0]
+        policy = inventory.leaf_policy(host.name, role)
+        want = wanted_leaf(
+            policy, role, host.name, tuple(addresses), extra, member.member, host.fixed_address
         )
-        for role in Role
-    }
+        wanted |= dict.fromkeys((r for r in pair.roles if r not in wanted), want)
+    return wanted
 
 
 def member_targets(
@@ -72,7 +75,15 @@ def member_targets(
         # The client's pair is for operators and their tools, through sudo.
         is_etcds = any(role.is_for_members for role in pair.roles)
         owner, owning = (account, group or account) if is_etcds else ("root", "root")
-        targets[pair.label] = LeafTarget(pair, wanted[pair.roles[0]], owner, owning)
+        access = inventory.leaf_policy(member.name, pair.roles[0]).access or FileAccess()
+        targets[pair.label] = LeafTarget(
+            pair,
+            wanted[pair.roles[0]],
+            access.owner or owner,
+            access.group or owning,
+            access.certificate_mode,
+            access.key_mode,
+        )
     return targets
 
 
@@ -94,7 +105,9 @@ def leaf_differences(
     """Say for each role why the pair on the host is not the wanted one; empty where it is."""
     wanted = wanted_leaves(inventory, inventory.host(seen.host), member)
     return {
-        role: _differences(seen.leaves[role], want, authority, RENEW_BEFORE)
+        role: _differences(
+            seen.leaves[role], want, authority, RENEW_BEFORE, _key_mode(inventory, seen.host, role)
+        )
         for role, want in wanted.items()
     }
 
@@ -113,18 +126,27 @@ def pair_differences(
             renew_before = inventory.expiry.warn_before(facts.not_after - facts.not_before)
         except CertificateRefused:
             pass  # find_differences says so
-    return _differences(seen, target.want, authority, renew_before)
+    return _differences(seen, target.want, authority, renew_before, target.key_mode)
+
+
+def _key_mode(inventory: Inventory, host: str, role: Role) -> str:
+    role = inventory.layout(host).pair(role).roles[0]
+    return (inventory.leaf_policy(host, role).access or FileAccess()).key_mode
 
 
 def _differences(
-    seen: LeafFiles, want: WantedLeaf, authority: bytes | None, renew_before: timedelta
+    seen: LeafFiles,
+    want: WantedLeaf,
+    authority: bytes | None,
+    renew_before: timedelta,
+    key_mode: str,
 ) -> tuple[str, ...]:
     text = seen.certificate.text if seen.certificate else None
     found = find_differences(
         text, want, authority, seen.key_public, datetime.now(UTC), renew_before
     )
-    if not found and seen.key and seen.key.mode != "0600":
-        return (f"its key has mode {seen.key.mode}, not 0600",)
+    if not found and seen.key and seen.key.mode != key_mode:
+        return (f"its key has mode {seen.key.mode}, not {key_mode}",)
     return found
 
 
@@ -206,13 +228,16 @@ async def issue_certificates(
     staging = await _signed(run, host, targets)
     backup = inventory.paths.backups / run.backup
     await host.run(
-        files.write_file_command(
-            inventory.trusted,
-            read_trust_bundle(inventory).decode(),
-            mode="0644",
-            owner="root",
-            group=group,
-            backup=backup,
+        *(
+            files.write_file_command(
+                path,
+                read_trust_bundle(inventory).decode(),
+                mode="0644",
+                owner="root",
+                group=group,
+                backup=backup,
+            )
+            for path in inventory.layout(host.name).trusted_files
         ),
         *staging,
         *_swaps(targets, backup),
@@ -289,6 +314,8 @@ async def _signed(run: Run, host: HostConnection, targets: list[LeafTarget]) -> 
             authority.sign(leaves.parse_request(answer), target.want, datetime.now(UTC)).decode(),
             owner=target.owner,
             group=target.group,
+            certificate_mode=target.certificate_mode,
+            key_mode=target.key_mode,
         )
         for target, answer in zip(targets, answers, strict=True)
     ]

@@ -110,22 +110,26 @@ async def write_trust(run: Run, host: HostConnection, planned: WriteTrust) -> bo
     if client is None or client.trusted is None:
         account = inventory.etcd.run_as
         (found,) = await host.run(system.account_command(account))
-        path, owner, group = inventory.trusted, "root", system.parse_account(found)[1] or account
+        paths = inventory.layout(host.name).trusted_files
+        owner, group = "root", system.parse_account(found)[1] or account
     else:
-        path, owner, group = client.trusted, client.owner, client.group
-    write = files.write_file_command(
-        path, (text or b"").decode(), mode="0644", owner=owner, group=group, backup=backup
-    )
+        paths, owner, group = (client.trusted,), client.owner, client.group
+    writes = [
+        files.write_file_command(
+            path, (text or b"").decode(), mode="0644", owner=owner, group=group, backup=backup
+        )
+        for path in paths
+    ]
     if client is None:
-        (result,) = await host.run(write, changes=True)
+        results = list(await host.run(*writes, changes=True))
     else:
-        _, result, _ = await host.run(
+        _, *results, _ = await host.run(
             clients.mark_pending_command(client.name),
-            write,
+            *writes,
             clients.tell_command(client.name, client.after_change),
             changes=True,
         )
-    return files.parse_change(result)
+    return any(map(files.parse_change, results))
 
 
 @step("write the bundle of both authorities")

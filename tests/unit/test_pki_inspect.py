@@ -145,7 +145,7 @@ def test_an_authority_with_the_same_name_and_another_key_is_another() -> None:
 
 
 def test_extensions_that_nobody_planned_are_differences() -> None:
-    """A certificate that may sign others, or code, is not the planned one."""
+    """A certificate that may sign others is not the planned one; what no policy says is not one."""
     builder = (
         x509.CertificateBuilder()
         .subject_name(x509.load_pem_x509_certificate(CERTIFICATE).subject)
@@ -162,7 +162,7 @@ def test_extensions_that_nobody_planned_are_differences() -> None:
     )
     told = differences(certificate_pem=pem)
     assert "it is an authority's" in told
-    assert "it has the usage 1.3.6.1.5.5.7.3.3, unwanted" in told
+    assert not any("1.3.6.1.5.5.7.3.3" in phrase for phrase in told)
     assert "it lacks the usage signing" in told
     assert "it lacks the SAN localhost" in told
 

@@ -19,7 +19,7 @@ POLICY = CertificatePolicy()
 
 @pytest.mark.parametrize("role", [Role.SERVER, Role.PEER])
 def test_a_members_certificate_names_its_host_in_a_stable_order(role: Role) -> None:
-    """Host name, addresses, this machine, extra names, the policy's hosts; each once."""
+    """Host name, this machine, addresses, extra names, the policy's hosts; each once."""
     policy = LeafPolicy(hosts=("*.example.org", "localhost"))
     want = wanted_leaf(
         policy,
@@ -30,10 +30,10 @@ def test_a_members_certificate_names_its_host_in_a_stable_order(role: Role) -> N
     )
     assert want.sans == (
         "master01",
-        "192.168.100.200",
-        "fd00::1",
         "127.0.0.1",
         "localhost",
+        "192.168.100.200",
+        "fd00::1",
         "etcd.example.org",
         "*.example.org",
     )

@@ -54,7 +54,7 @@ def test_the_order_of_names_is_the_tools_own(change: dict[str, Any]) -> None:
         ({"sans": []}, "it lacks the name 127.0.0.1; .*it lacks the name master01"),
         ({"sans": [*SANS, x509.DNSName("evil.example")]}, "it asks for the name evil.example"),
         (
-            {"sans": [*SANS[:1], *SANS[2:], x509.DNSName("192.168.100.200")]},
+            {"sans": [*SANS[:3], *SANS[4:], x509.DNSName("192.168.100.200")]},
             r"it asks for the name DNS:192\.168\.100\.200; it lacks the name 192\.168\.100\.200",
         ),
         ({"sans": [*SANS, x509.RFC822Name("a@b.example")]}, "it asks for the name email:a@b"),
@@ -134,10 +134,10 @@ def test_the_request_file_is_plain() -> None:
         "subjectAltName = @names",
         "[names]",
         "DNS.0 = master01",
-        "IP.1 = 192.168.100.200",
-        "IP.2 = fd00::1",
-        "IP.3 = 127.0.0.1",
-        "DNS.4 = localhost",
+        "IP.1 = 127.0.0.1",
+        "DNS.2 = localhost",
+        "IP.3 = 192.168.100.200",
+        "IP.4 = fd00::1",
     ]
 
 

@@ -11,7 +11,9 @@ from tasks.model.certificates import Role
 from tasks.model.cluster import Member
 from tasks.model.errors import Refused
 from tasks.model.inventory import Inventory
-from tasks.plans.adoption import adopt, find_remarks
+from tasks.plans.adopted_files import name_hosts
+from tasks.plans.adoption import adopt, find_pairs
+from tasks.plans.adoption_remarks import find_remarks
 
 SSH = {"user": "root"}
 
@@ -35,7 +37,7 @@ def found(number: int, **settings: str) -> FoundEtcd:
         "PEER_CLIENT_CERT_AUTH": "true",
         **settings,
     }
-    return FoundEtcd(
+    etcd = FoundEtcd(
         host=f"host{number}",
         unit_path="/etc/systemd/system/etcd.service",
         environment_file="/etc/etcd.env",
@@ -46,6 +48,7 @@ def found(number: int, **settings: str) -> FoundEtcd:
         settings={f"ETCD_{key}": value for key, value in facts.items() if value},
         members=tuple(Member(n, f"node{n}", (f"https://10.0.0.{n}:2380",), ()) for n in (1, 2, 3)),
     )
+    return replace(etcd, pairs=find_pairs(etcd))
 
 
 ALL = tuple(found(number) for number in (1, 2, 3))
@@ -64,7 +67,7 @@ def test_files_named_after_hosts_become_a_template() -> None:
     assert inventory.paths.pairs[Role.PEER].certificate == "/etc/ssl/etcd/ssl/member-{host}.pem"
     assert inventory.layout("node2").pairs[0].roles == (Role.SERVER, Role.PEER, Role.CLIENT)
     assert str(inventory.layout("node1").data) == "/var/lib/etcd"
-    assert find_remarks(ALL) == ()
+    assert find_remarks(name_hosts(ALL, frozenset())) == ()
 
 
 def test_addresses_that_differ_from_ssh_are_kept() -> None:
@@ -78,8 +81,8 @@ def test_addresses_that_differ_from_ssh_are_kept() -> None:
 
 def test_further_settings_are_kept() -> None:
     """Known ones by their names, others as they are, what the runbooks set left out."""
-    one = found(1, SNAPSHOT_COUNT="5000", MAX_REQUEST_BYTES="99", INITIAL_CLUSTER_STATE="new")
-    settings = adopted(one, *ALL[1:]).etcd.settings
+    given = {"SNAPSHOT_COUNT": "5000", "MAX_REQUEST_BYTES": "99", "INITIAL_CLUSTER_STATE": "new"}
+    settings = adopted(*(found(n, **given) for n in (1, 2, 3))).etcd.settings
     assert settings.snapshot_count == 5000
     assert settings.environment == {"ETCD_MAX_REQUEST_BYTES": "99"}
 
@@ -94,7 +97,6 @@ def test_further_settings_are_kept() -> None:
         ({"NAME": ""}, "has no name of its own"),
         ({"DATA_DIR": "/data"}, "differ in their data directory"),
         ({"INITIAL_CLUSTER_TOKEN": "x"}, "differ in their cluster token"),
-        ({"CERT_FILE": "/elsewhere/x.pem"}, "under names that do not follow"),
     ],
 )
 def test_what_the_runbooks_could_not_manage_is_refused(
@@ -103,6 +105,14 @@ def test_what_the_runbooks_could_not_manage_is_refused(
     """With what is wrong, and where."""
     with pytest.raises(Refused, match=reason):
         adopted(*ALL[:2], found(3, **changed))
+
+
+def test_files_that_follow_no_name_are_kept_host_by_host() -> None:
+    """Where one differs, and it alone."""
+    inventory = adopted(*ALL[:2], found(3, CERT_FILE="/elsewhere/x.pem"))
+    assert inventory.paths.pairs[Role.SERVER].certificate == "/etc/ssl/etcd/ssl/member-{host}.pem"
+    assert [sorted(host.pairs) for host in inventory.hosts] == [[], [], [Role.CLIENT, Role.SERVER]]
+    assert str(inventory.layout("node3").pair(Role.SERVER).certificate) == "/elsewhere/x.pem"
 
 
 def test_mixed_versions_are_an_upgrade_that_is_not_over() -> None:
@@ -121,16 +131,18 @@ def test_what_an_operator_should_see_to_is_told() -> None:
     """Plaintext, no client authentication, a key that lies about, a list that was not read."""
     odd = replace(
         found(1, LISTEN_CLIENT_URLS="https://10.0.0.1:2379,http://127.0.0.1:2379",
-              CLIENT_CERT_AUTH="", STRICT_RECONFIG_CHECK="false"),
+              PEER_CLIENT_CERT_AUTH="", STRICT_RECONFIG_CHECK="false"),
         keys_of_authority=("/etc/ssl/etcd/ssl/ca-key.pem",),
+        others=("etcd-events.service",),
         members=None,
     )  # fmt: skip
-    remarks = "\n".join(find_remarks((odd,)))
+    remarks = "\n".join(find_remarks(name_hosts((odd,), frozenset())))
     for said in (
         "node1: the authority's key lies at /etc/ssl/etcd/ssl/ca-key.pem",
         "http://127.0.0.1:2379 without TLS",
         "strict-reconfig-check is off",
-        "--client-cert-auth is off",
+        "--peer-client-cert-auth is off",
+        "another etcd runs here (etcd-events.service)",
         "the member list could not be read",
     ):
         assert said in remarks
