@@ -97,7 +97,7 @@ async def read_clock(_run: Run, host: HostConnection) -> ClockReading:
 @step("read the settings of {host}", retry_delays_seconds=())
 async def read_member_settings(run: Run, host: HostConnection) -> Settings:
     """Read a member's settings, wherever they are written; none where there is no unit."""
-    unit = run.inventory.paths.service
+    unit = run.inventory.layout(host.name).service
     (result,) = await host.run(settings.settings_command(unit))
     return read_settings(settings.parse_settings(unit, result))
 
