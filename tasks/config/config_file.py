@@ -1,21 +1,28 @@
 """Reads etcd's `--config-file`, with the place of each value; etcd reads nothing else beside it.
 
-Owns its keys (server/embed/config.go, configYAML), YAML 1.1's words for true and false, and what of
-a value's kind ends etcd (3.5.16, 3.6.16 and 3.7.3 were run with each).
+Owns its keys (server/embed/config.go, configYAML), YAML 1.1's words for true and false, and what
+of a value's kind ends etcd (3.5.16, 3.6.16 and 3.7.3 were run with each).
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from tasks.config.flags import BOOLEANS, DURATIONS, NUMBERS
-from tasks.config.launch import Given, Launch, Slot
-from tasks.model.member_settings import Notice, Place, parse_boolean, parse_number, parse_seconds
+from tasks.config.launch import Given, Launch, NotUnderstood, Slot
+from tasks.config.scalars import (
+    FALSE,
+    NUMBER,
+    TRUE,
+    compose,
+    is_plain,
+    place_of,
+    scalar_slots,
+    text_slots,
+)
+from tasks.model.member_settings import Notice, parse_boolean, parse_number, parse_seconds
 
 _SECTIONS = {"client-transport-security": "", "peer-transport-security": "peer-"}
 _RENAMED = {
@@ -28,30 +35,19 @@ _LISTS = frozenset(
     "log-outputs cipher-suites peer-cert-allowed-cn peer-cert-allowed-hostname "
     "client-cert-allowed-hostname".split()
 )
-_TRUE = frozenset("y Y yes Yes YES true True TRUE on On ON".split())
-_FALSE = frozenset("n N no No NO false False FALSE off Off OFF".split())
-_PLAIN = re.compile(r"[A-Za-z0-9/][A-Za-z0-9_./:,=@+-]*")
-_NUMBER = re.compile(r"[-+]?(\d[\d_]*(\.[\d_]*)?|\.\d[\d_]*)([eE][-+]?\d+)?|0[xXoObB][0-9a-fA-F_]+")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 
 
 def read_config_file(path: str, text: str) -> tuple[dict[str, Given], Launch]:
     """Read the settings by flag name; the second part has the faults and what etcd passes over."""
     try:
-        root = YAML(pure=True).compose(text)
-    except YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = Place(path, mark.line + 1 if mark else None)
-        said = f"it is not YAML ({getattr(error, 'problem', None) or error}); etcd would end"
-        return {}, Launch(faults=(Notice(place, said, is_fatal=True),))
-    if not isinstance(root, MappingNode):
-        said = "it is no mapping of settings, so etcd would end"
-        return {}, Launch(faults=(Notice(Place(path, 1), said, is_fatal=True),))
+        root = compose(path, text)
+    except NotUnderstood as error:
+        return {}, Launch(faults=(error.notice,))
     found: dict[str, Given] = {}
     faults: list[Notice] = []
     ignored: list[Notice] = []
     for name, node in _pairs(root):
-        place = Place(path, node.start_mark.line + 1)
+        place = place_of(path, node)
         if name in found:
             said = f"{name} is ignored: it is set again in line {place.line}"
             ignored.append(Notice(found[name].place, said))
@@ -84,32 +80,29 @@ def _value(name: str, node: Node) -> str:
         return ",".join(part.value for part in node.value)
     if not isinstance(node, ScalarNode):
         raise ValueError("a mapping stands where a value belongs")  # noqa: TRY004 - of the file
-    is_plain = node.style is None
     text = str(node.value)
-    if is_plain and text in {"", "~", "null", "Null", "NULL"}:
+    if is_plain(node) and text in {"", "~", "null", "Null", "NULL"}:
         return ""
     if name.startswith("experimental-"):
         # Known to some versions, dropped with whatever value by the others.
         return text
-    return _plain_value(name, text) if is_plain else _quoted_value(name, text)
+    if name in _LISTS:
+        raise ValueError("it is no list ([a, b])")
+    return _plain_value(name, text) if is_plain(node) else _quoted_value(name, text)
 
 
 def _quoted_value(name: str, text: str) -> str:
-    if name in _LISTS:
-        raise ValueError("it is no list ([a, b])")
     if name in BOOLEANS | DURATIONS | NUMBERS:
         raise ValueError(f"{text!r} is a text; take the quotes out")
     return text
 
 
 def _plain_value(name: str, text: str) -> str:
-    is_number = _NUMBER.fullmatch(text) is not None
-    if name in _LISTS:
-        raise ValueError("it is no list ([a, b])")
+    is_number = NUMBER.fullmatch(text) is not None
     if name in BOOLEANS:
-        if text not in _TRUE | _FALSE:
+        if text not in TRUE | FALSE:
             raise ValueError(f"{text!r} is neither true nor false")
-        return "true" if text in _TRUE else "false"
+        return "true" if text in TRUE else "false"
     if name in DURATIONS:
         if not is_number:
             raise ValueError(f"{text!r} is no number of nanoseconds, which this file needs")
@@ -121,31 +114,14 @@ def _plain_value(name: str, text: str) -> str:
 
 
 def _slots(path: str, name: str, node: Node) -> Iterator[Slot]:
-    """Make the slot of one scalar; of a list that has several parts there is none."""
+    """Make the slots of one scalar; of a list that has several parts there is none."""
     if isinstance(node, SequenceNode) and len(node.value) == 1:
         node = node.value[0]
-    if not isinstance(node, ScalarNode) or node.style in {"|", ">"}:
-        return
-    is_plain = node.style is None
-
-    def write(value: str) -> str:
-        if name in BOOLEANS:
-            return "true" if parse_boolean(value) else "false"
-        if name in DURATIONS:
-            return str(round(parse_seconds(value) * 1e9))
-        if name in NUMBERS:
-            return str(parse_number(value))
-        if _CONTROL.search(value):
-            raise ValueError(f"{value!r} has a control character")
-        if is_plain and _PLAIN.fullmatch(value) and not value.endswith(":") and _is_text(value):
-            return value
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{escaped}"'
-
-    if node.end_mark.index > node.start_mark.index:
-        yield Slot(path, node.start_mark.index, node.end_mark.index, write)
-
-
-def _is_text(value: str) -> bool:
-    """Whether YAML takes a value without quotes for a text."""
-    return value not in _TRUE | _FALSE and not _NUMBER.fullmatch(value)
+    if name in BOOLEANS:
+        yield from scalar_slots(path, node, lambda v: "true" if parse_boolean(v) else "false")
+    elif name in DURATIONS:
+        yield from scalar_slots(path, node, lambda v: str(round(parse_seconds(v) * 1e9)))
+    elif name in NUMBERS:
+        yield from scalar_slots(path, node, lambda v: str(parse_number(v)))
+    else:
+        yield from text_slots(path, node)

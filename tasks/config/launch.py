@@ -63,6 +63,6 @@ class Launch:
 class NotUnderstood(ValueError):
     """Something whose meaning cannot be told for certain; the sentence says what to do."""
 
-    def __init__(self, place: Place, sentence: str) -> None:
+    def __init__(self, place: Place, sentence: str, *, is_fatal: bool = False) -> None:
         super().__init__(f"{place}: {sentence}")
-        self.notice = Notice(place, sentence)
+        self.notice = Notice(place, sentence, is_fatal)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from tasks.config.config_file import read_config_file
 from tasks.config.flags import CONFIG_FILE, find_shadowed, read_flags, read_variables
 from tasks.config.launch import Given, Launch, NotUnderstood, Slot
+from tasks.config.manifest import read_manifest
 from tasks.config.units import read_unit
 from tasks.model.member_settings import (
     Notice,
@@ -63,13 +64,12 @@ def edit_settings(files: SettingsFiles, wanted: Mapping[str, str]) -> SettingsFi
 
 def changed_files(before: SettingsFiles, after: SettingsFiles) -> tuple[TextFile, ...]:
     """List the files that an edit changed, as they are after it."""
-    return tuple(
-        file for file in (*after.units, *after.further) if file.text != before.text(file.path)
-    )
+    return tuple(file for file in after.files if file.text != before.text(file.path))
 
 
 def _resolve(files: SettingsFiles) -> _Resolved:
-    return _take(read_unit(files), files)
+    launch = read_manifest(files.manifest) if files.manifest else read_unit(files)
+    return _take(launch, files)
 
 
 def _take(launch: Launch, files: SettingsFiles) -> _Resolved:
@@ -132,7 +132,7 @@ def _edit(files: SettingsFiles, name: str, value: str) -> SettingsFiles:
         raise NotUnderstood(before.settings.faults[0].place, before.settings.faults[0].sentence)
     given = before.given.get(name)
     if given is None:
-        place = Place(files.units[0].path if files.units else files.unit)
+        place = Place(files.files[0].path if files.files else files.unit)
         raise NotUnderstood(
             place, f"neither --{name} nor {variable_name(name)} is set, so it cannot be changed"
         )
@@ -164,4 +164,5 @@ def _write(files: SettingsFiles, slot: Slot, value: str) -> SettingsFiles | None
     def put(group: tuple[TextFile, ...]) -> tuple[TextFile, ...]:
         return tuple(TextFile(f.path, edited) if f.path == slot.path else f for f in group)
 
-    return replace(files, units=put(files.units), further=put(files.further))
+    manifest = put((files.manifest,))[0] if files.manifest else None
+    return replace(files, units=put(files.units), further=put(files.further), manifest=manifest)

@@ -162,14 +162,21 @@ class SettingsFiles:
     """All files of a host that say how its member starts, as they are.
 
     `unit` is the service's name; `units` are its file and drop-ins in the order in which systemd
-    reads them, `further` what those name and what could be read.
+    reads them, `further` what those name and what could be read. A static pod has a `manifest`
+    instead.
     """
 
     unit: str
     host_name: str
     units: tuple[TextFile, ...]
     further: tuple[TextFile, ...] = ()
+    manifest: TextFile | None = None
+
+    @property
+    def files(self) -> tuple[TextFile, ...]:
+        """All of them."""
+        return (*((self.manifest,) if self.manifest else ()), *self.units, *self.further)
 
     def text(self, path: str) -> str | None:
         """Get a file's text; None for one that is not there."""
-        return next((f.text for f in (*self.units, *self.further) if f.path == path), None)
+        return next((f.text for f in self.files if f.path == path), None)

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tasks.config.parsing import parse_configuration
 from tasks.engine.journal import read_journal
+from tasks.model.member_settings import flag_name
 from tasks.model.record import Event
 from tests.integration.members import (
     Scene,
@@ -20,6 +22,7 @@ from tests.integration.members import (
     raise_cluster,
     replace,
 )
+from tests.integration.pairs import install
 from tests.integration.runbooks import (
     Prefect,
     etcdctl,
@@ -32,11 +35,13 @@ from tests.lab.etcd_programs import INSTALLED, NEWEST
 
 if TYPE_CHECKING:
     from tests.lab.fixtures import StartLab
+    from tests.lab.host import Host
 
 pytest_plugins = ["tests.lab.fixtures", "tests.integration.fixtures"]
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
 chaos = pytest.mark.chaos
+FLAGS = "/etc/systemd/system/etcd.service.d/10-flags.conf"
 
 
 def tell(title: str, prefect: Prefect, began: float, report: object) -> None:
@@ -365,14 +370,30 @@ def test_leadership_is_handed_to_whom_it_is_wanted(scene: Scene, prefect: Prefec
     assert "is not healthy and cannot lead" in refused.output
 
 
+def use_flags(host: Host) -> str:
+    """Give a host's etcd its settings as flags in a drop-in, and let it run so; get the text."""
+    found = parse_configuration((host.root / "etc/etcd/etcd.conf").read_text())
+    found["ETCD_LISTEN_PEER_URLS"] = f"https://{host.address}:2380"
+    found["ETCD_LISTEN_CLIENT_URLS"] = f"https://{host.address}:2379,https://127.0.0.1:2379"
+    words = [f"--{flag_name(name)}={value}" for name, value in found.items()]
+    command = " \\\n  ".join(["ExecStart=/usr/local/bin/etcd", *words])
+    text = f"[Service]\nEnvironmentFile=\nExecStart=\n{command}\n"
+    host.run(["mkdir", "-p", str(Path(FLAGS).parent)]).check()
+    install(host, FLAGS, text)
+    host.run("systemctl daemon-reload; systemctl restart etcd").check()
+    return text
+
+
 def test_a_member_moves_to_another_address_with_its_data(
     scene: Scene, prefect: Prefect, tmp_path: Path
 ) -> None:
-    """Its id stays, no write is lost; certificates, list, etcd.conf and inventory say the new.
+    """Its id stays, no write is lost; certificates, list, settings and inventory say the new.
 
-    The inventory's first host, the leader: it is asked at both addresses, under one name.
+    The inventory's first host, the leader: it is asked at both addresses, under one name. Its
+    settings are flags of a drop-in, and it hears the loopback, too: that stays.
     """
     lab, leader = scene.lab, scene.members[0]
+    flags = use_flags(lab[leader])
     if (old := find_leader(lab, scene.members)) != leader:
         entry = list_members(lab, leader)[leader]
         etcdctl(lab, "move-leader", f"{entry['ID']:x}", on=old)
@@ -402,11 +423,12 @@ def test_a_member_moves_to_another_address_with_its_data(
     assert entry["peerURLs"] == [f"https://{address}:2380"]
     assert entry["clientURLs"] == [f"https://{address}:2379"]
     assert address in scene.inventory.read_text()
-    for name in scene.members:
-        assert (
-            f"{leader}=https://{address}:2380"
-            in (lab[name].root / "etc/etcd/etcd.conf").read_text()
-        )
+    for name in scene.members[1:]:
+        conf = (lab[name].root / "etc/etcd/etcd.conf").read_text()
+        assert f"{leader}=https://{address}:2380" in conf
+    moved = host.run(["cat", FLAGS]).check().stdout
+    assert moved == flags.replace(f"//{host.address}:", f"//{address}:")
+    assert f"--listen-client-urls=https://{address}:2379,https://127.0.0.1:2379" in moved
     assert run_runbook(prefect, "check_health", scene.inventory).status == 0
     again = run_runbook(prefect, "update_member", scene.inventory, *words)
     assert again.status == 0, again.output

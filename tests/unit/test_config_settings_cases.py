@@ -263,6 +263,38 @@ def test_config_file_dropped() -> None:
     )
 
 
+def test_a_static_pods_manifest_is_one_more_source() -> None:
+    """Its words are read and edited as a unit's are; what else it says stays."""
+    text = read("kubeadm/etcd.yaml")
+    files = SettingsFiles("", "master01", (), (), TextFile("/m/etcd.yaml", text))
+    found = read_settings(files)
+    assert not found.faults
+    assert (found.value("name"), found.value("snapshot-count")) == ("master01", "10000")
+    assert found.place("name") == "/m/etcd.yaml:21"
+    moved = readdress(files, desired("master01", "10.0.0.11")).text("/m/etcd.yaml")
+    lines = [line.replace("//10.0.0.1:", "//10.0.0.11:")
+             if "-urls=" in line else line for line in text.splitlines(keepends=True)]  # fmt: skip
+    assert moved == "".join(lines)
+    edited = edit_settings(files, {"snapshot-count": "5", "feature-gates": "A=true,B=false"})
+    assert edited.text("/m/etcd.yaml") == text.replace('"10000"', '"5"').replace(
+        "InitialCorruptCheck=true", "A=true,B=false"
+    )
+
+
+def test_a_manifest_that_is_not_understood_is_named() -> None:
+    """By its line."""
+    text = read("kubeadm/etcd.yaml")
+    for old, new, said in (
+        ("--name=master01", "--name=$(POD)", "/m:21: what '--name=$(POD)' becomes"),
+        ("value: ", "valueFrom: ", "/m:23: what ETCD_SNAPSHOT_COUNT becomes"),
+        ("command:", "commands:", "/m:10: its container has no command"),
+        ("    name: etcd\n", "    name: other\n  - name: x\n", "/m:10: it has no container"),
+        ("spec:", "spec: [", "it is not YAML"),
+    ):
+        pod = SettingsFiles("", "", (), (), TextFile("/m", text.replace(old, new)))
+        assert said in str(read_settings(pod).faults[0])
+
+
 def test_a_process_is_read_by_the_same_rules() -> None:
     """Its arguments and variables; there is no line to name."""
     found = read_process(
