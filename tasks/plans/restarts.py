@@ -162,7 +162,9 @@ def _changes(running: RunningEtcd, start: NextStart) -> list[tuple[Surprise, str
         before, after = _flags(running.arguments), _flags(start.arguments)
         names = {variable_name(name) for name, _ in before ^ after}
         about = min(names) if names and names <= ADDRESSES else ""
-        changes.append((Surprise.SETTINGS, f"the arguments {have!r} become {want!r}", about))
+        # What else there is to differ, such as the order, is told as well.
+        if not names or names - _FIRST_START_ONLY:
+            changes.append((Surprise.SETTINGS, f"the arguments {have!r} become {want!r}", about))
     for name in sorted({*running.environment, *start.environment} - _FIRST_START_ONLY):
         old, new = running.environment.get(name), start.environment.get(name)
         if old != new and "PASSWORD" not in name:

@@ -26,6 +26,10 @@ def test_a_member_that_would_start_as_it_runs_has_no_difference() -> None:
     """Nor does what is read at the first start only make one."""
     grown = {**SETTINGS, "ETCD_INITIAL_CLUSTER": "m1=https://10.0.0.1:2380,m2=https://m2:2380"}
     assert find_differences((SAME, after(environment=grown))) == ()
+    flags = ("--name=m1", "--initial-cluster=m1=https://10.0.0.1:2380")
+    in_flags = replace(after(arguments=("--name=m1", "--initial-cluster", "m1=x,m2=y")),
+                       running=replace(RUNNING, arguments=flags))  # fmt: skip
+    assert find_differences((in_flags,)) == ()
 
 
 @pytest.mark.parametrize(
