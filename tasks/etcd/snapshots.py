@@ -7,12 +7,13 @@ Source: etcd's server/storage/mvcc, api/v3rpc/maintenance.go.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from pathlib import Path
 
 from tasks.etcd.client import Endpoint, EtcdClient
-from tasks.model.errors import EtcdUnavailable
+from tasks.model.errors import EtcdUnavailable, Refused
 
 CHECKSUM_BYTES = 32
 PAGE_BYTES = 512
@@ -22,12 +23,13 @@ async def save_snapshot(client: EtcdClient, endpoint: Endpoint, path: Path) -> i
     """Save a member's database to a file of mode 0600; returns its size in bytes.
 
     The file is whole and verified, or not there. Raises EtcdUnavailable when what came does not
-    match its checksum, and as the client's calls do.
+    match its checksum, Refused when the runner's disk does not take it, and as the client's calls
+    do.
     """
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     partial = path.with_name(path.name + ".partial")
     digest, tail, size = hashlib.sha256(), b"", 0
     try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with os.fdopen(
             os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb"
         ) as file:
@@ -45,6 +47,12 @@ async def save_snapshot(client: EtcdClient, endpoint: Endpoint, path: Path) -> i
                 host=endpoint.name,
             )
         partial.replace(path)
+    except OSError as error:
+        raise Refused(
+            f"the snapshot cannot be written to {path.parent} ({error.strerror or error}). Make "
+            "room there, or set PREFECT_HOME to a directory with room, and run it again"
+        ) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
     return size

@@ -13,7 +13,7 @@ import pytest
 from tasks.etcd.client import Endpoint, EtcdClient
 from tasks.etcd.probe import STOP_SECONDS, Probe
 from tasks.etcd.snapshots import save_snapshot
-from tasks.model.errors import EtcdUnavailable
+from tasks.model.errors import EtcdUnavailable, Refused
 from tests.contract.etcd_real import RealCluster, find_binaries
 
 BINARY = find_binaries().get("3.5.16")
@@ -101,7 +101,7 @@ async def test_it_ends_in_time_when_nobody_answers(cluster: RealCluster) -> None
 
 
 async def test_a_snapshot_is_whole_or_not_there(cluster: RealCluster, tmp_path: Path) -> None:
-    """A checksum that does not match what came leaves no file."""
+    """A checksum that does not match what came, or a full disk, leaves no file."""
     await wait_until_healthy(cluster)
     path = tmp_path / "snapshots" / "one.db"
     async with cluster.client() as client:
@@ -111,6 +111,9 @@ async def test_a_snapshot_is_whole_or_not_there(cluster: RealCluster, tmp_path: 
         spoiled = tmp_path / "snapshots" / "two.db"
         with pytest.raises(EtcdUnavailable, match="does not match its checksum"):
             await save_snapshot(_Spoiling(client), client.endpoints[0], spoiled)
+        (tmp_path / "snapshots" / "three.db.partial").symlink_to("/dev/full")
+        with pytest.raises(Refused, match=r"snapshots \(No space left on device\)\. Make room"):
+            await save_snapshot(client, client.endpoints[0], tmp_path / "snapshots" / "three.db")
     assert [each.name for each in path.parent.iterdir()] == ["one.db"]
 
 

@@ -79,7 +79,7 @@ def host(start_lab: StartLab) -> Iterator[Host]:
 def wait(host: Host, command: str) -> str:
     """Run a command on the host until it succeeds; returns what it said."""
     deadline = time.monotonic() + SECONDS
-    while (ended := host.run(command)).status != 0:
+    while (ended := host.run(command, timeout=SECONDS)).status != 0:
         journal = host.run("journalctl --no-pager -n 60").stdout
         assert time.monotonic() < deadline, ended.stdout + ended.stderr + journal
         time.sleep(0.5)
@@ -95,7 +95,7 @@ def test_the_unit_starts_a_worker_that_executes_a_run(host: Host) -> None:
     host.run(f"{PREFECT} deploy --name check_health", timeout=SECONDS).check()
     steps = (ROOT / "deployments" / UNIT).read_text().split("[Unit]")[0].splitlines()
     for step in (line.removeprefix("#   ") for line in steps if line.startswith("#   ")):
-        host.run(step).check()
+        host.run(step, timeout=SECONDS).check()
     start = f"{PREFECT} deployment run check_health/check_health --param cluster=nowhere"
     said = host.run(f"{start} --watch", timeout=SECONDS)
     assert "Refused" in said.stdout + said.stderr, host.run(f"journalctl -u {UNIT}").stdout
