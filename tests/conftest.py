@@ -1,13 +1,18 @@
 """How the tests are spread over several workers (`pytest -n`), so that they wait side by side.
 
 The tests of a module stay together (`--dist loadfile`), and share its lab. What takes longest
-begins first, so that no long module is left over at the end.
+begins first, so that no long module is left over at the end. The contract's tests are apart by
+etcd's version, each of which has a cluster of its own.
 """
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
 LONGEST_FIRST = [
     "test_rotation_interruption",
@@ -44,6 +49,24 @@ building takes a minute and a half, beside them.
 # A busy machine stops a test for longer than Hypothesis's limit of 200 ms for an example.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
+
+
+VERSION = re.compile(r"\[[^]]*?(\d+\.\d+\.\d+)")
+
+
+class Spread(LoadFileScheduling):  # type: ignore[misc]
+    """Modules, and of the contract's modules the tests of one version, to one worker each."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = str(super()._split_scope(nodeid))
+        version = VERSION.search(nodeid) if module.startswith("tests/contract/") else None
+        return f"{module} {version[1]}" if version else module
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Spread | None:  # noqa: ANN401 - xdist's
+    """Spread them so where modules are to stay together."""
+    return Spread(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -18,6 +18,8 @@ TIMED_OUT = 124
 Carry = Callable[[str, str], Awaitable[tuple[int, str, str]]]
 """Given host:port and a whole request: exit status, what came back, and what was complained of."""
 
+_NO_COMPLAINT = "Can't use SSL_get_servername"
+"""What openssl s_client says whenever it asks by address."""
 _VERIFY_ERROR = re.compile(r"verify error:num=(\d+)")
 _ALERT = re.compile(r":((?:tlsv1|sslv3|tlsv13)[\w ]*alert [\w ]+):")
 
@@ -72,5 +74,5 @@ def explain_complaint(status: int, complaint: str) -> OSError:
 
 
 def _excerpt(complaint: str) -> str:
-    lines = [line for line in complaint.splitlines() if line.strip()]
+    lines = [line for line in complaint.splitlines() if line.strip() and line != _NO_COMPLAINT]
     return (lines[0] if lines else "no answer")[:200]

@@ -20,7 +20,7 @@ from tasks.model.errors import MemberFailed
 from tasks.model.outcome import INTERRUPTED
 from tasks.model.record import Event
 
-BOUND = 0.2
+BOUND = 0.5
 
 
 @pytest.fixture

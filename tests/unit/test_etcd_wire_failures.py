@@ -14,6 +14,7 @@ from tasks.etcd.failures import (
     explain_time_out,
     translate_gateway_error,
 )
+from tasks.etcd.relay import explain_complaint
 from tasks.etcd.wire import COMMON_NAME_IGNORED, GatewayError, GrpcCode
 from tasks.model.errors import EtcdRefused, EtcdUnavailable
 
@@ -110,3 +111,10 @@ def test_gateway_error_is_retried_only_where_that_may_help(
     assert type(error) is kind
     assert said in str(error)
     assert URL in str(error)
+
+
+def test_what_openssl_says_of_no_name_is_no_complaint() -> None:
+    """The line after it is why there was no answer."""
+    said = "Can't use SSL_get_servername\nread:errno=104\n"
+    assert str(explain_complaint(1, said)) == "read:errno=104"
+    assert str(explain_complaint(1, "Can't use SSL_get_servername\n")) == "no answer"
