@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from tasks.config.compatibility import find_misfit
 from tasks.config.config_file import read_config_file
-from tasks.config.flags import BOOLEANS, DURATIONS, NUMBERS, read_flags
+from tasks.config.flags import BOOLEANS, DURATIONS, NUMBERS, find_shadowed, read_flags
 from tasks.config.launch import Given
 from tasks.model.member_settings import (
     Place,
@@ -62,14 +62,31 @@ def find_start_faults(
     return tuple(faults or _timing_faults(variables)), tuple(ignored)
 
 
-def find_refused_flags(arguments: tuple[str, ...], version: str | None) -> tuple[str, ...]:
-    """List the flags that a version does not know: etcd passes over a variable, and ends here."""
+def find_refused_flags(
+    arguments: tuple[str, ...], variables: dict[str, str], version: str | None
+) -> tuple[str, ...]:
+    """List why etcd would end because of its flags: unknown to a version, a bad value, shadowed.
+
+    A variable that a version does not know is passed over, and a flag is not; both for the same
+    setting end it. Arguments with a $VARIABLE are left out.
+    """
     place = Place("the unit")
     words = [Given(word, place) for word in arguments if not word.startswith("$")]
-    return tuple(
-        f"etcd {version} does not know --{name}: {why}"
-        for name, given in read_flags(words)[0].items()
-        if (why := _unknown(name, given.text, version))
+    flags, _ = read_flags(words)
+    shadowing = find_shadowed(flags, {name: Given("", place) for name in variables})
+    return (
+        *(
+            f"etcd {version} does not know --{name}: {why}"
+            for name, given in flags.items()
+            if (why := _unknown(name, given.text, version))
+        ),
+        *(
+            f"--{name} is {given.text!r}, {wanted}"
+            for name, given in flags.items()
+            if given.text and "$" not in given.text
+            if (wanted := _expected(variable_name(name), given.text))
+        ),
+        *(notice.sentence for notice in shadowing),
     )
 
 

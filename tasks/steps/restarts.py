@@ -33,11 +33,12 @@ async def see_next_start(run: Run, host: HostConnection) -> StartObservation | N
         skipped += map(str, read.skipped)
         variables |= {a.name: a.value for a in read.assignments if a.name.startswith("ETCD_")}
     found, ignored = find_start_faults(variables, seen.version)
-    refused = find_refused_flags(seen.arguments, seen.version)
+    refused = find_refused_flags(seen.arguments, variables, seen.version)
     if seen.settings_file is not None:
         # Etcd reads nothing else beside it.
         path, text = seen.settings_file
         found, ignored = judge_config_file(path, text, seen.version)
+        refused = find_refused_flags(seen.arguments, {}, seen.version)
     return StartObservation(
         host.name,
         unit,

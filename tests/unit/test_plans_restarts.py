@@ -153,8 +153,16 @@ def test_dropped_keys_of_a_settings_file_have_a_successor() -> None:
 
 def test_a_flag_that_the_version_does_not_know_ends_it() -> None:
     """With its successor; the flags that it knows are no fault."""
-    flags = ("--name=m1", "--experimental-initial-corrupt-check", "--data-dir", "/x")
-    (fault,) = find_refused_flags(flags, "3.7.3")
+    flags = ("--name=m1", "--experimental-initial-corrupt-check", "--data-dir", "/x", "$MORE")
+    (fault,) = find_refused_flags(flags, {}, "3.7.3")
     assert "etcd 3.7.3 does not know --experimental-initial-corrupt-check" in fault
     assert "set feature-gates to InitialCorruptCheck=VALUE" in fault
-    assert find_refused_flags(flags, "3.6.16") == ()
+    assert find_refused_flags(flags, {}, "3.6.16") == ()
+
+
+def test_a_flag_beside_its_variable_ends_etcd_and_so_does_a_bad_value() -> None:
+    """An empty variable, too (3.4.23, 3.5.16 and 3.7.3 were run so); one with a $ is not judged."""
+    flags = ("--name=m1", "--heartbeat-interval=100ms", "--max-wals=${N}", "--wal-dir=")
+    value, shadowed = find_refused_flags(flags, {"ETCD_NAME": "", "ETCD_METRICS": "x"}, "3.5.16")
+    assert value == "--heartbeat-interval is '100ms', not a number"
+    assert "ETCD_NAME is set beside --name" in shadowed
