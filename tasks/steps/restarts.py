@@ -9,14 +9,14 @@ from tasks.config.starting import find_refused_flags, find_start_faults, judge_c
 from tasks.engine.run import Run, step, together
 from tasks.hosts import restarts as hosts
 from tasks.hosts.connection import HostConnection
-from tasks.model.errors import Refused, RunbookError
+from tasks.model.errors import HostUnreachable, Refused, RunbookError
 from tasks.model.restarts import NextStart, StartObservation
 from tasks.plans.restarts import Difference, Surprise, find_against, find_differences
 
 LOOK_SECONDS = 30.0
 
 
-@step("see what would start on {host}")
+@step("see what would start on {host}", retry_delays_seconds=(1.0,))
 async def see_next_start(run: Run, host: HostConnection) -> StartObservation | None:
     """See what runs and what would start; None where there is no unit. Nothing is changed."""
     unit = run.inventory.paths.service
@@ -105,8 +105,12 @@ async def find_obstacles(
     """Find why a restart of the hosts would do more than a runbook means to.
 
     `written` are the variables and the files that the runbook itself writes before the restart.
+    Raises HostUnreachable for a host that could not be looked at: it is not restarted unseen.
     """
-    found, _ = await find_surprises(run, names)
+    found, silent = await find_surprises(run, names)
+    if silent:
+        host, why = next(iter(silent.items()))
+        raise HostUnreachable(f"what its restart would change cannot be seen: {why}", host=host)
     return find_against(found, written)
 
 
