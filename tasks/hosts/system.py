@@ -206,8 +206,8 @@ def data_directory_command(
     script = f"""
 data={quote(str(data))}; wal={quote(str(wal or data / "member/wal"))}
 stat -c '0%a %U %G' {quote(str(state))} 2>/dev/null || echo missing
-if [ ! -d "$data" ]; then echo {DataDirectory.MISSING}
-elif ls "$wal"/*.wal >/dev/null 2>&1; then echo {DataDirectory.INITIALISED}
+if ls "$wal"/*.wal >/dev/null 2>&1; then echo {DataDirectory.INITIALISED}
+elif [ ! -d "$data" ]; then echo {DataDirectory.MISSING}
 elif [ -z "$(ls -A "$data")" ]; then echo {DataDirectory.EMPTY}
 else echo {DataDirectory.LEFTOVERS}; fi
 """

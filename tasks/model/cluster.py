@@ -193,6 +193,11 @@ class EndpointHealth:
     member: str = ""
 
     @property
+    def label(self) -> str:
+        """Its member's name and, where that is another, its host's."""
+        return self.name if self.member in ("", self.name) else f"{self.member} on {self.name}"
+
+    @property
     def is_up(self) -> bool:
         """Whether its etcd answers for itself."""
         return self.is_healthy or self.status is not None

@@ -113,8 +113,11 @@ class Layout:
 
     @property
     def data_directories(self) -> tuple[PurePosixPath, ...]:
-        """Every directory that a member's data are in: what is set aside together."""
-        return (self.data,) if self.wal is None else (self.data, self.wal)
+        """Every directory that a member's data are in: what is set aside together, in this order.
+
+        The log first: data without it are leftovers, but a log alone would be a member's.
+        """
+        return (self.data,) if self.wal is None else (self.wal, self.data)
 
     def pair(self, role: Role) -> Pair:
         """Get the pair that plays a role."""

@@ -106,7 +106,9 @@ def _read_host(word: str, known: dict[str, Host], place: Host | None) -> Host:
         return same
     like = place or same
     try:
-        kept = {field: getattr(same, field) for field in ("member", "pairs") if same}
+        kept = {
+            field: getattr(same, field) for field in ("member", "pairs", "certificates") if same
+        }
         return Host(name=name, address=address, ssh=like.ssh if like else SshOverride(), **kept)
     except ValidationError as error:
         said = "; ".join(str(e["msg"]).removeprefix("Value error, ") for e in error.errors())

@@ -28,7 +28,7 @@ def _row(endpoint: EndpointHealth, furthest: int) -> tuple[str, ...]:
     status = endpoint.status
     healthy = "yes" if endpoint.is_healthy else f"no: {endpoint.error or 'unhealthy'}"
     if status is None:
-        return (endpoint.name, "?", "?", "?", "?", "?", "?", "no", healthy)
+        return (endpoint.label, "?", "?", "?", "?", "?", "?", "no", healthy)
     role = "follower"
     if status.leader == status.member_id:
         role = "leader"
@@ -36,7 +36,7 @@ def _row(endpoint: EndpointHealth, furthest: int) -> tuple[str, ...]:
         role = "learner"
     alarms = [str(a.type) for a in endpoint.alarms if a.member_id == status.member_id]
     return (
-        endpoint.name,
+        endpoint.label,
         format_id(status.member_id),
         status.version,
         role,

@@ -110,7 +110,8 @@ async def write_trust(run: Run, host: HostConnection, planned: WriteTrust) -> bo
     if client is None or client.trusted is None:
         account = inventory.etcd.run_as
         (found,) = await host.run(system.account_command(account))
-        paths = inventory.layout(host.name).trusted_files
+        # The peers' own file first: the other is what is looked at, and so says that both are.
+        paths = inventory.layout(host.name).trusted_files[::-1]
         owner, group = "root", system.parse_account(found)[1] or account
     else:
         paths, owner, group = (client.trusted,), client.owner, client.group

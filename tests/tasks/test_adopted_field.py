@@ -231,8 +231,8 @@ def test_wal_dir(tmp_path: Path) -> None:
     layout = adopted(own).layout("node2")
     assert str(layout.data) == "/var/lib/etcd/etcd2.etcd"
     assert [str(d) for d in layout.data_directories] == [
-        "/var/lib/etcd/etcd2.etcd",
         "/var/lib/etcd-wal/wal",
+        "/var/lib/etcd/etcd2.etcd",
     ]
     odd = (*own[:2], replace(own[2], settings=own[2].settings | {"ETCD_WAL_DIR": ""}))
     with pytest.raises(Refused, match=r"differ in their --wal-dir: .*node3 none"):

@@ -165,6 +165,31 @@ def test_only_a_log_makes_a_data_directory_a_members(
     assert mode is not None
 
 
+@pytest.mark.parametrize(
+    ("made", "state"),
+    [
+        ([], DataDirectory.MISSING),
+        (["default.etcd/member/snap/db"], DataDirectory.LEFTOVERS),
+        (["default.etcd/member/wal/0-0.wal"], DataDirectory.LEFTOVERS),
+        (["default.etcd/member/snap/db", "log/0-0.wal"], DataDirectory.INITIALISED),
+        (["log/0-0.wal"], DataDirectory.INITIALISED),
+    ],
+)
+def test_a_log_of_its_own_is_a_members_also_without_the_data(
+    tmp_path: Path, made: list[str], state: DataDirectory
+) -> None:
+    """Where --wal-dir is set, etcd goes by what lies there."""
+    for name in made:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    at = PurePosixPath(tmp_path)
+    command = system.data_directory_command(at, at / "default.etcd", at / "log")
+    ended = subprocess.run(
+        ["bash", "-s"], input=command.script, capture_output=True, text=True, check=True
+    )
+    assert system.parse_data_directory(said(ended.stdout))[1] is state
+
+
 def test_a_script_that_was_cut_off_runs_nothing(tmp_path: Path) -> None:
     """At whichever line the connection ended."""
     mark = tmp_path / "mark"
