@@ -234,6 +234,14 @@ class Inventory(Strict):
         own = next((host.certificates.get(role) for host in self.hosts if host.name == name), None)
         return own.laid_over(policy) if own else policy
 
+    def accounts(self, name: str) -> tuple[str, ...]:
+        """List the accounts that a host needs: etcd's own, and whose its certificates are."""
+        found = [self.etcd.run_as]
+        for pair in self.layout(name).pairs:
+            access = self.leaf_policy(name, pair.roles[0]).access
+            found += [a for a in (access.owner, access.group) if a] if access else []
+        return tuple(a for a in dict.fromkeys(found) if a != "root")
+
     def pair_files(self, role: Role) -> PairFiles:
         """Get the files of one role, as they are on every host that says nothing else."""
         return self.paths.pairs.get(role) or self._default_pair(role)

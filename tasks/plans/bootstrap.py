@@ -190,8 +190,12 @@ def preparation_steps(
     def add(kind: type[Step], sentence: str, **more: object) -> None:
         steps.append(kind(**prepare, sentence=sentence, **more))  # type: ignore[arg-type]
 
-    if host.account_uid is None:
-        add(MakeAccount, f"make the system account {etcd.run_as}")
+    accounts = inventory.accounts(host.host)
+    # Whether there are other owners of certificates is not seen; a host that has some has those.
+    is_bare = not any(pair.certificate for pair in host.leaves.values())
+    if host.account_uid is None or (is_bare and set(accounts) - {etcd.run_as}):
+        plural = "s" if len(accounts) > 1 else ""
+        add(MakeAccount, f"make the system account{plural} {', '.join(accounts)}")
     have = {program.name: program.sha256 for program in host.programs}
     missing = [p for p, digest in target.program_sums.items() if have.get(p) != digest]
     if missing and not isinstance(etcd.binaries, InstalledBinaries):

@@ -93,11 +93,12 @@ def _mismatch(field: str, path: Path, content: bytes, wanted: str) -> list[str]:
 
 @step("make the account on {host}")
 async def make_account(run: Run, host: HostConnection, _step: MakeAccount) -> bool:
-    """Make the system account that etcd runs as; whether it was missing."""
-    inventory = run.inventory
-    command = system.make_account_command(inventory.etcd.run_as, inventory.paths.state)
-    (result,) = await host.run(command, changes=True)
-    return files.parse_change(result)
+    """Make the accounts of etcd and of its certificates; whether one was missing."""
+    state = run.inventory.paths.state
+    commands = [
+        system.make_account_command(name, state) for name in run.inventory.accounts(host.name)
+    ]
+    return any(map(files.parse_change, await host.run(*commands, changes=True)))
 
 
 @step("make directories on {host}")

@@ -119,6 +119,20 @@ def test_one_thing_that_is_missing_is_one_step(change: dict[str, Any], kind: typ
     assert [(type(step), step.host) for step in made.steps] == [(kind, "m2")]
 
 
+def test_who_owns_the_certificates_is_made_before_they_are() -> None:
+    """Where the inventory's policy gives them to another account than etcd's."""
+    access = {"owner": "certs", "group": "etcd", "key_mode": "0640"}
+    wanted = inventory(
+        etcd={"version": "3.5.16", "run_as": "root"}, certificates={"peer": {"access": access}}
+    )
+    assert wanted.accounts("m1") == ("certs", "etcd")
+    missing = target("m1", leaf_differences=dict.fromkeys(Role, ("there is none",)))
+    host = bare(account_uid=0, account_group="root", state_mode=None)
+    made = plan(host, targets=(missing,), wanted=wanted)
+    assert made.steps[0].sentence == "make the system accounts certs, etcd"
+    assert inventory(etcd={"version": "3.5.16", "run_as": "root"}).accounts("m1") == ()
+
+
 def test_a_certificate_that_differs_is_issued_with_the_reason() -> None:
     """Only that role's."""
     wanted = target(
