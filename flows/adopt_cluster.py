@@ -23,8 +23,9 @@ async def adopt_cluster(
     """Write the inventory of a cluster that runs already, whoever built it.
 
     Reads how etcd runs (its own flags and variables, or its unit), its certificates and its member
-    list, and says what it cannot see and what differs from policy. Nothing on the hosts is
-    changed, and no lock is taken; dying at any point leaves the inventory written or not.
+    list; the inventory says how the certificates are made, so that new ones are made so. What it
+    cannot see, what is wrong and what cannot be kept is told before the file is written. Nothing on
+    the hosts is changed, and no lock is taken; dying at any point leaves it written or not.
 
     Args:
         cluster: the new inventory's name

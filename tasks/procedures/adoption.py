@@ -1,6 +1,6 @@
 """Adopting a cluster that somebody else has set up: read from its hosts, written as an inventory.
 
-What differs from policy is judged as in a check.
+What is wrong with certificates is judged as in a check.
 """
 
 from __future__ import annotations
