@@ -46,15 +46,20 @@ def raise_cluster(
     members: int = 3,
     spare: int = 1,
     etcd: str | None = None,
+    named: bool = False,
 ) -> Scene:
-    """Bootstrap a cluster and leave some hosts bare; etcd is the test's version unless given."""
+    """Bootstrap a cluster and leave some hosts bare; etcd is the test's version unless given.
+
+    `named`: the members have names that are not their hosts', and that no certificate can have.
+    """
     lab = start_lab(hosts=members + spare, **({"etcd": etcd} if etcd else {}))
     names = list(lab.hosts)
     lines = lab.inventory.read_text().splitlines(keepends=True)
     path = files / f"{lab.name}.yaml"
-    path.write_text(
-        "".join(x for x in lines if not any(f"name: {n}," in x for n in names[members:]))
-    )
+    text = "".join(x for x in lines if not any(f"name: {n}," in x for n in names[members:]))
+    for name in names if named else ():
+        text = text.replace(f"name: {name},", f"name: {name}, member: Etcd_{lab[name].address},")
+    path.write_text(text)
     ended = run_runbook(prefect, "bootstrap_cluster", path)
     assert ended.status == 0, ended.output
     clients = files / "clients"
@@ -102,7 +107,9 @@ def check_cluster(prefect: Prefect, scene: Scene, members: list[str]) -> None:
     ended = run_runbook(prefect, "check_health", scene.inventory)
     assert ended.status == 0, ended.output
     assert scene.members == members
-    assert set(list_members(scene.lab, members[-1])) == set(members)
+    inventory = load_inventory(str(scene.inventory))
+    own = {inventory.layout(host).member for host in members}
+    assert set(list_members(scene.lab, members[-1])) == own
     key = f"checked/{time.time_ns()}"
     etcdctl(scene.lab, "put", key, "x", on=members[-1])
     for host in members:
@@ -110,4 +117,4 @@ def check_cluster(prefect: Prefect, scene: Scene, members: list[str]) -> None:
         configuration = (scene.lab[host].root / "etc/etcd/etcd.conf").read_text()
         line = next(x for x in configuration.splitlines() if "ETCD_INITIAL_CLUSTER=" in x)
         named = {part.split("=")[0] for part in line.split("=", 1)[1].strip('"').split(",")}
-        assert named == set(members), host
+        assert named == own, host

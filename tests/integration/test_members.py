@@ -11,6 +11,7 @@ import pytest
 
 from tasks.config.parsing import parse_configuration
 from tasks.engine.journal import read_journal
+from tasks.model.inventory_file import load_inventory
 from tasks.model.member_settings import flag_name
 from tasks.model.record import Event
 from tests.integration.members import (
@@ -104,12 +105,17 @@ def scene(start_lab: StartLab, prefect: Prefect, tmp_path: Path) -> Scene:
     return raise_cluster(start_lab, prefect, tmp_path)
 
 
-def test_a_reinstalled_host_takes_its_own_place(scene: Scene, prefect: Prefect) -> None:
-    """Same name, same address, empty disk; no inventory to change."""
+def test_a_reinstalled_host_takes_its_own_place(
+    start_lab: StartLab, prefect: Prefect, tmp_path: Path
+) -> None:
+    """Same name, same address, empty disk; no inventory to change. Called by its member's name."""
+    scene = raise_cluster(start_lab, prefect, tmp_path, named=True)
     scene.lab["master02"].power_cut()
     scene.lab["master02"].reinstall()
-    ended = run_runbook(prefect, "replace_member", scene.inventory, "--member", "master02")
+    member = load_inventory(str(scene.inventory)).layout("master02").member
+    ended = run_runbook(prefect, "replace_member", scene.inventory, "--member", member)
     assert ended.status == 0, ended.output
+    assert f"{member} on master02" in " ".join(ended.stdout.split())
     check_cluster(prefect, scene, ["master01", "master02", "master03"])
 
 
