@@ -1,4 +1,4 @@
-"""What kubespray and kubeasz leave on a host: names, files, units, settings, certificates.
+"""What kubespray, KubeKey and kubeasz leave on a host: names, files, units, settings, certificates.
 
 Facts from their templates (roles/etcd of each); for hosts of the lab, and for unit tests.
 """
@@ -51,6 +51,18 @@ class Cluster:
 
 def kubespray(directory: Path, hosts: dict[str, str], program: str = "/usr/local/bin") -> Cluster:
     """Lay out kubespray's: members etcd1, etcd2, ... and files after the hosts; by environment."""
+    members = {host: f"etcd{number}" for number, host in enumerate(hosts, 1)}
+    return _by_environment(directory, hosts, members, program)
+
+
+def kubekey(directory: Path, hosts: dict[str, str], program: str = "/usr/local/bin") -> Cluster:
+    """Lay out KubeKey's, which are kubespray's but for the members' names: etcd-node1."""
+    return _by_environment(directory, hosts, {host: f"etcd-{host}" for host in hosts}, program)
+
+
+def _by_environment(
+    directory: Path, hosts: dict[str, str], members: dict[str, str], program: str
+) -> Cluster:
     authority = make_authority(directory, "/CN=etcd-ca")
     kinds = ("member", "admin", "node")
     subjects = {
@@ -64,7 +76,7 @@ def kubespray(directory: Path, hosts: dict[str, str], program: str = "/usr/local
         f"subjectAltName={','.join(names)}\n"
     )
     pairs = make_pairs(directory, subjects, extensions, CENTURY_DAYS)
-    cluster = ",".join(f"etcd{n}=https://{a}:2380" for n, a in enumerate(hosts.values(), 1))
+    cluster = ",".join(f"{members[host]}=https://{a}:2380" for host, a in hosts.items())
     made = Cluster(authority)
     for number, (host, address) in enumerate(hosts.items(), 1):
         # Its first host makes all of them, and keeps them as root's; the others get copies.
@@ -92,7 +104,7 @@ def kubespray(directory: Path, hosts: dict[str, str], program: str = "/usr/local
             "ETCD_HEARTBEAT_INTERVAL": "250",
             "ETCD_INITIAL_CLUSTER_TOKEN": "k8s_etcd",
             "ETCD_LISTEN_PEER_URLS": f"https://{address}:2380",
-            "ETCD_NAME": f"etcd{number}",
+            "ETCD_NAME": members[host],
             "ETCD_PROXY": "off",
             "ETCD_INITIAL_CLUSTER": cluster,
             "ETCD_AUTO_COMPACTION_RETENTION": "8",

@@ -1,4 +1,4 @@
-"""Adoption of what kubespray and kubeasz leave behind: nothing is due, and nothing is lost."""
+"""Adopting what kubespray, KubeKey and kubeasz leave: nothing is due, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from tasks.plans.adopted_files import name_hosts
 from tasks.plans.adoption import adopt, find_pairs
 from tasks.plans.adoption_remarks import find_remarks
 from tasks.steps.certificates import member_targets, pair_differences
-from tests.field.layouts import Cluster, Laid, kubeasz, kubespray
+from tests.field.layouts import Cluster, Laid, kubeasz, kubekey, kubespray
 
 HOSTS = {f"node{number}": f"10.0.0.{number}" for number in (1, 2, 3)}
-BUILDERS = {"kubespray": kubespray, "kubeasz": kubeasz}
+BUILDERS = {"kubespray": kubespray, "kubekey": kubekey, "kubeasz": kubeasz}
 
 
 @pytest.fixture(scope="module", params=sorted(BUILDERS))
