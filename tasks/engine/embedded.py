@@ -100,7 +100,8 @@ class EmbeddedApi:
             if self._process.poll() is not None:
                 raise RecordUnreachable(
                     f"the embedded Prefect API ended with status {self._process.returncode}. "
-                    "Nothing was changed. Is there room in PREFECT_HOME, and can it be written? "
+                    "Nothing was changed. Run it again (two first runs at once stop each other); "
+                    "if that does not help: is there room in PREFECT_HOME, and can it be written? "
                     "`prefect server start` says more"
                 )
             time.sleep(0.05)

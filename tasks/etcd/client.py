@@ -34,7 +34,7 @@ from tasks.model.cluster import (
     EndpointStatus,
     Member,
 )
-from tasks.model.errors import EtcdRefused, EtcdUnavailable, MemberFailed, RunbookError
+from tasks.model.errors import EtcdRefused, EtcdUnavailable, MemberFailed, Refused, RunbookError
 
 POLL_SECONDS = 0.15
 ELECTION_SECONDS = 5.0
@@ -269,13 +269,16 @@ class EtcdClient:
         members in `without`, which nobody could reach, do not count.
         `on_progress` gets the problems that are left, each time that they change. Raises
         MemberFailed with the last problems when the time is over; the observation under way then
-        is still awaited, for at most one call's limit.
+        is still awaited, for at most one call's limit. Raises Refused where etcd's authentication
+        hides the members.
         """
         clock = asyncio.get_running_loop().time
         deadline = clock() + timeout_seconds
         told: tuple[str, ...] = ()
         while True:
             health = await self.observe_cluster()
+            if health.has_authentication:
+                raise Refused(AUTHENTICATION_IS_ON)  # no waiting changes it
             problems = tuple(
                 problem
                 for problem in health.find_faults(expected)

@@ -15,7 +15,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from tasks.etcd.client import EtcdClient
 from tasks.model.cluster import Alarm, AlarmType, ClusterHealth
-from tasks.model.errors import EtcdRefused, EtcdUnavailable, MemberFailed
+from tasks.model.errors import EtcdRefused, EtcdUnavailable, MemberFailed, Refused
 from tests.contract.etcd_fake import FakeEtcd, make_members
 from tests.contract.etcd_real import BOTH, RealCluster, find_binaries
 
@@ -309,6 +309,9 @@ async def test_authentication_is_on(own_cluster: Cluster) -> None:
         health = await client.observe_settled()
         (told,) = health.find_problems(own_cluster.members)
         assert "RBAC" in told
+        async with asyncio.timeout(2 * START_SECONDS):
+            with pytest.raises(Refused, match="RBAC"):
+                await client.wait_until_healthy(own_cluster.members, 4 * START_SECONDS)
 
 
 async def test_server_certificate_without_client_auth(build: Build, tmp_path: Path) -> None:
