@@ -40,6 +40,7 @@ from tasks.model.record import Event, Record
 
 P = ParamSpec("P")
 T = TypeVar("T")
+U = TypeVar("U")
 
 RETRY_DELAYS_SECONDS = (0.5, 2.0, 5.0)
 
@@ -188,6 +189,19 @@ async def together(awaitables: Iterable[Awaitable[T]]) -> tuple[T, ...]:
     raise worst
 
 
+async def both(first: Awaitable[T], second: Awaitable[U]) -> tuple[T, U]:
+    """Await two of different kinds, as `together` does."""
+    one, other = await together([first, second])
+    return one, other  # type: ignore[return-value]
+
+
+async def end_all(futures: Iterable[asyncio.Future[Any]]) -> None:
+    """Cancel what still goes on, and wait until all has ended, however it has."""
+    for future in (ending := tuple(futures)):
+        future.cancel()
+    await asyncio.gather(*ending, return_exceptions=True)
+
+
 async def unless(guard: Coroutine[Any, Any, None], work: Coroutine[Any, Any, T]) -> T:
     """Await the work, unless the guard raises first; what is not needed any more is cancelled."""
     guarding, working = asyncio.ensure_future(guard), asyncio.ensure_future(work)
@@ -197,9 +211,7 @@ async def unless(guard: Coroutine[Any, Any, None], work: Coroutine[Any, Any, T])
             guarding.result()
         return await working
     finally:
-        for future in (guarding, working):
-            future.cancel()
-        await asyncio.gather(guarding, working, return_exceptions=True)
+        await end_all((guarding, working))
 
 
 Action = Callable[[Run, HostConnection | None, Step], Awaitable[Any]]

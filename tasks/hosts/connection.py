@@ -8,17 +8,20 @@ Library errors are translated here, once.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
+import os
 import secrets
 import time
 from contextlib import asynccontextmanager, suppress
 from shlex import quote
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import asyncssh
 
 from tasks.hosts.batch import FENCED_OUT, BatchResult, Command, Result, batch_script, parse_batch
 from tasks.hosts.dialling import ANSWER_SECONDS, Unanswered, dial
-from tasks.hosts.files import CHANGED, UNCHANGED, keep_aside
+from tasks.hosts.files import CHANGED, UNCHANGED, upload_script
 from tasks.model.errors import (
     AccessRefused,
     CommandFailed,
@@ -32,34 +35,20 @@ from tasks.model.errors import (
 )
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import AsyncIterator, Callable
     from pathlib import PurePosixPath
 
+    from tasks.hosts.sessions import Session
     from tasks.model.machines import Host, Ssh
 
 KEEPALIVE_SECONDS = 5
 REMEMBER_SECONDS = 15.0
+SILENCES = {os.strerror(errno.EHOSTUNREACH), os.strerror(errno.ETIMEDOUT)}
+"""What a jump host's sshd says of a host that does not answer it."""
 SESSIONS = 10
 """OpenSSH's default of MaxSessions."""
 WINDOW_BYTES, PACKET_BYTES = 8 << 20, 256 << 10
 """Larger than asyncssh's own: uploading etcd to three hosts takes 0.6 of the time."""
-
-
-class Session(Protocol):
-    """A script that is held open on a host, spoken to line by line."""
-
-    async def read_line(self, timeout_seconds: float) -> str:
-        """Read one line; empty when the session has ended. Raises CommandTimedOut."""
-
-    async def ask(self, line: str, timeout_seconds: float) -> str:
-        """Send a line and read one; empty when the session has ended."""
-
-    def exit_status(self) -> int | None:
-        """Tell how the session ended; None while it runs."""
-
-    async def why_refused(self) -> RunbookError | None:
-        """Tell that sudo did not let it begin; None when something else ended it."""
 
 
 class HostConnection:
@@ -86,6 +75,11 @@ class HostConnection:
 
     def __str__(self) -> str:
         return self.name
+
+    async def greet(self) -> None:
+        """Begin to connect; whoever needs the connection next hears what came of it."""
+        with contextlib.suppress(RunbookError):
+            await self._connect()
 
     async def run(
         self,
@@ -139,18 +133,7 @@ class HostConnection:
         The host checks `sha256` before the rename. On failure the
         target is as it was. Raises as `run` does.
         """
-        path = quote(str(target))
-        fence = f"( {self.fence}\n) </dev/null || exit {FENCED_OUT}\n" if self.fence else ""
-        script = f"""export LC_ALL=C; umask 077; set -euo pipefail
-{fence}sum() {{ sha256sum < "$1" | cut -c-64; }}
-if [ -O {path} ] && [ "$(stat -c 0%a {path})" = {mode} ] && [ "$(sum {path})" = {sha256} ]; then
-cat >/dev/null; echo {UNCHANGED}; exit; fi
-(umask 022; mkdir -p {quote(str(target.parent))})
-new=$(mktemp {path}.XXXXXXXX); trap 'rm -f "$new"' EXIT
-cat > "$new"
-[ "$(sum "$new")" = {sha256} ] || {{ echo "what arrived has another SHA-256" >&2; exit 1; }}
-chmod {mode} "$new"; {keep_aside(target, backup)}
-sync "$new"; mv -fT "$new" {path}; sync {quote(str(target.parent))}; echo {CHANGED}"""
+        script = upload_script(target, sha256=sha256, mode=mode, backup=backup, fence=self.fence)
         command = self._privileged(f"bash -c {quote(script)}")
         began = time.monotonic()
         status, stdout, stderr = await self._execute(content, timeout_seconds, command)
@@ -297,24 +280,20 @@ sync "$new"; mv -fT "$new" {path}; sync {quote(str(target.parent))}; echo {CHANG
             preferred_auth="publickey",
             encryption_algs=["aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes256-ctr"],
         )
-        jump = ssh.jump_host
+        jump, port = ssh.jump_host, self.host.ssh.port or ssh.port
+        limit = min(ANSWER_SECONDS, ssh.connect_timeout_seconds)
         if jump is not None and (self._jump is None or self._jump.is_closed()):
             self._jump = await asyncssh.connect(
                 jump.address, jump.port, username=jump.user or ssh.user, options=options
             )
         return await asyncssh.connect(
             self.host.ssh_address,
-            self.host.ssh.port or ssh.port,
+            port,
             username=self._user,
             options=options,
             tunnel=self._jump or (),
-            sock=await self._dialled() if self._jump is None else None,
+            sock=await dial(self.host.ssh_address, port, limit) if self._jump is None else None,
         )
-
-    async def _dialled(self) -> socket.socket:
-        port = self.host.ssh.port or self._ssh.port
-        limit = min(ANSWER_SECONDS, self._ssh.connect_timeout_seconds)
-        return await dial(self.host.ssh_address, port, limit)
 
     async def _unopened(
         self, connection: asyncssh.SSHClientConnection, error: asyncssh.ChannelOpenError
@@ -361,9 +340,12 @@ sync "$new"; mv -fT "$new" {path}; sync {quote(str(target.parent))}; echo {CHANG
             key = self.host.ssh.key or self._ssh.key
             return AccessRefused(f"ssh.key {key} cannot be read: {error}", host=self.name)
         reason = "no answer in time" if isinstance(error, TimeoutError) else str(error)
-        silence = TimeoutError if self._ssh.jump_host else Unanswered
-        is_silent = self._connection is None and isinstance(error, silence)
-        kind = HostSilent if is_silent else HostUnreachable
+        if self._ssh.jump_host is None:
+            is_unanswered = isinstance(error, Unanswered)
+        else:
+            said = error.reason if isinstance(error, asyncssh.ChannelOpenError) else None
+            is_unanswered = isinstance(error, TimeoutError) or said in SILENCES
+        kind = HostSilent if is_unanswered and self._connection is None else HostUnreachable
         return kind(f"no SSH connection to {where}: {reason}", host=self.name)
 
 

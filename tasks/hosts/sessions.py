@@ -8,14 +8,32 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 from shlex import quote
+from typing import Protocol
 
 from tasks.hosts.batch import Command, Result
+from tasks.model.errors import RunbookError
 from tasks.model.observation import Reachability
 
 LOCKS = PurePosixPath("/run/etcd-runbooks")
 HELD_BY_ANOTHER = 75
 SILENCE_LIMIT_SECONDS = 30
 """A holder that says nothing for so long has lost its lock: a runner frozen, or cut off."""
+
+
+class Session(Protocol):
+    """A script that is held open on a host, spoken to line by line."""
+
+    async def read_line(self, timeout_seconds: float) -> str:
+        """Read one line; empty when the session has ended. Raises CommandTimedOut."""
+
+    async def ask(self, line: str, timeout_seconds: float) -> str:
+        """Send a line and read one; empty when the session has ended."""
+
+    def exit_status(self) -> int | None:
+        """Tell how the session ended; None while it runs."""
+
+    async def why_refused(self) -> RunbookError | None:
+        """Tell that sudo did not let it begin; None when something else ended it."""
 
 
 def lock_session(cluster: str, run_id: str, holder: str) -> str:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from time import monotonic
 
-from tasks.engine.run import Run, step, together
+from tasks.engine.run import Run, end_all, step, together
 from tasks.hosts.batch import Command, Result
-from tasks.hosts.connection import HostConnection, Session
+from tasks.hosts.connection import HostConnection
 from tasks.hosts.sessions import (
     HELD_BY_ANOTHER,
     SILENCE_LIMIT_SECONDS,
+    Session,
     lock_fence,
     lock_session,
 )
@@ -26,7 +27,7 @@ from tasks.model.errors import LockHeld, LockLost, Refused, RunbookError
 HEARTBEAT_SECONDS = SILENCE_LIMIT_SECONDS / 3
 ANSWER_SECONDS = 10.0
 ALONE_SECONDS = 1.5
-"""How long the others wait for the first host, and the run for one that may answer late."""
+"""How long the others wait for the first host."""
 
 Late = dict[str, asyncio.Task[str | None]]
 """Hosts that have not answered; each task ends with None when it is locked, or with the reason."""
@@ -67,10 +68,11 @@ async def lock_cluster(
 ) -> tuple[dict[str, str], Late]:
     """Take the lock on every host that can be reached, and watch it until the run ends.
 
-    Returns why the other hosts could not be locked, and those of the `patient` that have not
-    answered yet: they are still being asked, and locked if they answer. Raises LockHeld, and with
-    `majority` Refused when half of the hosts or more (of `among`, where it is given) cannot be
-    locked, since another runner may reach those; what was taken is given back at the run's end.
+    Returns why the other hosts could not be locked, and those of the `patient`, who are asked last
+    and not waited for, that have not answered yet: they are still being asked, and locked if they
+    answer. Raises LockHeld, and with `majority` Refused when half of the hosts or more (of `among`,
+    where it is given) cannot be locked, since another runner may reach those; what was taken is
+    given back at the run's end.
     """
     voting = frozenset(run.hosts) if among is None else among
     locked: set[str] = set()
@@ -88,28 +90,34 @@ async def lock_cluster(
         locked.add(host.name)
         return None
 
-    asked: dict[str, asyncio.Task[str | None]] = {}
+    asked: Late = {}
+    greeting = [asyncio.ensure_future(host.greet()) for host in run.hosts.values()]
+    run.on_exit.push_async_callback(end_all, greeting)
     try:
         # The first that answers is asked alone. One that is silent is passed over after a moment:
         # it costs two runners at once no more than that both may be refused.
-        for host in run.hosts.values():
+        for host in sorted(run.hosts.values(), key=lambda host: host.name in patient):
             asked[host.name] = asyncio.ensure_future(take(host))
             if not locked:
                 await asyncio.wait({asked[host.name]}, timeout=ALONE_SECONDS)
-            for task in asked.values():
-                if task.done():
-                    task.result()
+            await _raise_met(asked)
         await together(task for name, task in asked.items() if name not in patient)
-        late = await _wait_a_moment({n: task for n, task in asked.items() if n in patient})
-        await together(task for task in asked.values() if task.done())
+        if majority and len(locked & voting) < quorum(len(voting)):
+            await together(asked.values())
+        await _raise_met(asked)
     except BaseException:
-        await _end(asked.values())
+        await end_all(asked.values())
         raise
-    run.on_exit.push_async_callback(_end, late.values())
+    late = {name: task for name, task in asked.items() if not task.done()}
+    run.on_exit.push_async_callback(end_all, late.values())
     failures |= dict.fromkeys(late, "has not answered over SSH yet")
     if majority:
         _refuse_minority(len(locked & voting), len(voting), failures)
     return failures, late
+
+
+async def _raise_met(asked: Late) -> None:
+    await together(task for task in asked.values() if task.done())
 
 
 def _refuse_minority(locked: int, voting: int, failures: dict[str, str]) -> None:
@@ -119,18 +127,6 @@ def _refuse_minority(locked: int, voting: int, failures: dict[str, str]) -> None
             "keep other runs away:\n  - "
             + "\n  - ".join(f"{name}: {why}" for name, why in failures.items())
         )
-
-
-async def _wait_a_moment(asked: Late) -> Late:
-    if asked:
-        await asyncio.wait(asked.values(), timeout=ALONE_SECONDS)
-    return {name: task for name, task in asked.items() if not task.done()}
-
-
-async def _end(tasks: Iterable[asyncio.Task[str | None]]) -> None:
-    for task in (ending := tuple(tasks)):
-        task.cancel()
-    await asyncio.gather(*ending, return_exceptions=True)
 
 
 @contextlib.asynccontextmanager

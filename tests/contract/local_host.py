@@ -17,7 +17,7 @@ from tasks.model.machines import Host, Ssh
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from tasks.hosts.connection import Session
+    from tasks.hosts.sessions import Session
 
 
 class LocalHost(HostConnection):
