@@ -29,7 +29,7 @@ async def add_member(
 
     Stages, and what is true when the runner dies in one:
 
-    1. Lock, observe, plan, snapshot: nothing has been changed.
+    1. Lock, observe, plan: nothing has been changed. A verified snapshot is taken beside 2.
     2. Prepare the hosts that join, all at once: account, programs, directories, certificates.
     3. Members, one step at a time: add a learner, write its etcd.conf from the live list, start,
        promote. What was begun stands in the member list, and the next run goes on from there.

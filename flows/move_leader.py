@@ -10,14 +10,14 @@ from tasks.engine.frame import runbook
 from tasks.engine.run import Run
 from tasks.etcd.probe import Probe
 from tasks.model.cluster import DesiredMember, SeenMember
+from tasks.model.inventory_file import load_inventory
 from tasks.model.plan import Finding, Plan, Step
 from tasks.plans import agreement
 from tasks.plans.reconfiguration import MoveLeader, order_handover
 from tasks.plans.voters import refuse_without_members
 from tasks.procedures import location
-from tasks.procedures.changes import on_client, pass_gate
 from tasks.procedures.course import Actions, Choices, Recipe, Unlocked, Verified, follow
-from tasks.procedures.roster import Roster
+from tasks.procedures.roster import Roster, on_client, pass_gate
 from tasks.procedures.wishes import Wish, wished_inventory
 from tasks.steps import health, onhosts, reconfiguration
 
@@ -43,7 +43,7 @@ async def move_leader(
         reason: why, for the record
     """
     choices = Choices(approval=approval, dry_run=dry_run, reason=reason)
-    await follow(_Handover(to), wished_inventory(cluster, Wish()), choices)
+    await follow(_Handover(to), wished_inventory(load_inventory(cluster), Wish()), choices)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ async def remove_member(
 
     Stages, and what is true when the runner dies in one:
 
-    1. Lock, observe, plan, snapshot: nothing has been changed.
+    1. Lock, observe, plan: nothing has been changed. A verified snapshot is taken beside 2.
     2. Members, one step at a time: leadership moved, the member removed; its etcd ends by itself.
     3. The other hosts' etcd.conf names the members that are left; the removed host's etcd is
        disabled and its data set aside (of a dead one before it is removed).

@@ -11,7 +11,7 @@ from tasks.etcd.probe import Probe
 from tasks.procedures.changes import MemberRecipe
 from tasks.procedures.course import Actions, Choices
 from tasks.procedures.drafting import Draft
-from tasks.procedures.wishes import Wish, find_same_hosts
+from tasks.procedures.wishes import Wish
 
 
 @runbook(flow_run_name="replace member of {cluster}")
@@ -35,7 +35,7 @@ async def replace_member(
 
     Stages, and what is true when the runner dies in one:
 
-    1. Lock, observe, plan, snapshot: nothing has been changed.
+    1. Lock, observe, plan: nothing has been changed. A verified snapshot is taken beside 2.
     2. Prepare (all hosts at once): account, programs, directories and certificates on the hosts
        that join; where the failed host still answers, its etcd is disabled and its data set aside,
        and where it does not, the members end their connections with it.
@@ -62,7 +62,8 @@ async def replace_member(
     """
     wish = Wish(
         leaving=tuple(member),
-        joining=tuple(replacement or ()) or find_same_hosts(cluster, member),
+        joining=tuple(replacement or ()),
+        returns=True,
         planned=planned,
         writes_inventory=write_inventory,
         skip=tuple(skip or ()),

@@ -33,7 +33,7 @@ async def update_member(
 
     Stages, and what is true when the runner dies in one:
 
-    1. Lock, observe, plan, snapshot: nothing has been changed.
+    1. Lock, observe, plan: nothing has been changed. A verified snapshot is taken beside 2.
     2. Certificates that name the new address; until the restart no member connects to it anew.
     3. Leadership moved if it leads; the new peer URL in the member list; its etcd.conf, a restart.
        Each is looked for by the next run, which does what is left.

@@ -7,6 +7,7 @@ that is right. Nothing on a host is touched here.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Any, get_args
@@ -40,7 +41,21 @@ def find_inventory(cluster: str) -> Path:
     return path.resolve()
 
 
+@dataclass(frozen=True, slots=True)
+class InventoryFile:
+    """An inventory as it was read: where it lies, its text, and what that says."""
+
+    path: Path
+    text: str
+    inventory: Inventory
+
+
 def load_inventory(cluster: str) -> Inventory:
+    """Read a cluster's inventory, as `read_inventory` does, for what it says alone."""
+    return read_inventory(cluster).inventory
+
+
+def read_inventory(cluster: str) -> InventoryFile:
     """Read, check and complete a cluster's inventory; `cluster` is a name or a path.
 
     Paths in it come back absolute (relative ones are relative to the file; ~ is the user's
@@ -51,11 +66,11 @@ def load_inventory(cluster: str) -> Inventory:
         text = path.read_text()
     except UnicodeDecodeError as error:
         raise InvalidInventory(str(path), (f"not YAML: {error}",)) from error
-    return parse_inventory(text, path)
+    return InventoryFile(path, text, parse_inventory(text, path))
 
 
 def parse_inventory(text: str, path: Path) -> Inventory:
-    """Check and complete an inventory's text, as `load_inventory` does for the file `path`."""
+    """Check and complete an inventory's text, as `read_inventory` does for the file `path`."""
     try:
         content = YAML(typ="safe").load(text)
     except MarkedYAMLError as error:

@@ -21,11 +21,14 @@ from tasks.plans.voters import (
 )
 
 
-def find_obstacles(step: Step, live: tuple[SeenMember, ...]) -> tuple[str, ...]:
+def find_obstacles(
+    step: Step, live: tuple[SeenMember, ...], alive: frozenset[int] = frozenset()
+) -> tuple[str, ...]:
     """List what forbids a step of `order_changes` now; empty when the gate is open.
 
     The members must be exactly those that the plan expects at this point, and a quorum of
-    healthy voters must be there before and after.
+    healthy voters must be there before and after. `alive` are the ids of members that are healthy
+    by a look that waited longer for them.
     """
     if not isinstance(step, MembershipStep):
         return ()
@@ -43,7 +46,8 @@ def find_obstacles(step: Step, live: tuple[SeenMember, ...]) -> tuple[str, ...]:
             entry = next((m for m in live if m.member.id == step.member_id), None)
             if entry is None:
                 return (f"the plan is stale: {step.name} has another id now",)
-            if entry.is_healthy and not step.was_healthy and not entry.member.is_learner:
+            is_back = entry.is_healthy or entry.member.id in alive
+            if is_back and not step.was_healthy and not entry.member.is_learner:
                 return (f"the plan is stale: {entry.label} is back and healthy",)
             remove_from(cluster, entry)
         if isinstance(step, UpdateMember | ReaddressMember):

@@ -5,13 +5,10 @@ Composes steps; owns none.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import PurePosixPath
 from time import monotonic
-from typing import Any
 
 from typing_extensions import override
 
@@ -21,17 +18,17 @@ from tasks.etcd.client import EtcdClient
 from tasks.hosts.connection import HostConnection
 from tasks.model.cluster import DesiredMember, label_members
 from tasks.model.errors import InventoryEdited, LockHeld, LockLost, MemberFailed, Refused
-from tasks.model.inventory_file import find_inventory, load_inventory
+from tasks.model.inventory_file import read_inventory
 from tasks.model.plan import Finding, Plan, Step
-from tasks.plans import bootstrap, member_changes, obstacles
+from tasks.plans import bootstrap, member_changes
 from tasks.plans import reconfiguration as plans
 from tasks.plans.dependents import TellHook, UpdateApiserver, UpdateHaproxy
 from tasks.plans.restarts import ADDRESSES
 from tasks.procedures import restarting, rotation
 from tasks.procedures.course import Actions, Choices, Recipe, Unlocked, Verified, follow
 from tasks.procedures.drafting import Draft, draft_plan
-from tasks.procedures.roster import Roster, known_roster
-from tasks.procedures.wishes import Wish, leaving_hosts, wished_inventory
+from tasks.procedures.roster import known_roster, on_client, pass_gate
+from tasks.procedures.wishes import Wish, completed, leaving_hosts, wished_inventory
 from tasks.steps import (
     certificates,
     configuration,
@@ -43,14 +40,15 @@ from tasks.steps import (
     services,
 )
 
-GATE_SECONDS = 25.0
-
 
 class MemberRecipe(Recipe[Draft]):
     """A change of the members; which kinds of steps there are is for the runbook to say."""
 
+    unsaved_until = plans.CHANGE
+
     def __init__(self, cluster: str, wish: Wish) -> None:
         self.cluster = cluster
+        self.file = read_inventory(cluster)
         self.wish = wish
         self.late: locks.Late = {}
         self.unwritten: InventoryEdited | None = None
@@ -65,34 +63,33 @@ class MemberRecipe(Recipe[Draft]):
                 f"{len(wish.leaving)} member(s) to replace and {len(wish.joining)} "
                 "replacement(s): name one for each, or none (each host joins again)"
             )
-        await follow(self, wished_inventory(self.cluster, wish), choices)
+        self.wish = completed(wish, self.file.inventory)
+        await follow(self, wished_inventory(self.file.inventory, self.wish), choices)
 
     @override
     async def open(self, run: Run) -> None:
-        await super().open(run)
         self.roster = known_roster(run)
+        await self.roster.connect(run)
 
     @override
     async def lock(self, run: Run, *, approved: bool) -> Unlocked:
-        original = load_inventory(self.cluster)
-        # While the lock waits for a dead host, the cluster is asked who is silent: the look that
-        # counts comes after, and waits less for those.
-        looking = asyncio.ensure_future(self.roster.look(run))
-        try:
-            # An approved plan must be the one that was shown, which has waited for everyone.
-            patient = frozenset() if approved else leaving_hosts(original, self.wish)
-            names = frozenset(host.name for host in original.hosts)
-            unlocked, self.late = await locks.lock_cluster(
-                run, majority=True, among=names, patient=patient
-            )
-        finally:
-            await looking
+        if approved:  # the answer may have taken days
+            self.file = read_inventory(self.cluster)
+        original = self.file.inventory
+        # An approved plan must be the one that was shown, which has waited for everyone.
+        patient = frozenset() if approved else leaving_hosts(original, self.wish)
+        self.roster.suspect(run, frozenset() if self.wish.planned else patient)
+        names = frozenset(host.name for host in original.hosts)
+        unlocked, self.late = await locks.lock_cluster(
+            run, majority=True, among=names, patient=patient
+        )
         return unlocked
 
     @override
     async def look(self, run: Run, unlocked: Unlocked) -> Draft:
-        awaited = frozenset(self.late)
-        draft = await draft_plan(run, self.cluster, self.wish, unlocked, self.roster, awaited)
+        draft = await draft_plan(
+            run, self.file, self.wish, self.roster, unlocked=unlocked, late=self.late
+        )
         self.planned_at = monotonic()
         return draft
 
@@ -196,8 +193,7 @@ class MemberRecipe(Recipe[Draft]):
 
         async def write_inventory(run: Run, step: member_changes.WriteInventory) -> None:
             try:
-                path = find_inventory(self.cluster)
-                await reconfiguration.write_inventory(run, step, path)
+                await reconfiguration.write_inventory(run, step, self.file.path)
             except InventoryEdited as error:
                 self.unwritten = error  # told at the end: the members are verified first
 
@@ -212,26 +208,6 @@ class MemberRecipe(Recipe[Draft]):
         }
 
 
-async def pass_gate(run: Run, roster: Roster, step: Step) -> None:
-    """See that a step of the plan may be done now; waits some seconds for members to come back.
-
-    Raises MemberFailed when the cluster does not allow it in time, at once for a stale plan.
-    """
-    deadline = monotonic() + GATE_SECONDS
-    while True:
-        live = (await roster.look(run)).seen_members()
-        found = obstacles.find_obstacles(step, live)
-        if not found:
-            return
-        if obstacles.is_stale(found) or monotonic() > deadline:
-            raise MemberFailed(
-                f"not done: {step.sentence}\n  - "
-                + "\n  - ".join(found)
-                + "\nrun it again: it observes and plans anew from what is there"
-            )
-        await asyncio.sleep(0.5)
-
-
 async def _verify_ways(run: Run, draft: Draft) -> None:
     """See every member let in by all the others, asked from each host that can be reached."""
     up = tuple(m for m in draft.goal if m.name not in draft.down)
@@ -239,22 +215,11 @@ async def _verify_ways(run: Run, draft: Draft) -> None:
     await together(certificates.verify_peers(run, run.hosts[member.name], up) for member in here)
 
 
-def on_client(
-    roster: Roster, action: Callable[..., Awaitable[Any]]
-) -> Callable[[Run, Any], Awaitable[None]]:
-    """Give a step a client of all members for as long as it runs."""
-
-    async def do(run: Run, step: Step) -> None:
-        async with roster.open(run) as client:
-            await action(run, client, step)
-
-    return do
-
-
 async def _remove(run: Run, step: plans.RemoveMember, *, draft: Draft) -> None:
-    await on_client(draft.roster, reconfiguration.remove_member)(run, step)
     left = (m.client_url for m in draft.live if m.member.id == step.member_id)
+    # Not even the removal itself waits for the answer of whom it removes.
     draft.roster.drop(next(left, None))
+    await on_client(draft.roster, reconfiguration.remove_member)(run, step)
 
 
 async def _join(run: Run, host: HostConnection, step: plans.JoinMember, *, draft: Draft) -> None:
@@ -286,7 +251,9 @@ async def _retire(
 ) -> None:
     planned = {m.host for m in draft.live if m.is_healthy}
     live = (await draft.roster.look(run)).seen_members()
-    if any(m.is_healthy and m.host == host.name for m in live) and host.name not in planned:
+    alive = await draft.roster.find_alive()
+    is_back = any((m.is_healthy or m.member.id in alive) and m.host == host.name for m in live)
+    if is_back and host.name not in planned:
         raise MemberFailed(
             "is back and healthy, so that its etcd is not stopped; the plan is stale: run it "
             "again, it observes and plans anew",

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
 from tasks.engine.authority import opened_authority
-from tasks.engine.run import Run, open_run, perform
+from tasks.engine.run import Run, both, open_run, perform
 from tasks.etcd.client import EtcdClient
 from tasks.etcd.probe import Probe
 from tasks.model.cluster import ClusterHealth, DesiredMember
@@ -64,6 +64,8 @@ class Recipe(ABC, Generic[S]):
     runbook: ClassVar[str]
     unmeasured_until: ClassVar[Stage | None] = None
     """The service is measured from this stage on; None: from the first."""
+    unsaved_until: ClassVar[Stage | None] = None
+    """The snapshot is taken beside what comes before this stage; None: before all."""
 
     async def open(self, run: Run) -> None:
         """Refuse before any host is asked what cannot be done at all; here: without authority."""
@@ -170,21 +172,29 @@ async def _carry_out(
     probe = None
     async with AsyncExitStack() as measuring:
         if plan.steps:
-            if choices.snapshot == "take":
-                async with recipe.client(run, seen) as client:
-                    await snapshots.take_snapshot(run, client)
+
+            async def save() -> None:
+                if choices.snapshot == "take":
+                    async with recipe.client(run, seen) as client:
+                        await snapshots.take_snapshot(run, client)
 
             async def gate(step: Step) -> None:
                 await recipe.gate(run, seen, step)
 
             rest = plan
+            if recipe.unsaved_until is None:
+                await save()
             if (stage := recipe.unmeasured_until) is not None:
                 before, rest = plan.cut_before(stage)
                 await perform(run, before, recipe.actions(seen, None), gate=gate)
             if members := recipe.measured(seen):
                 probe = await measuring.enter_async_context(health.measured_service(run, members))
             mark = probe.mark if probe else lambda _: None
-            await perform(run, rest, recipe.actions(seen, probe), gate=gate, mark=mark)
+            actions = recipe.actions(seen, probe)
+            if recipe.unsaved_until is not None:
+                before, rest = rest.cut_before(recipe.unsaved_until)
+                await both(save(), perform(run, before, actions, gate=gate, mark=mark))
+            await perform(run, rest, actions, gate=gate, mark=mark)
         found = await (recipe.verify(run, seen) if plan.steps else recipe.confirm(run, seen))
     await reports.publish_report(
         run,

@@ -7,20 +7,19 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from pathlib import Path
 
 from tasks.config.editing import name_members, readdress
 from tasks.config.launch import NotUnderstood
 from tasks.config.rendering import InitialState
 from tasks.config.settings import changed_files, read_settings
 from tasks.engine.authority import read_authority_certificate
-from tasks.engine.run import Run, together
+from tasks.engine.run import Run, both, together
 from tasks.hosts.connection import HostConnection
 from tasks.model.cluster import ClusterHealth, DesiredMember, SeenMember
 from tasks.model.dependents import Moves
 from tasks.model.errors import Refused, RunbookError
 from tasks.model.inventory import Inventory
-from tasks.model.inventory_file import edit_hosts, find_inventory, load_inventory, parse_inventory
+from tasks.model.inventory_file import InventoryFile, edit_hosts, parse_inventory
 from tasks.model.machines import Host
 from tasks.model.member_settings import Settings
 from tasks.model.observation import HostObservation, HostTarget
@@ -43,6 +42,7 @@ from tasks.steps import (
     preflight,
 )
 from tasks.steps.installation import Programs
+from tasks.steps.locks import Late
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,7 @@ class _Outlook:
     wanted: tuple[DesiredMember, ...]
     observed: dict[str, HostObservation]
     absent: dict[str, str]
+    awaited: frozenset[str]
     health: ClusterHealth
     live: tuple[SeenMember, ...]
     leavers: tuple[Leaver, ...]
@@ -85,19 +86,19 @@ class _Outlook:
 
 async def draft_plan(
     run: Run,
-    cluster: str,
+    file: InventoryFile,
     wish: Wish,
-    unlocked: dict[str, str],
     roster: Roster,
-    awaited: frozenset[str] = frozenset(),
+    *,
+    unlocked: dict[str, str],
+    late: Late,
 ) -> Draft:
     """Observe hosts and members, and plan; raises Refused. Changes nothing.
 
-    `awaited` are those of the unlocked that may still answer.
+    `late` are those of the unlocked that may still answer.
     """
-    path = find_inventory(cluster)
-    before = path.read_text()
-    seen, after = await _look(run, path, before, wish, unlocked, roster)
+    path, before = file.path, file.text
+    seen, after = await _look(run, file, wish, roster, unlocked, late)
     moved = seen.wanted if wish.moving else ()
     joining = () if wish.moving else seen.wanted
     removals = frozenset(x.member_id for x in seen.leavers if x.member_id is not None)
@@ -105,7 +106,9 @@ async def draft_plan(
     goal = member_changes.goal_members(seen.live, removals, joining, moved)
     goal = tuple(sorted(goal, key=lambda member: order.get(member.name, len(order))))
     moves = Moves(_gone_urls(seen, moved), seen.wanted, goal)
-    findings = await _judge(run, seen, goal)
+    findings, programs = await both(
+        _judge(run, seen, goal), asyncio.to_thread(installation.load_programs, seen.inventory)
+    )
     last = list(await dependents.plan_updates(run, moves, wish.skip))
     warnings: tuple[str, ...] = ()
     if after != before:
@@ -125,7 +128,6 @@ async def draft_plan(
             warnings = (
                 f"{path} must say so too; set write_inventory to let this run do it:\n{diff}",
             )
-    programs = await asyncio.to_thread(installation.load_programs, seen.inventory)
     targets = _targets(run, seen, programs)
     outdated, left = _find_outdated(seen.observed, goal)
     warnings = (*warnings, *left)
@@ -157,7 +159,7 @@ async def draft_plan(
             outdated=outdated,
             further=tuple(last),
             warnings=warnings,
-            awaited=awaited,
+            awaited=seen.awaited,
         )
     return Draft(
         plan, findings, seen.live, seen.health, goal, seen.wanted, seen.observed, roster, programs
@@ -165,16 +167,20 @@ async def draft_plan(
 
 
 async def _look(
-    run: Run, path: Path, text: str, wish: Wish, unlocked: dict[str, str], roster: Roster
+    run: Run, file: InventoryFile, wish: Wish, roster: Roster, unlocked: dict[str, str], late: Late
 ) -> tuple[_Outlook, str]:
-    observed, absent = await _observe_hosts(run, unlocked)
+    (observed, absent, awaited), found = await both(
+        _observe_hosts(run, unlocked, late), roster.look(run, settled=True)
+    )
+    known = roster.members
     for member in locate_known(run.inventory, observed):
         roster.add(member)
-    found = await roster.look(run, settled=True)
+    if roster.members != known:
+        found = await roster.look(run, settled=True)
     live = found.seen_members()
     if not live:
         await onhosts.refuse_foreign(run, roster.members)
-    original = load_inventory(str(path))
+    original, text = file.inventory, file.text
     hosts = joining_hosts(original, wish)
     for name in hosts:
         if name not in observed:
@@ -208,10 +214,12 @@ async def _look(
     )
     dropped = frozenset(x.host for x in leavers if x.host and x.host not in hosts)
     after = edit_hosts(text, dropped, hosts) if dropped or hosts else text
-    inventory = parse_inventory(after, path)
+    inventory = parse_inventory(after, file.path)
     if inventory.hosts == original.hosts:
         after = text
-    seen = _Outlook(original, inventory, hosts, wanted, observed, absent, found, live, leavers)
+    seen = _Outlook(
+        original, inventory, hosts, wanted, observed, absent, awaited, found, live, leavers
+    )
     return seen, after
 
 
@@ -241,8 +249,9 @@ async def _judge(run: Run, seen: _Outlook, goal: tuple[DesiredMember, ...]) -> t
 
 
 async def _observe_hosts(
-    run: Run, unlocked: dict[str, str]
-) -> tuple[dict[str, HostObservation], dict[str, str]]:
+    run: Run, unlocked: dict[str, str], late: Late
+) -> tuple[dict[str, HostObservation], dict[str, str], frozenset[str]]:
+    """See the hosts that are locked, and the late that are by then; the third part may still be."""
     observed: dict[str, HostObservation] = {}
     absent = dict(unlocked)
 
@@ -253,7 +262,17 @@ async def _observe_hosts(
             absent[host.name] = error.message
 
     await together(see(host) for host in run.hosts.values() if host.name not in absent)
-    return {name: observed[name] for name in run.hosts if name in observed}, absent
+    answered = {name: task.result() for name, task in late.items() if task.done()}
+    absent |= {name: why for name, why in answered.items() if why is not None}
+    joined = [run.hosts[name] for name, why in answered.items() if why is None]
+    for host in joined:
+        del absent[host.name]
+    await together(map(see, joined))
+    return (
+        {name: observed[name] for name in run.hosts if name in observed},
+        absent,
+        frozenset(late) - frozenset(answered),
+    )
 
 
 def _gone_urls(seen: _Outlook, moved: tuple[DesiredMember, ...]) -> tuple[str, ...]:

@@ -1,27 +1,40 @@
-"""Where members can be asked: those that the inventory names, and those that only the list has."""
+"""Where members can be asked: those that the inventory names, and those that only the list has.
+
+And what asks them: the gate before each step, and the steps on a client of all of them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import AbstractAsyncContextManager
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
 
-from tasks.engine.run import Run
+from tasks.engine.run import Run, end_all
 from tasks.etcd.client import EtcdClient
 from tasks.model.cluster import ClusterHealth, DesiredMember
 from tasks.model.errors import Refused
 from tasks.model.inventory import Inventory
 from tasks.model.observation import HostObservation
+from tasks.model.plan import Step
+from tasks.plans import obstacles
 from tasks.plans.addresses import desired_member
 from tasks.plans.health import refuse_unseen
+from tasks.plans.reconfiguration import RemoveMember
 from tasks.steps import health
 
 
 class Roster:
-    """Where members can be asked: the inventory's, and every further one that the list names."""
+    """Where members can be asked: the inventory's, and every further one that the list names.
+
+    It has one client for the run, whose connections are kept between the looks.
+    """
 
     def __init__(self, known: Iterable[DesiredMember]) -> None:
         self._by_url = {member.client_url: member for member in known}
         self._silent: frozenset[str] = frozenset()
+        self._client: EtcdClient | None = None
+        self._asking: asyncio.Task[frozenset[int]] | None = None
 
     @property
     def members(self) -> tuple[DesiredMember, ...]:
@@ -36,9 +49,41 @@ class Roster:
         """Forget one that was removed: nobody is to wait for its answer."""
         self._by_url.pop(client_url or "", None)
 
-    def open(self, run: Run) -> AbstractAsyncContextManager[EtcdClient]:
-        """Open a client of all of them."""
-        return health.etcd_client(run, self.members, self._silent)
+    async def connect(self, run: Run) -> EtcdClient:
+        """Get the client of all of them; raises AuthorityRefused where it cannot be made."""
+        endpoints = await health.reach_endpoints(run, self.members, self._silent)
+        if self._client is None:
+            tls = await health.client_tls(run.inventory)
+            self._client = await run.on_exit.enter_async_context(EtcdClient(endpoints, tls))
+        self._client.endpoints = endpoints
+        return self._client
+
+    @asynccontextmanager
+    async def open(self, run: Run) -> AsyncIterator[EtcdClient]:
+        """Lend the client of all of them; it stays open until the run ends."""
+        yield await self.connect(run)
+
+    def suspect(self, run: Run, hosts: frozenset[str]) -> None:
+        """Take the members of these hosts for dead: no look waits long for them.
+
+        They are asked once with the patience that everyone else has, beside all else;
+        `find_alive` has what came of it.
+        """
+        suspects = tuple(member for member in self.members if member.name in hosts)
+        if suspects:
+            self._silent |= {member.client_url for member in suspects}
+            self._asking = asyncio.ensure_future(self._ask_patiently(run, suspects))
+            run.on_exit.push_async_callback(end_all, (self._asking,))
+
+    async def find_alive(self) -> frozenset[int]:
+        """Tell the ids of those suspects that are healthy; waits for all their answers."""
+        return await self._asking if self._asking else frozenset()
+
+    async def _ask_patiently(self, run: Run, suspects: tuple[DesiredMember, ...]) -> frozenset[int]:
+        client = await self.connect(run)
+        endpoints = await health.reach_endpoints(run, suspects)
+        found = await asyncio.gather(*map(client.observe_endpoint, endpoints))
+        return frozenset(e.status.member_id for e in found if e.status and e.is_healthy)
 
     async def look(self, run: Run, *, settled: bool = False) -> ClusterHealth:
         """Ask all members; those that the list names and nobody knew are asked, too.
@@ -59,6 +104,32 @@ class Roster:
             if not further:
                 return found
             self._by_url |= further
+
+
+async def pass_gate(run: Run, roster: Roster, step: Step) -> None:
+    """See that a step of the plan may be done now; waits some seconds for members to come back.
+
+    Raises MemberFailed when the cluster does not allow it in time, at once for a stale plan.
+    """
+
+    async def look() -> tuple[str, ...]:
+        live = (await roster.look(run)).seen_members()
+        alive = await roster.find_alive() if isinstance(step, RemoveMember) else frozenset()
+        return obstacles.find_obstacles(step, live, alive)
+
+    await health.stand_at_gate(look, f"not done: {step.sentence}", obstacles.is_stale)
+
+
+def on_client(
+    roster: Roster, action: Callable[..., Awaitable[Any]]
+) -> Callable[[Run, Any], Awaitable[None]]:
+    """Give a step of `reconfiguration` a client of all members for as long as it runs."""
+
+    async def do(run: Run, step: Step) -> None:
+        async with roster.open(run) as client:
+            await action(run, client, step)
+
+    return do
 
 
 def known_roster(run: Run) -> Roster:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
 
 from tasks.model.errors import Refused
 from tasks.model.inventory import Inventory, Topology
-from tasks.model.inventory_file import load_inventory
 from tasks.model.machines import Host, SshOverride
 
 
@@ -19,20 +18,21 @@ class Wish:
 
     `leaving`: names, ids or addresses. `joining`: NAME=ADDRESS, or the name of a host that the
     inventory has; in pairs with `leaving`, a joiner takes the other's place and SSH options.
-    `moving`: NAME=ADDRESS of a member that gets another address.
+    `returns`: where nobody is named to join, those who leave join again. `moving`: NAME=ADDRESS of
+    a member that gets another address.
     """
 
     leaving: tuple[str, ...] = ()
     joining: tuple[str, ...] = ()
+    returns: bool = False
     moving: str | None = None
     planned: bool = False
     writes_inventory: bool = False
     skip: tuple[str, ...] = ()
 
 
-def wished_inventory(cluster: str, wish: Wish) -> Inventory:
-    """Load the inventory with the hosts that are to join in it; raises Refused and such."""
-    inventory = load_inventory(cluster)
+def wished_inventory(inventory: Inventory, wish: Wish) -> Inventory:
+    """Put the hosts that are to join into the inventory; raises Refused."""
     if inventory.topology is Topology.STACKED:
         raise Refused(
             f"{inventory.name} is stacked: its members come and go with control-plane nodes "
@@ -44,11 +44,12 @@ def wished_inventory(cluster: str, wish: Wish) -> Inventory:
     return inventory.model_copy(update={"hosts": tuple(hosts.values())})
 
 
-def find_same_hosts(cluster: str, words: Iterable[str]) -> tuple[str, ...]:
-    """Find the inventory's hosts that are called so; raises Refused for an id or a stranger."""
+def completed(wish: Wish, inventory: Inventory) -> Wish:
+    """Let the hosts that leave join again, where that is meant; raises Refused for a stranger."""
+    if wish.joining or not wish.returns:
+        return wish
     found = []
-    inventory = load_inventory(cluster)
-    for word in words:
+    for word in wish.leaving:
         host = inventory.called(word)
         if host is None:
             known = ", ".join(h.name for h in inventory.hosts)
@@ -58,7 +59,7 @@ def find_same_hosts(cluster: str, words: Iterable[str]) -> tuple[str, ...]:
                 "NAME=ADDRESS)"
             )
         found.append(host.name)
-    return tuple(found)
+    return replace(wish, joining=tuple(found))
 
 
 def joining_hosts(inventory: Inventory, wish: Wish) -> dict[str, tuple[Host, str | None]]:

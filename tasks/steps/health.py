@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 
@@ -15,6 +14,7 @@ from tasks.engine.run import Run, step, together
 from tasks.etcd.client import POLL_SECONDS, Endpoint, EtcdClient
 from tasks.etcd.failures import explain_connection_failure
 from tasks.etcd.handshake import is_accepted
+from tasks.etcd.leadership import hand_over
 from tasks.etcd.probe import Probe
 from tasks.etcd.tls import client_context
 from tasks.hosts.connection import HostConnection
@@ -26,35 +26,29 @@ from tasks.plans.gate import find_obstacles
 
 CLIENT_NAME = "etcd-runbooks"
 CLIENT_VALIDITY = timedelta(hours=24)
-GATE_SECONDS = 20.0
+GATE_SECONDS = 25.0
 TUNNEL_SECONDS = 12.0
 SILENT_SECONDS = 1.0
 """A host without power is reported by the network after three, four times in a replacement."""
 
 
 @asynccontextmanager
-async def etcd_client(
-    run: Run, members: tuple[DesiredMember, ...], silent: frozenset[str] = frozenset()
-) -> AsyncIterator[EtcdClient]:
+async def etcd_client(run: Run, members: tuple[DesiredMember, ...]) -> AsyncIterator[EtcdClient]:
     """Open a client of all members; its certificate is made for this run and stays in memory.
 
     It trusts every authority of the cluster's, since while one follows another members show
     certificates of both. Where the hosts are behind a jump host, it goes through their SSH
-    connections. Client URLs that were `silent` before are not waited for as long as the others.
+    connections.
     """
     context = await client_tls(run.inventory)
-    endpoints = tuple(
-        replace(endpoint, patience_seconds=SILENT_SECONDS) if endpoint.url in silent else endpoint
-        for endpoint in await _endpoints(run, members, silent)
-    )
-    async with EtcdClient(endpoints, context) as client:
+    async with EtcdClient(await reach_endpoints(run, members), context) as client:
         yield client
 
 
 @asynccontextmanager
 async def measured_service(run: Run, members: tuple[DesiredMember, ...]) -> AsyncIterator[Probe]:
     """Read linearizably 20 times a second for as long as the block, as the cluster's clients do."""
-    probe = Probe(await _endpoints(run, members), await client_tls(run.inventory))
+    probe = Probe(await reach_endpoints(run, members), await client_tls(run.inventory))
     probe.start()
     try:
         yield probe
@@ -62,19 +56,24 @@ async def measured_service(run: Run, members: tuple[DesiredMember, ...]) -> Asyn
         await asyncio.to_thread(probe.stop)
 
 
-async def _endpoints(
+async def reach_endpoints(
     run: Run, members: tuple[DesiredMember, ...], silent: frozenset[str] = frozenset()
 ) -> tuple[Endpoint, ...]:
-    """Say how each member is reached; a tunnel that fails is that member's state alone."""
+    """Say how each member is reached; a tunnel that fails is that member's state alone.
+
+    Client URLs that were `silent` before are not waited for as long as the others.
+    """
 
     async def reach(member: DesiredMember) -> Endpoint:
         name, url, own = member.name, member.client_url, member.member
+        patience = SILENT_SECONDS if url in silent else None
         if not run.inventory.ssh.jump_host:
-            return Endpoint(name, url, member=own)
-        limit = SILENT_SECONDS if url in silent else TUNNEL_SECONDS
+            return Endpoint(name, url, member=own, patience_seconds=patience)
+        limit = patience or TUNNEL_SECONDS
         try:
             async with asyncio.timeout(limit):
-                return Endpoint(name, url, await _tunnel(run, name, url), member=own)
+                way = await _tunnel(run, name, url)
+                return Endpoint(name, url, way, member=own, patience_seconds=patience)
         except TimeoutError:
             return Endpoint(name, url, unreachable=f"no tunnel to it in {limit:g} s", member=own)
         except RunbookError as error:
@@ -152,27 +151,37 @@ async def accepts_clients(run: Run, member: DesiredMember) -> bool:
     return Generation.CURRENT in accepted[member.name]
 
 
+async def stand_at_gate(
+    look: Callable[[], Awaitable[tuple[str, ...]]],
+    refusal: str,
+    is_final: Callable[[tuple[str, ...]], bool] = lambda _: False,
+) -> None:
+    """Wait until a look finds no obstacle; members that have just restarted get some seconds.
+
+    Raises MemberFailed with the obstacles after that time, and at once when they are final.
+    """
+    deadline = monotonic() + GATE_SECONDS
+    while obstacles := await look():
+        if is_final(obstacles) or monotonic() > deadline:
+            raise MemberFailed(
+                f"{refusal}:\n  - "
+                + "\n  - ".join(obstacles)
+                + "\nrun it again: it observes and plans anew from what is there"
+            )
+        await asyncio.sleep(POLL_SECONDS)
+
+
 async def pass_gate(
     run: Run, members: tuple[DesiredMember, ...], host: str, *, restarts: bool
 ) -> None:
-    """Read every member's health and raise MemberFailed when the cluster cannot lose this one.
-
-    Members that have just restarted get some seconds to be healthy again.
-    """
+    """Read every member's health and raise MemberFailed when the cluster cannot lose this one."""
     async with etcd_client(run, members) as client:
-        deadline = monotonic() + GATE_SECONDS
-        while True:
+
+        async def look() -> tuple[str, ...]:
             health = await client.observe_cluster()
-            obstacles = find_obstacles(members, health, host, restarts=restarts)
-            if not obstacles:
-                return
-            if monotonic() > deadline:
-                raise MemberFailed(
-                    f"{host} is not touched: the gate stays shut after {GATE_SECONDS:g} s:\n  - "
-                    + "\n  - ".join(obstacles)
-                    + "\nrun it again when the members are back: it starts from what is there"
-                )
-            await asyncio.sleep(POLL_SECONDS)
+            return find_obstacles(members, health, host, restarts=restarts)
+
+        await stand_at_gate(look, f"{host} is not touched, for the gate stays shut")
 
 
 @step("move leadership away from {host}")
@@ -181,28 +190,12 @@ async def move_leader_away(
 ) -> bool:
     """Hand leadership to the follower that is furthest, if this host's member leads.
 
-    Raises EtcdUnavailable when none takes it in time.
+    Raises EtcdUnavailable when none takes it in time. An only member leads whatever is done.
     """
+    if len(members) == 1:
+        return False
     async with etcd_client(run, members) as client:
-        health = await client.observe_cluster()
-        if health.leader_name != host.name:
-            return False
-        followers = [
-            e
-            for e in health.endpoints
-            if e.name != host.name and e.is_healthy and e.status and not e.status.is_learner
-        ]
-        if not followers:
-            return False
-        chosen = max(followers, key=lambda e: e.status.raft_applied_index if e.status else 0)
-        leader = next(e for e in client.endpoints if e.name == host.name)
-        await client.move_leader(leader, chosen.status.member_id if chosen.status else 0)
-        deadline = monotonic() + GATE_SECONDS
-        while (await client.observe_cluster()).leader_name in (host.name, None):
-            if monotonic() > deadline:
-                raise EtcdUnavailable(f"{host} still leads after {GATE_SECONDS:g} s")
-            await asyncio.sleep(POLL_SECONDS)
-        return True
+        return await hand_over(client, host.name)
 
 
 @step("read the cluster's health")

@@ -14,6 +14,7 @@ from time import monotonic
 from tasks.engine.authority import write_private
 from tasks.engine.run import Run, step
 from tasks.etcd.client import POLL_SECONDS, Endpoint, EtcdClient
+from tasks.etcd.leadership import hand_over
 from tasks.hosts import files
 from tasks.hosts.connection import HostConnection
 from tasks.hosts.retirement import (
@@ -160,30 +161,7 @@ async def await_member(_run: Run, client: EtcdClient, planned: AwaitMember) -> b
 @step("hand over leadership", retry_delays_seconds=STEP_DELAYS_SECONDS)
 async def move_leader(_run: Run, client: EtcdClient, planned: MoveLeader) -> bool:
     """Hand leadership away from a member; raises EtcdUnavailable when nobody takes it in time."""
-    health = await client.observe_cluster()
-    seen = health.seen_members()
-    leader = next((m for m in seen if m.is_leader), None)
-    if leader is None:
-        raise EtcdUnavailable("no member leads now")
-    if leader.member.id != planned.member_id:
-        return False
-    able = [m for m in seen if m.is_healthy and not m.member.is_learner and not m.is_leader]
-    wanted = [m for m in able if m.member.id == planned.target_id] or able
-    if not wanted:
-        raise EtcdUnavailable(f"no healthy voter could take over from {leader.label}")
-    chosen = max(wanted, key=lambda m: m.applied)
-    at = next(e for e in health.endpoints if e.status and e.status.member_id == leader.member.id)
-    endpoint = next(e for e in client.endpoints if e.url == at.endpoint)
-    await client.move_leader(endpoint, chosen.member.id)
-    deadline = monotonic() + sum(STEP_DELAYS_SECONDS)
-    while True:
-        seen = (await client.observe_cluster()).seen_members()
-        leads = next((m.member.id for m in seen if m.is_leader), None)
-        if leads not in (None, planned.member_id):
-            return True
-        if monotonic() > deadline:
-            raise EtcdUnavailable(f"{leader.label} still leads")
-        await asyncio.sleep(POLL_SECONDS)
+    return await hand_over(client, planned.member_id, preferred=planned.target_id)
 
 
 @step("update a member", retry_delays_seconds=STEP_DELAYS_SECONDS)

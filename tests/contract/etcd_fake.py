@@ -31,7 +31,7 @@ def make_members(count: int = 3) -> tuple[DesiredMember, ...]:
 class FakeEtcd(httpx.AsyncBaseTransport):
     """A cluster as an httpx transport: `EtcdClient(fake.endpoints, tls, transport=fake)`.
 
-    Members are counted from 0. The first that runs is the leader, while a quorum runs.
+    Members are counted from 0. The first that runs is the leader, or who was chosen.
     """
 
     def __init__(
@@ -52,6 +52,7 @@ class FakeEtcd(httpx.AsyncBaseTransport):
         self.requests: list[httpx.Request] = []
         # A real one blocks only until its members know that the leader is gone.
         self.no_leader_seconds = 0.3
+        self.chosen = 0
         self._rows: list[dict[str, Any]] = [
             {
                 "ID": str(FIRST_ID + i),
@@ -137,7 +138,9 @@ class FakeEtcd(httpx.AsyncBaseTransport):
         cluster = f"{self.version.rpartition('.')[0]}.0"
         return _answer(200, etcdserver=self.version, etcdcluster=cluster)
 
-    async def _gateway(self, row: dict[str, Any], request: httpx.Request) -> httpx.Response:
+    async def _gateway(  # noqa: PLR0911 - one for each path
+        self, row: dict[str, Any], request: httpx.Request
+    ) -> httpx.Response:
         body = json.loads(request.content)
         match request.url.path:
             case "/v3/maintenance/status":
@@ -149,11 +152,19 @@ class FakeEtcd(httpx.AsyncBaseTransport):
                 alarms = [{"memberID": str(i), "alarm": kind} for i, kind in self.alarms]
                 answer = {"alarms": alarms} if alarms else {}
                 return await self._guarded(row, answer, has_header=not self._is_3_4)
+            case "/v3/maintenance/transfer-leadership":
+                return self._transfer(row, int(body["targetID"]))
             case "/v3/kv/range":
                 return await self._guarded(row, {})
             case path if path.startswith("/v3/cluster/member/"):
                 return self._change_members(path.rpartition("/")[2], body)
         return httpx.Response(404, text="404 page not found\n")
+
+    def _transfer(self, row: dict[str, Any], target: int) -> httpx.Response:
+        if row["ID"] != str(self._leader):
+            return self._error(503, 14, "etcdserver: not leader")
+        self.chosen = target
+        return _answer(200)
 
     def _change_members(self, verb: str, body: dict[str, Any]) -> httpx.Response:
         if verb == "add":
@@ -189,7 +200,9 @@ class FakeEtcd(httpx.AsyncBaseTransport):
     def _leader(self) -> int:
         voters = [row for row in self._rows if not row.get("isLearner")]
         up = [row for row in voters if any(self.running.get(u) for u in row["clientURLs"])]
-        return int(str(up[0]["ID"])) if len(up) >= quorum(len(voters)) else 0
+        ids = [int(str(row["ID"])) for row in up]
+        first = self.chosen if self.chosen in ids else next(iter(ids), 0)
+        return first if len(up) >= quorum(len(voters)) else 0
 
     async def _health(self, excluded: str | None) -> httpx.Response:
         reason = ""

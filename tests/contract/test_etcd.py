@@ -14,6 +14,7 @@ import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from tasks.etcd.client import EtcdClient
+from tasks.etcd.leadership import hand_over
 from tasks.model.cluster import Alarm, AlarmType, ClusterHealth
 from tasks.model.errors import EtcdRefused, EtcdUnavailable, MemberFailed, Refused
 from tests.contract.etcd_fake import FakeEtcd, make_members
@@ -117,6 +118,26 @@ async def test_healthy_cluster_has_no_problems(cluster: Cluster, build: Build) -
         assert own.name == endpoint.name
         assert own.client_urls == (endpoint.endpoint,)
         assert not endpoint.alarms
+
+
+async def test_leadership_is_handed_over_and_seen_to_be_taken(cluster: Cluster) -> None:
+    """To whom it is wanted, or to anyone; one that does not lead has nothing to hand over."""
+    async with healthy(cluster) as client:
+
+        async def leader() -> str:
+            return str((await client.observe_settled()).leader_name)
+
+        first = await leader()
+        others = [m.name for m in cluster.members if m.name != first]
+        assert not await hand_over(client, others[0])
+        health = await client.observe_settled()
+        wanted = next(
+            e.status.member_id for e in health.endpoints if e.name == others[1] and e.status
+        )
+        assert await hand_over(client, first, preferred=wanted)
+        assert await leader() == others[1]
+        assert await hand_over(client, wanted)
+        assert await leader() != others[1]
 
 
 async def test_each_call_answers(cluster: Cluster, build: Build) -> None:

@@ -293,6 +293,7 @@ def test_a_member_that_came_back_or_was_added_by_hand_makes_the_plan_stale() -> 
     back = find_obstacles(remove, (*THREE[:2], seen(3)))
     assert is_stale(back)
     assert "m3 is back" in back[0]
+    assert find_obstacles(remove, THREE, alive=frozenset({103})) == back  # by a patient look
     added = find_obstacles(remove, (*THREE, seen(9, started=False)))
     assert "10.0.0.9:2380 is a member, which the plan does not know" in added[0]
     lost = find_obstacles(remove, (seen(1), seen(2, up=False), seen(3, up=False)))
