@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tasks.engine.journal import read_journal
+from tasks.model.record import Event
 from tests.integration.members import Scene, find_leader, list_members, raise_cluster
 from tests.integration.runbooks import ROOT, RUN_SECONDS, Ended, Prefect
 from tests.lab.errors import LabError
@@ -26,9 +30,8 @@ MEMBERS = ("master01", "master02", "master03")
 VICTIMS = ("none", "follower", "leader", "first")
 WAYS = ("direct", "jump host", "names")
 IN_CI = {("first", "jump host"), ("first", "names")}
-PATIENCE_SECONDS = 45.0
-"""A dead host's detection, its lock and the election beside it, with others' runs on the same
-cores; it was 54 s for a look alone."""
+PATIENCE_SECONDS = 200.0
+"""On a machine that many tests share; that nobody is held up is seen from `count_attempts`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,19 @@ def reach(scene: Scene, files: Path, kind: str) -> Access:
     path.write_text(text.replace(str(lab.known_hosts), str(known)))
     assert "lab.test" in path.read_text()
     return Access(path, names)
+
+
+def count_attempts(prefect: Prefect, ended: Ended, host: str | None) -> Counter[str]:
+    """Count how often a run waited in vain for a host in each step, from its journals."""
+    found = re.search(r"\brun ([0-9a-f-]{36})", ended.output)
+    assert found is not None, ended.output
+    return Counter(
+        str(line.details["step"])
+        for path in prefect.journals
+        if found[1] in path.name
+        for line in read_journal(path)
+        if line.event is Event.STEP_FAILED and line.details["host"] == host
+    )
 
 
 @dataclass(slots=True)
@@ -146,6 +162,8 @@ def check_runbooks(field: Field, way: str, prefect: Prefect) -> None:
         print(f"{way}, {dead}: {runbook} {ended.status} in {seconds:.1f} s")  # noqa: T201
         assert ended.status == status, ended.output
         assert seconds < PATIENCE_SECONDS, ended.output
+        attempts = count_attempts(prefect, ended, dead)
+        assert set(attempts.values()) <= {1}, (runbook, attempts)
         for lie in ("quorum is lost", "Traceback", "not the same", "no member answers"):
             assert lie not in ended.output, ended.output
         return ended.output

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -335,7 +336,7 @@ def test_without_consent_the_inventory_is_shown_and_left(scene: Scene, prefect: 
 def test_the_record_names_the_members_before_and_how_long_it_took(
     scene: Scene, prefect: Prefect
 ) -> None:
-    """The report has both lists, the snapshot was verified before anything changed."""
+    """The report has both lists, the snapshot was verified before the member list changed."""
     scene.lab["master03"].power_cut()
     ended = replace(prefect, scene, "master03", "master04", "--reason", "power supply")
     assert ended.status == 0, ended.output
@@ -344,7 +345,7 @@ def test_the_record_names_the_members_before_and_how_long_it_took(
         for r in read_journal(prefect.journals[-1])
         if r.event is Event.STEP_FINISHED
     ]
-    assert steps.index("save a snapshot") < steps.index("make the account on master04")
+    assert steps.index("save a snapshot") < steps.index("remove a member")
     found = prefect.ask("/artifacts/filter", {"sort": "CREATED_DESC", "limit": 20})
     report = next(a for a in found if str(a["key"]).endswith("-report") and "replace" in a["key"])
     text = json.dumps(report["data"])
@@ -486,6 +487,54 @@ def test_the_old_host_returns_before_it_was_removed(scene: Scene, prefect: Prefe
     assert ended.status == 1, ended.output
     assert "master03 is back and healthy" in ended.output
     assert set(list_members(scene.lab, "master01")) == {"master01", "master02", "master03"}
+
+
+@chaos
+@pytest.mark.parametrize("etcd", ["stopped", "running"])
+def test_a_dead_host_that_answers_late_is_locked_before_anything_of_it_is_touched(
+    scene: Scene, prefect: Prefect, etcd: str
+) -> None:
+    """Its cable is plugged in while it is waited for: retired, or, back and healthy, left alone."""
+    late = scene.lab["master03"]
+    if etcd == "stopped":
+        late.run("systemctl stop etcd").check()
+    # The network's own answer "no such host" would come before the cable is plugged in.
+    mac = late.run(["cat", "/sys/class/net/host0/address"]).check().stdout.strip()
+    link = late.lab.bridge
+    neighbour = ["ip", "neighbour", "replace", late.address, "lladdr", mac, "dev", link]
+    subprocess.run([*neighbour, "nud", "permanent"], check=True)
+    late.cut_cable()
+    known = len(prefect.journals)
+    words = ("--member", "master03", "--replacement", scene.address("master04"))
+    process = start_runbook(prefect, "replace_member", scene.inventory, *words, "--write-inventory")
+    deadline = time.monotonic() + 60
+    while len(prefect.journals) == known or "lock the cluster on master03" not in (
+        prefect.journals[-1].read_text()
+    ):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    time.sleep(1.5)  # TCP asks after 0, 1 and 3 s
+    late.plug_cable()
+    ended = finish(process)
+    lines = [
+        (r.event, r.details.get("step"))
+        for r in read_journal(prefect.journals[-1])
+        if r.event in (Event.STEP_STARTED, Event.STEP_FINISHED)
+    ]
+    locked = lines.index((Event.STEP_FINISHED, "lock the cluster on master03"))
+    if etcd == "running":
+        assert ended.status == 1, ended.output
+        assert "master03: is back and healthy" in ended.output
+        assert (Event.STEP_STARTED, "remove a member") not in lines
+        assert late.run("systemctl is-active etcd").stdout.strip() == "active"
+        return
+    assert ended.status == 0, ended.output
+    retired = lines.index((Event.STEP_FINISHED, "retire master03"))
+    removing = lines.index((Event.STEP_STARTED, "remove a member"))
+    assert locked < retired < removing
+    assert late.run("systemctl is-enabled etcd").stdout.strip() == "disabled"
+    assert not (late.root / "var/lib/etcd/default.etcd").exists()
+    check_cluster(prefect, scene, ["master01", "master02", "master04"])
 
 
 @chaos
