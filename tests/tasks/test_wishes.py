@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 from tasks.model.errors import Refused
 from tasks.model.inventory import Inventory
 from tasks.model.inventory_file import edit_hosts, load_inventory
-from tasks.procedures.wishes import Wish, find_same_hosts, joining_hosts, leaving_hosts
+from tasks.procedures.wishes import Wish, completed, joining_hosts, leaving_hosts
 
 TEXT = """
 name: c1
@@ -58,12 +58,11 @@ def test_another_host_in_a_members_place_is_itself(inventory: Inventory) -> None
     assert after[2] == {"name": "m4", "address": "10.0.0.4", "ssh": {"port": 2222}}
 
 
-def test_a_host_that_joins_again_is_found_by_its_members_name(
-    inventory: Inventory, tmp_path: Path
-) -> None:
+def test_a_host_that_joins_again_is_found_by_its_members_name(inventory: Inventory) -> None:
     """And a stranger is told who there is."""
-    path = str(tmp_path / "c1.yaml")
-    assert find_same_hosts(path, ("etcd3", "m1")) == ("m3", "m1")
+    found = completed(Wish(leaving=("etcd3", "m1"), returns=True), inventory)
+    assert found.joining == ("m3", "m1")
     with pytest.raises(Refused, match="etcd9: no such member; the inventory has m1, m2, m3"):
-        find_same_hosts(path, ("etcd9",))
+        completed(Wish(leaving=("etcd9",), returns=True), inventory)
+    assert completed(Wish(leaving=("m1",)), inventory).joining == ()
     assert inventory.hosts[2].member_name == "etcd3"
