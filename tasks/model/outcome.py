@@ -104,13 +104,20 @@ class Work:
         """How many steps say that they changed something."""
         return sum(row.get("changed") is True for row in self.steps)
 
+    def count(self) -> str:
+        """Say how much it is, where the lists stand below."""
+        if not self.has_changed:
+            return NOTHING
+        said = f"{self.changes} step(s) changed something"
+        if count := len(self.done) + len(self.broken) + len(self.left):
+            said += f"; {len(self.done)} of {count} of the plan done"
+        return f"{said}."
+
     def sentence(self) -> str:
         """Say it in one sentence."""
         if not self.has_changed:
             return NOTHING + (f" Not done: {_list(self.left)}." if self.left else "")
-        said = f"{self.changes} step(s) changed something"
-        if count := len(self.done) + len(self.broken) + len(self.left):
-            said += f"; {len(self.done)} of {count} of the plan done"
+        said = self.count().rstrip(".")
         if self.broken:
             said += f"; ended in the middle of: {_list(self.broken)}"
         return said + (f"; not done: {_list(self.left)}." if self.left else ".")

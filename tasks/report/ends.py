@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from tasks.model.outcome import Outcome, Work
 from tasks.report.runs import steps_table
 
 
 def end_markdown(runbook: str, outcome: Outcome, work: Work, facts: dict[str, str]) -> str:
     """Write the report artifact: how it ended, what was done and what was not."""
-    head = outcome.word + (f": {outcome.message}" if outcome.message else "")
-    lines = [f"# {runbook}", "", f"**{head}**", "", work.sentence(), ""]
+    # Bold ends with its paragraph: findings are a list of their own below.
+    first, _, rest = outcome.message.partition("\n")
+    lines = [f"# {runbook}", "", f"**{outcome.word}{': ' if first else ''}{first}**", ""]
+    if rest:
+        lines += [textwrap.dedent(rest), ""]
+    lines += [work.count(), ""]
     if work.goal:
         lines += [f"**Goal:** {work.goal}", ""]
     lines += [f"- **{name}:** {value}" for name, value in facts.items()]

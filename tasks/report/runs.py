@@ -45,13 +45,16 @@ def report_markdown(
 
 def steps_table(steps: Iterable[dict[str, Any]]) -> Table:
     """Make the table of steps and how each ended."""
+    # The outcome last: Prefect's pages cut off on the right what a failure says.
     return Table(
-        ("step", "outcome", "seconds"),
-        tuple((row["step"], _outcome(row), f"{row['seconds']:.2f}") for row in steps),
+        ("step", "seconds", "outcome"),
+        tuple((row["step"], f"{row['seconds']:.2f}", _outcome(row)) for row in steps),
     )
 
 
 def _outcome(row: dict[str, Any]) -> str:
+    if str(row.get("error", "")).startswith("CancelledError"):
+        return "interrupted"
     if "error" in row:
         return f"failed: {row['error']}"
     return {True: "changed", False: "was so already", None: "done"}[row.get("changed")]

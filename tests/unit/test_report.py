@@ -12,8 +12,10 @@ from tasks.model.cluster import (
     SeenMember,
     label_members,
 )
+from tasks.model.outcome import Outcome, Work
 from tasks.model.plan import Finding, Plan, Severity, Stage, Step
 from tasks.plans.bootstrap import AUTHORITY, START
+from tasks.report.ends import end_markdown
 from tasks.report.health import health_markdown, health_table
 from tasks.report.plans import findings_markdown, plan_markdown
 from tasks.report.runs import report_markdown
@@ -105,11 +107,27 @@ def test_a_report_tells_what_each_step_did() -> None:
         {"step": "c", "error": "CommandFailed: no", "seconds": 0.1},
     ]
     text = report_markdown(PLAN, {"started by": "me@here"}, steps, (), HEALTH)
-    assert "| a | changed | 1.00 |" in text
-    assert "| b | was so already | 0.50 |" in text
-    assert "| c | failed: CommandFailed: no | 0.10 |" in text
+    assert "| a | 1.00 | changed |" in text
+    assert "| b | 0.50 | was so already |" in text
+    assert "| c | 0.10 | failed: CommandFailed: no |" in text
     assert "- **started by:** me@here" in text
     assert "| m1 | a |" in text
+
+
+def test_the_report_of_an_end_says_it_in_bold_and_its_findings_as_a_list() -> None:
+    """Bold over several lines shows its asterisks; nothing is said twice; Ctrl-C fails no step."""
+    stopped = {"step": "a", "error": "CancelledError: ", "seconds": 1.0}
+    work = Work("the goal", (stopped,), (), ("m1: this", "m2: that"))
+    outcome = Outcome("Failed", "failed", "2 finding(s):\n  - m1: one\n  - m2: two", 1)
+    text = end_markdown("check_health", outcome, work, {"run": "1"})
+    assert (
+        "\n\n**failed: 2 finding(s):**\n\n- m1: one\n- m2: two\n\nNothing was changed.\n\n" in text
+    )
+    assert text.count("m1: this") == 1
+    assert "| a | 1.00 | interrupted |" in text
+    assert "**interrupted: by hand**" in end_markdown(
+        "check_health", Outcome("Interrupted", "interrupted", "by hand", 1), work, {}
+    )
 
 
 def test_a_diff_in_a_plan_keeps_its_lines() -> None:
