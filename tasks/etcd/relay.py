@@ -20,6 +20,8 @@ Carry = Callable[[str, str], Awaitable[tuple[int, str, str]]]
 
 _NO_COMPLAINT = "Can't use SSL_get_servername"
 """What openssl s_client says whenever it asks by address."""
+_SYSTEM_ERROR = re.compile(r"error:80([0-9A-F]{6}):system library:\w*:([^:]+):")
+"""What a call of the system's met: its errno, and in words."""
 _VERIFY_ERROR = re.compile(r"verify error:num=(\d+)")
 _ALERT = re.compile(r":((?:tlsv1|sslv3|tlsv13)[\w ]*alert [\w ]+):")
 
@@ -66,6 +68,8 @@ def explain_complaint(status: int, complaint: str) -> OSError:
         alert = ssl.SSLError(1, found[1])
         alert.reason = found[1].upper().replace(" ", "_")
         return alert
+    if found := _SYSTEM_ERROR.search(complaint):
+        return OSError(int(found[1], 16), found[2])
     if "errno=111" in complaint or "Connection refused" in complaint:
         return ConnectionRefusedError(111, "refused")
     if status == TIMED_OUT:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.integration.rotations import authority_digits
-from tests.integration.runbooks import Prefect, etcdctl, finish, run_runbook, start_runbook
+from tests.integration.runbooks import Prefect, finish, run_runbook, start_runbook
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,42 +96,6 @@ def test_a_host_that_ssh_does_not_reach_is_a_remark(lab: Lab, prefect: Prefect) 
         host.run("systemctl start ssh").check()
     assert f"{host.name}: its clock could not be read" in ended.stdout, ended.output
     assert ended.status == 0, ended.output
-
-
-def fill(lab: Lab) -> None:
-    """Write until etcd takes no more; raises what etcdctl said."""
-    for _ in range(200):
-        etcdctl(lab, "put", "filler", "x" * 100_000)
-
-
-@pytest.mark.chaos
-def test_a_full_database_blocks_nothing_that_needs_no_write(lab: Lab, prefect: Prefect) -> None:
-    """A real quota is reached; runbooks go on, and the commands that are shown lead out."""
-    for host in lab.hosts.values():
-        host.run(
-            "echo ETCD_QUOTA_BACKEND_BYTES=6000000 >> /etc/etcd/etcd.conf && systemctl restart etcd"
-        ).check()
-    with pytest.raises(Exception, match="database space exceeded"):
-        fill(lab)
-    ended = run_runbook(prefect, "check_health", lab)
-    assert ended.status == 1, ended.output
-    assert "alarm NOSPACE" in ended.output
-    assert "quota 5.7 MiB" in ended.output
-    assert "memberID" not in ended.output
-    for runbook, options in (("move_leader", ()), ("rotate_certificates", ("--which", "all"))):
-        done = run_runbook(prefect, runbook, lab, *options)
-        assert done.status == 0, done.output
-    plan = run_runbook(
-        prefect, "rotate_authority", lab, "--replace", authority_digits(lab.inventory), "--dry-run"
-    )
-    assert plan.status == 0, plan.output
-    where = re.search(r"the way out of NOSPACE, on (\S+) as root", ended.stderr)
-    assert where, ended.stderr
-    commands = [line[4:] for line in ended.stderr.splitlines() if line.startswith("    ")]
-    lab[where[1]].run("set -eux\n" + "\n".join(commands)).check()
-    assert "OK" in etcdctl(lab, "put", "filler", "small")
-    healed = run_runbook(prefect, "check_health", lab)
-    assert healed.status == 0, healed.output
 
 
 @pytest.mark.chaos

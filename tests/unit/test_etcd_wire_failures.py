@@ -118,3 +118,17 @@ def test_what_openssl_says_of_no_name_is_no_complaint() -> None:
     said = "Can't use SSL_get_servername\nread:errno=104\n"
     assert str(explain_complaint(1, said)) == "read:errno=104"
     assert str(explain_complaint(1, "Can't use SSL_get_servername\n")) == "no answer"
+
+
+def test_what_the_system_said_to_openssl_is_the_reason() -> None:
+    """The same whenever it is asked: the thread's number before it is not part of it."""
+    for thread in ("40875A40DA7F0000", "4077994AC87F0000"):
+        said = (
+            f"{thread}:error:80000071:system library:BIO_connect:No route to host:"
+            "../crypto/bio/bio_sock2.c:117:calling connect()\n"
+        )
+        met = explain_complaint(1, said)
+        told = explain_connection_failure(met, "10.0.0.3:2379")
+        assert told == "no connection to 10.0.0.3:2379: No route to host"
+    refused = "40:error:8000006F:system library:BIO_connect:Connection refused:x.c:1:calling"
+    assert isinstance(explain_complaint(1, refused), ConnectionRefusedError)
