@@ -30,6 +30,7 @@ LONGEST_FIRST = [
     "test_restarts",
     "test_rotation_faults",
     "test_refusals",
+    "test_repeated_replacements",
     "test_demo",
     "test_adoption",
     "test_full_disk",
