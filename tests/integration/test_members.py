@@ -499,7 +499,8 @@ def test_a_dead_host_that_answers_late_is_locked_before_anything_of_it_is_touche
     if etcd == "stopped":
         late.run("systemctl stop etcd").check()
     # The network's own answer "no such host" would come before the cable is plugged in.
-    mac = late.run(["cat", "/sys/class/net/host0/address"]).check().stdout.strip()
+    own = "$(ip -o address show scope global | awk '{print $2; exit}')"
+    mac = late.run(f"cat /sys/class/net/{own}/address").check().stdout.strip()
     link = late.lab.bridge
     neighbour = ["ip", "neighbour", "replace", late.address, "lladdr", mac, "dev", link]
     subprocess.run([*neighbour, "nud", "permanent"], check=True)
