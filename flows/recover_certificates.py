@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from typing_extensions import override
@@ -11,7 +12,8 @@ from tasks.engine.run import Run
 from tasks.etcd.probe import Probe
 from tasks.model.errors import MemberFailed
 from tasks.model.plan import Plan
-from tasks.plans import agreement, leaves
+from tasks.model.pointers import parameter
+from tasks.plans import agreement, leaves, sharing
 from tasks.plans import recovery as plans
 from tasks.plans.restarts import Surprise
 from tasks.plans.succession import WriteTrust
@@ -19,6 +21,7 @@ from tasks.procedures import rotation
 from tasks.procedures.course import Actions, Choices, Unlocked, Verified, follow
 from tasks.procedures.rotation import CertificateRecipe, Sight
 from tasks.steps import locks, onhosts, restarts, succession, trust
+from tasks.steps import sharing as see_sharing
 
 
 @runbook(flow_run_name="recover {cluster}")
@@ -47,7 +50,7 @@ async def recover_certificates(
     Args:
         cluster: name under deployments/clusters, or the path of an inventory file
         consent: take an interruption of a cluster that still serves, go on without a majority of
-            the hosts, or leave out members that would not start
+            the hosts, leave out members that would not start, or overwrite files that others use
         approval: show the plan and wait for a person, also where the inventory does not ask it
         dry_run: stop after the plan; nothing is changed
         reason: why, for the record
@@ -90,7 +93,13 @@ class _Recovery(CertificateRecipe):
             agreement.refuse_gone(seen.members, found.seen_members())
         plan = plans.plan_recovery(run.inventory, damage, found, seen.absent, consent=self.consent)
         self.stuck = await _find_stuck(run, plan, consent=self.consent)
-        return plans.leave_out(plan, self.stuck)
+        plan = plans.leave_out(plan, self.stuck)
+        if not any(isinstance(step, WriteTrust) for step in plan.steps):
+            return plan
+        others = await see_sharing.see_all(run, seen.observed)
+        accept = parameter(consent=True)
+        users = sharing.refuse_users(run.inventory, others, accepted=self.consent, accept=accept)
+        return replace(plan, warnings=(*plan.warnings, *users))
 
     def left(self, seen: Sight) -> frozenset[str]:
         """Name the members that nobody waits for."""

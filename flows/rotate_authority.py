@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -13,12 +14,14 @@ from tasks.engine.run import Run
 from tasks.etcd.probe import Probe
 from tasks.hosts.connection import HostConnection
 from tasks.model.plan import Plan, Step
-from tasks.plans import leaves
+from tasks.model.pointers import parameter
+from tasks.plans import leaves, sharing
 from tasks.plans import succession as plans
 from tasks.procedures import barriers, restarting, rotation
 from tasks.procedures.course import Actions, Choices, Unlocked, Verified, follow
 from tasks.procedures.rotation import CertificateRecipe, Sight
 from tasks.steps import health, restarts, succession, trust
+from tasks.steps import sharing as see_sharing
 
 
 @runbook(flow_run_name="rotate authority of {cluster}")
@@ -31,6 +34,7 @@ async def rotate_authority(
     clients_renewed: list[str] | None = None,
     snapshot: Literal["take", "skip"] = "take",
     accept_outage: bool = False,
+    accept_shared: bool = False,
     approval: bool = False,
     dry_run: bool = False,
     reason: str | None = None,
@@ -63,17 +67,19 @@ async def rotate_authority(
         clients_renewed: unmanaged clients of which you know that they use new certificates
         snapshot: `skip` needs a reason
         accept_outage: restart members although the cluster cannot lose one (one or two members)
+        accept_shared: change files that others use too; without it the run is refused with a list
         approval: show the plan and wait for a person, also where the inventory does not ask it
         dry_run: stop after the plan; nothing is changed
         reason: why, for the record
     """
     recipe = _Succession(
-        replace=replace,
+        old=replace,
         until=plans.Until(until),
         reverse=reverse,
         trusting=frozenset(clients_trusting or ()),
         renewed=frozenset(clients_renewed or ()),
         accept_outage=accept_outage,
+        accept_shared=accept_shared,
     )
     choices = Choices(snapshot=snapshot, approval=approval, dry_run=dry_run, reason=reason)
     await follow(recipe, cluster, choices)
@@ -81,12 +87,13 @@ async def rotate_authority(
 
 @dataclass(frozen=True, slots=True)
 class _Succession(CertificateRecipe):
-    replace: str | None
+    old: str | None
     until: plans.Until
     reverse: bool
     trusting: frozenset[str]
     renewed: frozenset[str]
     accept_outage: bool
+    accept_shared: bool
 
     runbook = "rotate_authority"
 
@@ -99,7 +106,7 @@ class _Succession(CertificateRecipe):
         rotation.refuse_absent(run, seen)
         leaves.refuse_reinstalled(run.inventory, seen.observed)
         found = await rotation.read_health(run, seen)
-        direction = trust.choose(run.inventory, self.replace, reverse=self.reverse)
+        direction = trust.choose(run.inventory, self.old, reverse=self.reverse)
         if direction is None:
             return Plan(run.runbook, run.inventory.name, trust.settled(run.inventory), ())
         plans.refuse_ill(run.inventory, seen.members, found)
@@ -117,7 +124,27 @@ class _Succession(CertificateRecipe):
         plans.refuse_unless_safe(plan, seen.members, found, accept_outage=self.accept_outage)
         if any(isinstance(step, plans.RestartMember) for step in plan.steps):
             await restarts.refuse_surprises(run, run.hosts)
-        return plan
+        return await self._weigh_others(run, plan, direction)
+
+    async def _weigh_others(self, run: Run, plan: Plan, direction: plans.Direction) -> Plan:
+        """Refuse to take files or trust from others in silence; returns the plan with warnings."""
+        inventory, others = run.inventory, await see_sharing.see_all(run)
+        users: tuple[str, ...] = ()
+        if any(isinstance(step, plans.WriteTrust | leaves.SwapLeaves) for step in plan.steps):
+            users = sharing.refuse_users(
+                inventory,
+                others,
+                accepted=self.accept_shared,
+                accept=parameter(accept_shared=True),
+            )
+        if any(isinstance(step, plans.RetireAuthority) for step in plan.steps):
+            sharing.refuse_strays(inventory, others, direction.other)
+        unused = sharing.find_strays(inventory, others, direction.other, used=False)
+        warnings = (
+            *users,
+            *(f"{each} is the old authority's and stays as it is" for each in unused),
+        )
+        return dataclasses.replace(plan, warnings=(*plan.warnings, *warnings))
 
     @override
     def actions(self, seen: Sight, probe: Probe | None) -> Actions:

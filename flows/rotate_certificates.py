@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Literal
 
@@ -12,12 +13,13 @@ from tasks.engine.frame import runbook
 from tasks.engine.run import Run
 from tasks.etcd.probe import Probe
 from tasks.model.plan import Plan, Step
-from tasks.plans import leaves
+from tasks.plans import leaves, sharing
 from tasks.plans.rotation import VerifyLeaves, plan_rotation
 from tasks.procedures import rotation
 from tasks.procedures.course import Actions, Choices, Unlocked, Verified, follow
 from tasks.procedures.rotation import CertificateRecipe, Sight
 from tasks.steps import certificates, health
+from tasks.steps import sharing as see_sharing
 
 
 @runbook(flow_run_name="rotate {cluster}")
@@ -86,7 +88,12 @@ class _Rotation(CertificateRecipe):
             for name, targets in seen.targets.items()
         }
         found = await rotation.read_health(run, seen)
-        return plan_rotation(run.inventory, seen.members, found, work, seen.absent)
+        plan = plan_rotation(run.inventory, seen.members, found, work, seen.absent)
+        if not plan.steps:
+            return plan
+        others = await see_sharing.see_all(run, seen.observed)
+        users = sharing.find_users(run.inventory, others, pairs_only=True)
+        return replace(plan, warnings=(*plan.warnings, *users))
 
     @override
     def actions(self, seen: Sight, probe: Probe | None) -> Actions:

@@ -218,3 +218,45 @@ def test_an_unmanaged_client_stops_the_rotation_at_the_barrier(
     ended = run_runbook(prefect, "rotate_authority", unmanaged, "--clients-renewed", "calico")
     assert ended.status == 0, ended.output
     assert not (lab.authority / "ca.previous.pem").exists()
+
+
+def test_what_others_use_is_not_taken_from_them_in_silence(
+    scene: tuple[Lab, Path], prefect: Prefect
+) -> None:
+    """A kube-apiserver on etcd's files; then one on a pair of its own of the same authority."""
+    lab, inventory = scene
+    host = list(lab.hosts.values())[1]
+    serve = (
+        "cp /etc/etcd/ssl/client.pem /etc/ssl/node.pem; "
+        "cp /etc/etcd/ssl/client-key.pem /etc/ssl/node-key.pem; "
+        "systemctl stop kube-apiserver 2>/dev/null; "
+        "systemd-run --quiet --unit=kube-apiserver openssl s_server -quiet -accept 6443 "
+        "-CAfile {ca} -cert {pair}.pem -key {pair}-key.pem"
+    )
+    try:
+        shared = serve.format(ca="/etc/etcd/ssl/ca.pem", pair="/etc/etcd/ssl/server")
+        host.run(shared).check()
+        before = serials(lab)
+        old = authority_digits(inventory)
+        ended = run_runbook(prefect, "rotate_authority", inventory, "--replace", old)
+        assert ended.status == 2, ended.output
+        assert f"{host.name}: /etc/etcd/ssl/ca.pem is also used by openssl" in ended.stderr
+        assert "of kube-apiserver.service" in ended.stderr
+        assert "--accept-shared" in ended.stderr
+        assert (serials(lab), authority_digits(inventory)) == (before, old)
+        ended = run_runbook(
+            prefect, "rotate_certificates", inventory, "--which", "all", "--dry-run"
+        )
+        assert ended.status == 0, ended.output
+        assert f"{host.name}: /etc/etcd/ssl/server.pem is also used by openssl" in ended.stdout
+
+        host.run("cp /etc/etcd/ssl/ca.pem /etc/ssl/etcd-ca.pem").check()
+        host.run(serve.format(ca="/etc/ssl/etcd-ca.pem", pair="/etc/ssl/node")).check()
+        ended = run_runbook(prefect, "rotate_authority", inventory, "--replace", old)
+        assert ended.status == 2, ended.output
+        assert f"{host.name}: /etc/ssl/node.pem, which openssl" in ended.stderr
+        way = ("--replace", old, "--until", "certificates", "--dry-run")
+        ended = run_runbook(prefect, "rotate_authority", inventory, *way)
+        assert ended.status == 0, ended.output
+    finally:
+        host.run("systemctl stop kube-apiserver; rm -f /etc/ssl/node*.pem /etc/ssl/etcd-ca.pem")

@@ -58,6 +58,12 @@ NAMED: dict[str, set[str]] = {
 """The runbooks that a module's messages name in plain words, without parameters."""
 
 POINTERS: dict[str, list[tuple[str, tuple[str, ...], dict[str, Value]]]] = {
+    "flows/recover_certificates.py": [
+        ("parameter", ("recover_certificates",), {"consent": True}),
+    ],
+    "flows/rotate_authority.py": [
+        ("parameter", ("rotate_authority",), {"accept_shared": True}),
+    ],
     "tasks/procedures/adoption.py": [
         ("parameter", ("adopt_cluster",), {"output": "FILE"}),
         ("parameter", ("adopt_cluster",), {"unit": "UNIT"}),
@@ -90,6 +96,7 @@ POINTERS: dict[str, list[tuple[str, tuple[str, ...], dict[str, Value]]]] = {
         ("parameter", ("recover_certificates",), {"consent": True}),
         ("parameter", ("recover_certificates",), {"consent": True}),
     ],
+    "tasks/plans/sharing.py": [("parameter", ("rotate_authority",), {"until": "certificates"})],
     "tasks/plans/succession.py": [
         ("parameter", ("rotate_authority",), {"accept_outage": True}),
         ("parameter", ("rotate_authority",), {"clients_trusting": ["calico", "felix"]}),

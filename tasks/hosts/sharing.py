@@ -1,0 +1,97 @@
+"""Which other processes use a member's files, and which certificates lie about; only looking."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+from shlex import join, quote
+
+from tasks.hosts.batch import Command, Result
+from tasks.model.sharing import FileUser
+
+# A file is recognised by its inode, whatever it is called in the other process's file system. What
+# this session itself runs is passed over, and so is etcdctl, which reads its files each time.
+SHARING = r"""
+group_of() {{ sed -n 's/^[0-9]*:name=systemd://p; s/^0:://p' "/proc/$1/cgroup" 2>/dev/null |
+  awk 'length > length(found) {{ found = $0 }} END {{ print found }}' || :; }}
+outer=$(group_of 1)
+outer=${{outer%/init.scope}}
+own=$(systemctl show {unit} -p ControlGroup --value)
+mine=$(group_of $$)
+blocks() {{ sed -n '/BEGIN CERTIFICATE/,/END CERTIFICATE/p' "$1" 2>/dev/null || :; }}
+declare -A names
+for file in {files}; do
+  [ -e "$file" ] || continue
+  names[$(stat -L -c %d:%i "$file")]=$file
+  [ "$(stat -L -c %h "$file")" = 1 ] || printf 'linked\t%s\n' "$file"
+done
+for found in $(grep -slaE '\.(pem|crt|cert|cer|key)' /proc/[0-9]*/cmdline || :); do
+  pid=${{found#/proc/}}; pid=${{pid%/cmdline}}
+  its=$(group_of "$pid")
+  [ "$its" != "$mine" ] || continue
+  [ -z "$own" ] || [ "$its" != "${{outer%/}}$own" ] || continue
+  name=$(cat "/proc/$pid/comm" 2>/dev/null || :)
+  [ -n "$name" ] && [ "$name" != etcdctl ] || continue
+  while read -r path; do
+    there=/proc/$pid/root$path
+    inode=$(stat -L -c %d:%i "$there" 2>/dev/null) || continue
+    file=${{names[$inode]:-}}
+    if [ -n "$file" ]; then
+      printf 'user\t%s\t%s\t%s\t%s\n' "$file" "$pid" "${{its##*/}}" "$name"
+    else
+      printf 'stray\t%s\t%s\t%s\t%s\n' "$path" "$pid" "${{its##*/}}" "$name"
+      blocks "$there"
+    fi
+  done < <(tr '\0' '\n' < "/proc/$pid/cmdline" 2>/dev/null |
+    sed -nE 's/^([^/]*=)?(\/[^ ,:]+\.(pem|crt|cert|cer|key))$/\2/p' | sort -u)
+done
+for file in {beside}; do
+  inode=$(stat -L -c %d:%i "$file" 2>/dev/null) || continue
+  [ -z "${{names[$inode]:-}}" ] || continue
+  printf 'stray\t%s\t\t\t\n' "$file"
+  blocks "$file"
+done
+""".strip()
+
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n?", re.DOTALL)
+
+
+def sharing_command(unit: str, files: Iterable[PurePosixPath]) -> Command:
+    """Tell who besides the unit's processes names the files, and which certificates are about.
+
+    Those are what other processes name, and what lies in the files' directories. Of a file only
+    its certificates are read, never a key.
+    """
+    credentials = tuple(files)
+    directories = dict.fromkeys(path.parent for path in credentials)
+    beside = " ".join(
+        f"{quote(str(each))}/*.{end}" for each in directories for end in ("pem", "crt")
+    )
+    script = SHARING.format(unit=quote(unit), files=join(map(str, credentials)), beside=beside)
+    return Command("see who else uses the member's files", script)
+
+
+def parse_sharing(
+    result: Result,
+) -> tuple[tuple[FileUser, ...], tuple[str, ...], tuple[tuple[str, str, FileUser | None], ...]]:
+    """Read who uses the files, which have further names, and the certificates with their users.
+
+    A certificate is its path, its text, and the process that names it, if one does.
+    """
+    users: list[FileUser] = []
+    linked: list[str] = []
+    strays: list[tuple[str, str, FileUser | None]] = []
+    for block in re.split(r"^(?=(?:user|linked|stray)\t)", result.stdout, flags=re.MULTILINE):
+        head, _, text = block.partition("\n")
+        kind, *words = head.split("\t")
+        if kind == "linked":
+            linked.append(words[0])
+        elif kind in ("user", "stray"):
+            path, pid, unit, process = words
+            user = FileUser(path, process, int(pid), unit or "no unit") if pid else None
+            if kind == "user" and user is not None:
+                users.append(user)
+            elif found := _CERTIFICATE.search(text):
+                strays.append((path, found.group(), user))
+    return tuple(users), tuple(linked), tuple(strays)

@@ -1,0 +1,102 @@
+"""Shared files are never overwritten in silence, and nobody is locked out by what it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tasks.model.errors import Refused
+from tasks.model.inventory import Inventory
+from tasks.model.pointers import parameter
+from tasks.model.sharing import Sharing
+
+
+def find_users(
+    inventory: Inventory, seen: Iterable[Sharing], *, pairs_only: bool = False
+) -> tuple[str, ...]:
+    """Name every process outside etcd that uses a member's file, and no client of the inventory.
+
+    Files with further names (hard links) are named too: what those names show stays as it is.
+    `pairs_only` leaves the trusted files out.
+    """
+    found: list[str] = []
+    for host in seen:
+        declared = _declared(inventory, host.host)
+        if pairs_only:
+            declared |= set(map(str, inventory.layout(host.host).trusted_files))
+        users: dict[str, list[str]] = {}
+        for user in host.users:
+            if user.path not in declared:
+                users.setdefault(user.path, []).append(str(user))
+        found += [
+            f"{host.host}: {path} is also used by {', '.join(dict.fromkeys(names))}"
+            for path, names in users.items()
+        ]
+        found += [
+            f"{host.host}: {path} has another name on that host (a hard link), which would keep "
+            "what it is now"
+            for path in host.linked
+            if path not in declared
+        ]
+    return tuple(found)
+
+
+def find_strays(
+    inventory: Inventory, seen: Iterable[Sharing], authority: str, *, used: bool
+) -> tuple[str, ...]:
+    """Name the certificates of an authority (fingerprint) that no client of the inventory covers.
+
+    `used`: those that a running process names; else those that lie beside the members' only.
+    """
+    found: list[str] = []
+    for host in seen:
+        declared = _declared(inventory, host.host)
+        in_use = {stray.path for stray in host.strays if stray.user is not None}
+        for stray in host.strays:
+            if stray.issuer != authority or stray.path in declared:
+                continue
+            if used and stray.user is not None:
+                found.append(f"{host.host}: {stray.path}, which {stray.user} uses")
+            elif not used and stray.path not in in_use:
+                found.append(f"{host.host}: {stray.path}")
+    return tuple(found)
+
+
+def refuse_users(
+    inventory: Inventory, seen: Iterable[Sharing], *, accepted: bool, accept: str
+) -> tuple[str, ...]:
+    """Raise Refused when others use what would be overwritten; else returns the list to show.
+
+    `accept` is what the operator sets to have them overwritten.
+    """
+    users = find_users(inventory, seen)
+    if users and not accepted:
+        raise Refused(
+            "files that would be overwritten are not etcd's alone; nothing was changed:\n  - "
+            + "\n  - ".join(users)
+            + "\ngive etcd files of its own, or name these users under `clients` with what makes "
+            "them read the files again (after_change); to change the files all the same, with "
+            f"this list seen, set {accept}"
+        )
+    return users
+
+
+def refuse_strays(inventory: Inventory, seen: Iterable[Sharing], going: str) -> None:
+    """Raise Refused when a running process would be locked out once an authority is retired."""
+    if strays := find_strays(inventory, seen, going, used=True):
+        raise Refused(
+            f"authority {going[:12]} is not retired while its certificates are in use; nothing "
+            "was changed:\n  - "
+            + "\n  - ".join(strays)
+            + "\nname them under `clients` of the inventory, so that they are renewed too; or stop "
+            f"before the end ({parameter(until='certificates')}) and renew them by hand"
+        )
+
+
+def _declared(inventory: Inventory, host: str) -> frozenset[str]:
+    return frozenset(
+        str(path)
+        for client in inventory.clients
+        if client.host == host
+        for path in (client.certificate, client.key, client.trusted)
+        if path is not None
+    )

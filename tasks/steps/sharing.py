@@ -1,0 +1,38 @@
+"""Seeing who else uses a member's files, and which certificates of its authorities are about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tasks.engine.authority import read_authorities
+from tasks.engine.run import Run, step, together
+from tasks.hosts.connection import HostConnection
+from tasks.hosts.sharing import parse_sharing, sharing_command
+from tasks.model.sharing import Sharing, StrayCertificate
+from tasks.pki.inspect import find_issuer, read_certificate
+
+
+@step("see who else uses the files on {host}")
+async def see_sharing(run: Run, host: HostConnection) -> Sharing:
+    """See it; nothing is changed. Certificates of other authorities are left out."""
+    layout = run.inventory.layout(host.name)
+    (result,) = await host.run(sharing_command(layout.service, layout.credentials))
+    users, linked, found = parse_sharing(result)
+    authorities = {
+        read_certificate(pem).fingerprint: pem for pem in read_authorities(run.inventory).values()
+    }
+    strays = {
+        (path, user): StrayCertificate(path, issuer, user)
+        for path, pem, user in found
+        if (issuer := find_issuer(pem, authorities)) is not None
+        and not read_certificate(pem).is_authority
+    }
+    return Sharing(host.name, users, linked, tuple(strays.values()))
+
+
+async def see_all(run: Run, names: Iterable[str] | None = None) -> tuple[Sharing, ...]:
+    """See the members' hosts at once, or those that are named."""
+    wanted = set(run.hosts if names is None else names)
+    return await together(
+        see_sharing(run, host) for name, host in run.hosts.items() if name in wanted
+    )
