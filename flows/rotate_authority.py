@@ -18,7 +18,7 @@ from tasks.model.pointers import parameter
 from tasks.plans import leaves, sharing
 from tasks.plans import succession as plans
 from tasks.procedures import barriers, restarting, rotation
-from tasks.procedures.course import Actions, Choices, Unlocked, Verified, follow
+from tasks.procedures.course import Actions, Choices, Verified, follow
 from tasks.procedures.rotation import CertificateRecipe, Sight
 from tasks.steps import health, restarts, succession, trust
 from tasks.steps import sharing as see_sharing
@@ -98,10 +98,6 @@ class _Succession(CertificateRecipe):
     runbook = "rotate_authority"
 
     @override
-    async def look(self, run: Run, unlocked: Unlocked) -> Sight:
-        return await rotation.look(run, unlocked)
-
-    @override
     async def plan(self, run: Run, seen: Sight) -> Plan:
         rotation.refuse_absent(run, seen)
         leaves.refuse_reinstalled(run.inventory, seen.observed)
@@ -140,11 +136,12 @@ class _Succession(CertificateRecipe):
         if any(isinstance(step, plans.RetireAuthority) for step in plan.steps):
             sharing.refuse_strays(inventory, others, direction.other)
         unused = sharing.find_strays(inventory, others, direction.other, used=False)
-        warnings = (
+        told = (
             *users,
             *(f"{each} is the old authority's and stays as it is" for each in unused),
+            *sharing.find_keys(others, direction.other),
         )
-        return dataclasses.replace(plan, warnings=(*plan.warnings, *warnings))
+        return dataclasses.replace(plan, warnings=(*plan.warnings, *told))
 
     @override
     def actions(self, seen: Sight, probe: Probe | None) -> Actions:

@@ -1,9 +1,10 @@
-"""Which other processes use a member's files, and which certificates lie about; only looking."""
+"""Who else uses a member's files, and what of its authority lies about; only looking."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from shlex import join, quote
 
@@ -52,8 +53,14 @@ for file in {beside}; do
   printf 'stray\t%s\t\t\t\n' "$file"
   blocks "$file"
 done
+for key in {keys}; do
+  [ -f "$key" ] || continue
+  printf 'key\t%s\n' "$key"
+  openssl pkey -in "$key" -passin pass: -pubout 2>/dev/null || :
+done
 """.strip()
 
+_PUBLIC_KEY = re.compile(r"-----BEGIN PUBLIC KEY-----.*?-----END PUBLIC KEY-----\n?", re.DOTALL)
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n?", re.DOTALL)
 
 
@@ -61,37 +68,50 @@ def sharing_command(unit: str, files: Iterable[PurePosixPath]) -> Command:
     """Tell who besides the unit's processes names the files, and which certificates are about.
 
     Those are what other processes name, and what lies in the files' directories. Of a file only
-    its certificates are read, never a key.
+    its certificates are read, never a key; of an authority's key only the public half is told.
     """
     credentials = tuple(files)
     directories = dict.fromkeys(path.parent for path in credentials)
     beside = " ".join(
         f"{quote(str(each))}/*.{end}" for each in directories for end in ("pem", "crt")
     )
-    script = SHARING.format(unit=quote(unit), files=join(map(str, credentials)), beside=beside)
+    keys = " ".join(f"{quote(str(each))}/*ca*key*" for each in directories)
+    keys += " ".join(f" {quote(str(each))}/ca.key" for each in directories)
+    script = SHARING.format(
+        unit=quote(unit), files=join(map(str, credentials)), beside=beside, keys=keys
+    )
     return Command("see who else uses the member's files", script)
 
 
-def parse_sharing(
-    result: Result,
-) -> tuple[tuple[FileUser, ...], tuple[str, ...], tuple[tuple[str, str, FileUser | None], ...]]:
-    """Read who uses the files, which have further names, and the certificates with their users.
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one host answered: certificates with who names them, keys' public halves."""
 
-    A certificate is its path, its text, and the process that names it, if one does.
-    """
+    users: tuple[FileUser, ...]
+    linked: tuple[str, ...]
+    certificates: tuple[tuple[str, str, FileUser | None], ...]
+    keys: tuple[tuple[str, str], ...]
+
+
+def parse_sharing(result: Result) -> Seen:
+    """Read the answer of `sharing_command`."""
     users: list[FileUser] = []
     linked: list[str] = []
-    strays: list[tuple[str, str, FileUser | None]] = []
-    for block in re.split(r"^(?=(?:user|linked|stray)\t)", result.stdout, flags=re.MULTILINE):
+    certificates: list[tuple[str, str, FileUser | None]] = []
+    keys: list[tuple[str, str]] = []
+    blocks = re.split(r"^(?=(?:user|linked|stray|key)\t)", result.stdout, flags=re.MULTILINE)
+    for block in blocks:
         head, _, text = block.partition("\n")
         kind, *words = head.split("\t")
         if kind == "linked":
             linked.append(words[0])
+        elif kind == "key" and (public := _PUBLIC_KEY.search(text)):
+            keys.append((words[0], public.group()))
         elif kind in ("user", "stray"):
             path, pid, unit, process = words
             user = FileUser(path, process, int(pid), unit or "no unit") if pid else None
             if kind == "user" and user is not None:
                 users.append(user)
             elif found := _CERTIFICATE.search(text):
-                strays.append((path, found.group(), user))
-    return tuple(users), tuple(linked), tuple(strays)
+                certificates.append((path, found.group(), user))
+    return Seen(tuple(users), tuple(linked), tuple(certificates), tuple(keys))

@@ -32,9 +32,13 @@ class StrayCertificate:
 
 @dataclass(frozen=True, slots=True)
 class Sharing:
-    """What was seen on one host; `linked` are the files that have further names (hard links)."""
+    """What was seen on one host; `linked` are the files that have further names (hard links).
+
+    `keys` are files that hold an authority's key, each with that authority's fingerprint.
+    """
 
     host: str
     users: tuple[FileUser, ...]
     linked: tuple[str, ...]
     strays: tuple[StrayCertificate, ...]
+    keys: tuple[tuple[str, str], ...] = ()

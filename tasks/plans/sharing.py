@@ -61,6 +61,17 @@ def find_strays(
     return tuple(found)
 
 
+def find_keys(seen: Iterable[Sharing], going: str) -> tuple[str, ...]:
+    """Name the files on hosts that hold the key of an authority (fingerprint) that is to go."""
+    return tuple(
+        f"{host.host}: {path} is the old authority's key; what signs with it there would go on "
+        "doing so, and no member would accept it"
+        for host in seen
+        for path, authority in host.keys
+        if authority == going
+    )
+
+
 def refuse_users(
     inventory: Inventory, seen: Iterable[Sharing], *, accepted: bool, accept: str
 ) -> tuple[str, ...]:

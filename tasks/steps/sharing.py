@@ -17,17 +17,25 @@ async def see_sharing(run: Run, host: HostConnection) -> Sharing:
     """See it; nothing is changed. Certificates of other authorities are left out."""
     layout = run.inventory.layout(host.name)
     (result,) = await host.run(sharing_command(layout.service, layout.credentials))
-    users, linked, found = parse_sharing(result)
+    found = parse_sharing(result)
     authorities = {
         read_certificate(pem).fingerprint: pem for pem in read_authorities(run.inventory).values()
     }
     strays = {
         (path, user): StrayCertificate(path, issuer, user)
-        for path, pem, user in found
+        for path, pem, user in found.certificates
         if (issuer := find_issuer(pem, authorities)) is not None
         and not read_certificate(pem).is_authority
     }
-    return Sharing(host.name, users, linked, tuple(strays.values()))
+    publics = {read_certificate(pem).public_key_pem: name for name, pem in authorities.items()}
+    keys = {path: publics.get(public.strip().encode() + b"\n") for path, public in found.keys}
+    return Sharing(
+        host.name,
+        found.users,
+        found.linked,
+        tuple(strays.values()),
+        tuple((path, name) for path, name in keys.items() if name is not None),
+    )
 
 
 async def see_all(run: Run, names: Iterable[str] | None = None) -> tuple[Sharing, ...]:

@@ -12,9 +12,10 @@ from tasks.hosts.sharing import parse_sharing
 from tasks.model.errors import Refused
 from tasks.model.inventory import Inventory
 from tasks.model.sharing import FileUser, Sharing, StrayCertificate
-from tasks.plans.sharing import find_strays, find_users, refuse_strays, refuse_users
+from tasks.plans.sharing import find_keys, find_strays, find_users, refuse_strays, refuse_users
 
 PEM = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+PUBLIC = "-----BEGIN PUBLIC KEY-----\nMIIB\n-----END PUBLIC KEY-----\n"
 OLD, NEW = "a" * 64, "b" * 64
 CA, SERVER = "/etc/etcd/ssl/ca.pem", "/etc/etcd/ssl/server.pem"
 
@@ -56,12 +57,15 @@ def test_the_answer_is_read_with_names_that_have_spaces() -> None:
         f"stray\t/etc/ssl/node.pem\t9\tcrond.service\tcurl\n{PEM}"
         f"stray\t/etc/ssl/key.pem\t9\tcrond.service\tcurl\n"
         f"stray\t/etc/etcd/ssl/old.pem\t\t\t\n{PEM}"
+        f"key\t/etc/etcd/ssl/ca-key.pem\n{PUBLIC}"
+        "key\t/etc/etcd/ssl/sealed-ca-key.pem\n"
     )
-    users, linked, strays = parse_sharing(Result("", 0, said, "", 0.0))
-    assert users == (FileUser(CA, "kube apiserver", 812, "kubelet.service"),)
-    assert linked == (SERVER,)
+    seen = parse_sharing(Result("", 0, said, "", 0.0))
+    assert seen.users == (FileUser(CA, "kube apiserver", 812, "kubelet.service"),)
+    assert seen.linked == (SERVER,)
+    assert seen.keys == (("/etc/etcd/ssl/ca-key.pem", PUBLIC),)
     node = FileUser("/etc/ssl/node.pem", "curl", 9, "crond.service")
-    assert strays == (
+    assert seen.certificates == (
         ("/etc/ssl/node.pem", PEM, node),
         ("/etc/etcd/ssl/old.pem", PEM, None),
     )
@@ -108,3 +112,10 @@ def test_a_certificate_in_use_keeps_its_authority() -> None:
     assert "other.pem" not in refused.value.message
     assert find_strays(inventory(), seen, OLD, used=False) == ("m1: /etc/ssl/backup.pem",)
     refuse_strays(inventory(clients=[CLIENT]), seen, OLD)
+
+
+def test_a_key_of_the_authority_that_goes_is_named() -> None:
+    """Another tool would go on signing with it."""
+    seen = (Sharing("m1", (), (), (), (("/etc/ssl/ca-key.pem", OLD), ("/etc/ssl/x.key", NEW))),)
+    (told,) = find_keys(seen, OLD)
+    assert told.startswith("m1: /etc/ssl/ca-key.pem is the old authority's key")
