@@ -129,7 +129,7 @@ def test_a_cluster_of_the_field(
     give_key(output, cluster)
     ended = run_runbook(prefect, "check_health", output)
     assert ended.status == 0, ended.output
-    ended = run_runbook(prefect, "check_certificates", output)
+    ended = finish(start_runbook(prefect, "check_certificates", output, named="--clusters"))
     assert ended.status == 0, ended.output
     ended = run_runbook(prefect, "rotate_certificates", output)
     assert "no pair is due" in ended.stdout, ended.output
