@@ -27,6 +27,8 @@ from tasks.model.errors import RecordUnreachable
 START_SECONDS = 90.0
 WATCH_SECONDS = 0.2
 RESTARTS = 5
+FIRST_STARTS = 3
+"""Two that make the database of a new PREFECT_HOME at once stop each other."""
 SETTINGS = {
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "100",
@@ -58,6 +60,7 @@ class EmbeddedApi:
         self._port = port
         self._is_stopping = False
         self._is_ready = False
+        self._has_given_up = False
         self._process = self._start()
         # The kernel's signal comes when the thread ends that started a process: this one lives as
         # long as the interpreter.
@@ -80,12 +83,13 @@ class EmbeddedApi:
         )
 
     def _watch(self) -> None:
-        for _ in range(RESTARTS):
-            while self._process.poll() is None or not self._is_ready:
+        for starts in range(1, RESTARTS + 1):
+            while self._process.poll() is None:
                 time.sleep(WATCH_SECONDS)
-            if self._is_stopping:
-                return
+            if self._is_stopping or (starts >= FIRST_STARTS and not self._is_ready):
+                break
             self._process = self._start()
+        self._has_given_up = True
 
     def wait_until_ready(self) -> None:
         """Wait for the API's first answer; raises RecordUnreachable when it does not come."""
@@ -97,12 +101,11 @@ class EmbeddedApi:
             ):
                 self._is_ready = True
                 return
-            if self._process.poll() is not None:
+            if self._has_given_up:
                 raise RecordUnreachable(
-                    f"the embedded Prefect API ended with status {self._process.returncode}. "
-                    "Nothing was changed. Run it again (two first runs at once stop each other); "
-                    "if that does not help: is there room in PREFECT_HOME, and can it be written? "
-                    "`prefect server start` says more"
+                    f"the embedded Prefect API ended {FIRST_STARTS} times, with status "
+                    f"{self._process.returncode}. Nothing was changed. Is there room in "
+                    "PREFECT_HOME, and can it be written? `prefect server start` says more"
                 )
             time.sleep(0.05)
         raise RecordUnreachable(
