@@ -13,6 +13,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from tasks.config.units import read_unit
+from tasks.hosts.adoption import etcd_command, parse_etcd
 from tasks.hosts.batch import Result
 from tasks.hosts.settings import parse_settings, settings_command
 from tasks.model.member_settings import SettingsFiles, TextFile
@@ -161,3 +162,32 @@ def test_the_files_of_a_unit_are_found(start_lab: StartLab) -> None:
     assert {file.path: file.text for file in found.further} == {
         path: text for path, text in texts.items() if not path.startswith(UNITS)
     } | {"/etc/late.env": "B=c\n"}
+
+
+def test_events_etcd_is_not_taken_for_the_one_that_is_down(start_lab: StartLab) -> None:
+    """A process is a unit's by its control group, also where a shell is the unit's main process."""
+    (host,) = start_lab(hosts=1, etcd_source="installed").hosts.values()
+    flags = "--data-dir=/var/lib/x --name=etcd1-events"
+    install(
+        host,
+        {
+            f"{UNITS}/etcd.service": "[Service]\nExecStart=/usr/local/bin/etcd --name=etcd1\n",
+            f"{UNITS}/etcd-events.service": "[Service]\nEnvironment=ETCD_METRICS=basic\n"
+            f'ExecStart=/bin/bash -c "GOMAXPROCS=$(nproc) /usr/local/bin/etcd {flags}; sleep 1"\n',
+        },
+    )
+    host.run("systemctl daemon-reload; systemctl start etcd-events; sleep 1").check()
+    seen = {}
+    for unit in ("etcd.service", "etcd-events.service", "other.service"):
+        words = ["bash", "-euo", "pipefail", "-c", etcd_command(unit).script]
+        told = Result("", 0, host.run(words).check().stdout, "", 0.0)
+        seen[unit] = parse_etcd(host.name, told)
+    down, runs, none = seen.values()
+    assert down is not None
+    assert (down.is_running, down.others) == (False, ("etcd-events.service",))
+    assert runs is not None
+    assert (runs.is_running, runs.program) == (True, "/usr/local/bin/etcd")
+    assert runs.arguments[1:] == tuple(flags.split())
+    assert (runs.variables, runs.others) == ({"ETCD_METRICS": "basic"}, ())
+    assert none is not None
+    assert (none.unit_path, none.others) == ("", ("etcd-events.service",))
