@@ -19,7 +19,8 @@ from tasks.model.cluster import Alarm, AlarmType, EndpointStatus, Member
 
 COMMON_NAME_IGNORED = "CommonName of client sending a request against gateway will be ignored"
 
-_ALARM = re.compile(r"memberID:(\d+)\s+alarm:(\w+)", re.ASCII)
+# Etcd 3.5 does not always know whose data is wrong, and protobuf's text leaves an id of 0 out.
+_ALARM = re.compile(r"(?:memberID:(\d+)\s+)?alarm:(\w+)", re.ASCII)
 _DIGITS = re.compile(r"\d{1,20}", re.ASCII)
 _MAX_UINT64 = 2**64 - 1
 
@@ -182,7 +183,7 @@ def parse_status(answer: dict[str, Any]) -> EndpointStatus:
         db_size_in_use=parse_uint64(answer, "dbSizeInUse"),
         is_learner=answer.get("isLearner") is True,
         errors=tuple(text for text in texts if not _ALARM.fullmatch(text)),
-        alarms=tuple(_alarm(int(match[1]), match[2]) for match in alarms),
+        alarms=tuple(_alarm(int(match[1] or 0), match[2]) for match in alarms),
         db_quota=parse_uint64(answer, "dbSizeQuota") or None,
     )
 

@@ -111,7 +111,10 @@ def test_a_member_with_other_data_is_named_and_leaves(
     rot(lab, victim)
     ended = run(prefect, scene, "check_health")
     assert ended.status == 1
-    assert ended.stderr.count(f"{victim}: alarm CORRUPT") == 1, ended.stderr
+    # Before 3.6 etcd says that data differ, and not whose.
+    named = victim if etcd_version >= "3.6" else "a member that etcd does not name"
+    assert ended.stderr.count("alarm CORRUPT") == 1, ended.stderr
+    assert f"{named}: alarm CORRUPT" in ended.stderr
     other = next(name for name in MEMBERS if name != victim)
     for runbook, options in (
         ("replace_member", ("--member", other, "--planned")),
@@ -122,7 +125,7 @@ def test_a_member_with_other_data_is_named_and_leaves(
     ):
         refused = run(prefect, scene, runbook, *options)
         assert refused.status == 2, (runbook, refused.output)
-        assert f"{victim}: etcd raised the alarm CORRUPT" in refused.stderr, refused.output
+        assert f"{named}: etcd raised the alarm CORRUPT" in refused.stderr, refused.output
     assert run(prefect, scene, "move_leader").status == 0
     assert run(prefect, scene, "rotate_certificates", "--which", "all").status == 0
     host, commands = way_out(ended, "CORRUPT")

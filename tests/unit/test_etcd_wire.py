@@ -83,6 +83,16 @@ def test_status_without_leader() -> None:
     assert status.alarms == (Alarm(2, AlarmType.NOSPACE),), "told without a quorum as well"
 
 
+def test_an_alarm_of_nobody_in_particular() -> None:
+    """Etcd 3.5 does not know whose data is wrong; it is an alarm all the same."""
+    answer = wire.parse_answer(
+        STATUS_NO_LEADER.replace(b"memberID:2 alarm:NOSPACE ", b"alarm:CORRUPT ")
+    )
+    status = wire.parse_status(answer)
+    assert status.alarms == (Alarm(0, AlarmType.CORRUPT),)
+    assert status.errors == ("etcdserver: no leader",)
+
+
 def test_members() -> None:
     """A member that never started has neither a name nor client URLs."""
     assert wire.parse_members(wire.parse_answer(MEMBERS)) == (
