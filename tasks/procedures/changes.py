@@ -19,7 +19,7 @@ from tasks.hosts.connection import HostConnection
 from tasks.model.cluster import DesiredMember, label_members
 from tasks.model.errors import InventoryEdited, LockHeld, LockLost, MemberFailed, Refused
 from tasks.model.inventory_file import read_inventory
-from tasks.model.plan import Finding, Plan, Step
+from tasks.model.plan import Finding, Plan, Stage, Step
 from tasks.plans import bootstrap, member_changes
 from tasks.plans import reconfiguration as plans
 from tasks.plans.dependents import TellHook, UpdateApiserver, UpdateHaproxy
@@ -43,8 +43,6 @@ from tasks.steps import (
 
 class MemberRecipe(Recipe[Draft]):
     """A change of the members; which kinds of steps there are is for the runbook to say."""
-
-    unsaved_until = plans.CHANGE
 
     def __init__(self, cluster: str, wish: Wish) -> None:
         self.cluster = cluster
@@ -104,6 +102,13 @@ class MemberRecipe(Recipe[Draft]):
             written = ADDRESSES | frozenset(map(str, run.inventory.layout(name).credentials))
             await restarts.refuse_surprises(run, [name], written=written)
         return seen.plan
+
+    @override
+    def unsaved_until(self, plan: Plan) -> Stage | None:
+        # Data that is set aside waits for the snapshot, as a change of the members does.
+        moves = member_changes.RetireHost | member_changes.DiscardData
+        first = next((step for step in plan.in_order() if isinstance(step, moves)), None)
+        return None if first is not None and first.stage < plans.CHANGE else plans.CHANGE
 
     @override
     def client(self, run: Run, seen: Draft) -> AbstractAsyncContextManager[EtcdClient]:

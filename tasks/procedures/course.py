@@ -64,8 +64,6 @@ class Recipe(ABC, Generic[S]):
     runbook: ClassVar[str]
     unmeasured_until: ClassVar[Stage | None] = None
     """The service is measured from this stage on; None: from the first."""
-    unsaved_until: ClassVar[Stage | None] = None
-    """The snapshot is taken beside what comes before this stage; None: before all."""
 
     async def open(self, run: Run) -> None:
         """Refuse before any host is asked what cannot be done at all; here: without authority."""
@@ -91,6 +89,11 @@ class Recipe(ABC, Generic[S]):
     @abstractmethod
     async def plan(self, run: Run, seen: S) -> Plan:
         """Decide, by a module of tasks/plans; raises Refused."""
+
+    def unsaved_until(self, plan: Plan) -> Stage | None:
+        """Say beside what comes before which stage the snapshot is taken; here: before all."""
+        del plan
+        return None
 
     def client(self, run: Run, seen: S) -> AbstractAsyncContextManager[EtcdClient]:
         """Open a client of the members, for the snapshot."""
@@ -182,7 +185,8 @@ async def _carry_out(
                 await recipe.gate(run, seen, step)
 
             rest = plan
-            if recipe.unsaved_until is None:
+            unsaved_until = recipe.unsaved_until(plan)
+            if unsaved_until is None:
                 await save()
             if (stage := recipe.unmeasured_until) is not None:
                 before, rest = plan.cut_before(stage)
@@ -191,8 +195,8 @@ async def _carry_out(
                 probe = await measuring.enter_async_context(health.measured_service(run, members))
             mark = probe.mark if probe else lambda _: None
             actions = recipe.actions(seen, probe)
-            if recipe.unsaved_until is not None:
-                before, rest = rest.cut_before(recipe.unsaved_until)
+            if unsaved_until is not None:
+                before, rest = rest.cut_before(unsaved_until)
                 await both(save(), perform(run, before, actions, gate=gate, mark=mark))
             await perform(run, rest, actions, gate=gate, mark=mark)
         found = await (recipe.verify(run, seen) if plan.steps else recipe.confirm(run, seen))

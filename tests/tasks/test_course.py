@@ -8,6 +8,7 @@ import pytest
 from prefect.settings import PREFECT_HOME, temporary_settings
 from typing_extensions import override
 
+from flows.replace_member import _Replacement
 from tasks.engine.journal import read_journal
 from tasks.engine.run import Run
 from tasks.etcd.probe import Probe
@@ -15,7 +16,11 @@ from tasks.model.errors import InventoryEdited, MemberFailed, NotSeen, Preflight
 from tasks.model.inventory import Inventory
 from tasks.model.plan import Finding, Plan, Severity, Stage, Step
 from tasks.model.record import Event, Record
+from tasks.plans.bootstrap import MakeAccount
+from tasks.plans.member_changes import DiscardData, RetireHost
+from tasks.plans.reconfiguration import CHANGE, PREPARE
 from tasks.procedures.course import Actions, Choices, Recipe, Unlocked, Verified, follow
+from tasks.procedures.wishes import Wish
 
 WORK = Stage(1, "work", is_serial=True)
 
@@ -219,3 +224,23 @@ async def test_a_step_that_fails_leaves_the_rest_undone(
     with pytest.raises(MemberFailed):
         await follow_in(tmp_path, recipe, inventory, Choices())
     assert recipe.told[-1] == "plan"
+
+
+@pytest.mark.parametrize(
+    ("step", "beside"),
+    [
+        pytest.param(MakeAccount(stage=PREPARE, host="m4", sentence="account"), True, id="host"),
+        pytest.param(RetireHost(stage=PREPARE, host="m3", sentence="retire"), False, id="retire"),
+        pytest.param(DiscardData(stage=PREPARE, host="m3", sentence="aside"), False, id="discard"),
+    ],
+)
+def test_no_data_is_set_aside_before_the_snapshot(step: Step, beside: bool, tmp_path: Path) -> None:
+    """A host that joins is prepared beside it; what takes data away waits for it."""
+    path = tmp_path / "c1.yaml"
+    path.write_text(
+        "{name: c1, hosts: [{name: m1, address: 10.0.0.1}], etcd: {version: 3.5.16},"
+        " authority: {certificate: ca.pem, key: k.pem, passphrase: {env: P}}}"
+    )
+    recipe = _Replacement(str(path), Wish(leaving=("m3",)))
+    plan = Plan("replace_member", "c1", "", (step,))
+    assert recipe.unsaved_until(plan) == (CHANGE if beside else None)
