@@ -95,9 +95,10 @@ def parse_listeners(result: Result) -> tuple[Listener, ...]:
     found = []
     for line in result.stdout.splitlines():
         words = line.split()
-        port = words[3].rsplit(":", 1)[1]
+        address, port = words[3].rsplit(":", 1)
         program = re.search(r'users:\(\("([^"]+)"', line)
-        found.append(Listener(int(port), program.group(1) if program else "?"))
+        holder = program.group(1) if program else "?"
+        found.append(Listener(int(port), holder, address.strip("[]")))
     return tuple(found)
 
 

@@ -89,10 +89,11 @@ class LeafFiles:
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A listening TCP port and the program that holds it."""
+    """A listening TCP port, the program that holds it, and the address that it is bound to."""
 
     port: int
     program: str
+    address: str = "*"
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,18 @@ DISK_REFUSAL_BYTES, DISK_WARNING_BYTES = 256 << 20, 2 << 30
 """The default quota is 2 GiB; less than 256 MiB does not hold the first WAL and programs."""
 
 
+def is_bound_elsewhere(path: Path, host: HostObservation) -> bool:
+    """Whether etcd holds the port at its present address alone, so that none hears at the new one.
+
+    Such a refusal tells nothing of a firewall; a listener beside it would take etcd's place.
+    """
+    bound = {
+        each.address for each in host.listeners if (each.port, each.program) == (path.port, "etcd")
+    }
+    everywhere = {path.address, "*", "0.0.0.0", "::"}  # noqa: S104 - as ss writes it
+    return path.met is Reachability.REFUSED and bool(bound) and not bound & everywhere
+
+
 def find_reasons(
     inventory: Inventory, hosts: tuple[HostObservation, ...], paths: tuple[Path, ...]
 ) -> tuple[Finding, ...]:

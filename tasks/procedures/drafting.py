@@ -28,7 +28,7 @@ from tasks.model.pointers import parameter
 from tasks.plans import agreement, member_changes, member_hosts
 from tasks.plans.addresses import desired_member
 from tasks.plans.member_hosts import Leaver
-from tasks.plans.preflight import clock_findings, find_reasons
+from tasks.plans.preflight import clock_findings, find_reasons, is_bound_elsewhere
 from tasks.plans.voters import refuse_without_members
 from tasks.procedures.roster import Roster, locate_known
 from tasks.procedures.wishes import Wish, joining_hosts
@@ -236,7 +236,12 @@ async def _judge(run: Run, seen: _Outlook, goal: tuple[DesiredMember, ...]) -> t
         *find_reasons(
             seen.inventory,
             newcomers,
-            tuple(path for path in paths if {path.source, path.target} & set(seen.hosts)),
+            tuple(
+                path
+                for path in paths
+                if {path.source, path.target} & set(seen.hosts)
+                and not is_bound_elsewhere(path, seen.observed[path.target])
+            ),
         ),
         *(f for f in clock_findings(tuple(seen.observed.values())) if f.host not in seen.hosts),
         *member_hosts.version_findings(seen.inventory, seen.live, tuple(seen.hosts)),

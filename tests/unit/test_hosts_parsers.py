@@ -53,9 +53,9 @@ def test_listeners_are_told_with_their_program() -> None:
         "LISTEN 0 128 [::1]:631 [::]:*\n"
     )
     assert system.parse_listeners(said(text)) == (
-        Listener(22, "sshd"),
-        Listener(2379, "etcd"),
-        Listener(631, "?"),
+        Listener(22, "sshd", "0.0.0.0"),
+        Listener(2379, "etcd", "*"),
+        Listener(631, "?", "::1"),
     )
 
 

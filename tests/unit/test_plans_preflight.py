@@ -17,7 +17,7 @@ from tasks.model.observation import (
     ServiceStatus,
 )
 from tasks.model.plan import Severity
-from tasks.plans.preflight import find_reasons
+from tasks.plans.preflight import find_reasons, is_bound_elsewhere
 from tests.unit.plan_cases import NAMES, bare, inventory, ways
 
 REFUSAL, WARNING = Severity.REFUSAL, Severity.WARNING
@@ -139,3 +139,19 @@ def test_a_running_members_full_disk_does_not_refuse_a_second_run() -> None:
     running = replace(bare("m1", disk_free=1 << 20), data=DataDirectory.INITIALISED)
     found = find_reasons(inventory(), (running, bare("m2"), bare("m3")), ways())
     assert [f.severity for f in found] == [WARNING]
+
+
+@pytest.mark.parametrize(("listeners", "met", "bound"), [
+    ((Listener(2380, "etcd", "10.0.0.1"),), Reachability.REFUSED, True),
+    ((Listener(2380, "etcd", "10.0.0.1"),), Reachability.TIMED_OUT, False),
+    ((Listener(2380, "etcd", "0.0.0.0"),), Reachability.REFUSED, False),
+    ((Listener(2380, "etcd", "10.0.0.9"),), Reachability.REFUSED, False),
+    ((Listener(2380, "nginx", "10.0.0.1"),), Reachability.REFUSED, False),
+    ((), Reachability.REFUSED, False),
+])  # fmt: skip
+def test_loopback_listener_refuses_at_an_address_that_is_to_come(
+    listeners: tuple[Listener, ...], met: Reachability, bound: bool
+) -> None:
+    """Etcd that is bound to its present address alone is no firewall."""
+    host = replace(bare(NAMES[0]), listeners=listeners)
+    assert is_bound_elsewhere(Path(NAMES[1], NAMES[0], "10.0.0.9", 2380, met), host) is bound
