@@ -136,11 +136,13 @@ def _space_way_out(inventory: Inventory, health: ClusterHealth) -> str:
 
 
 def _corrupt_way_out(inventory: Inventory, health: ClusterHealth) -> str:
-    host, lines, _ = _etcdctl(inventory, health)
+    host, lines, urls = _etcdctl(inventory, health)
     lines += [
         "$etcdctl --endpoints=$all endpoint hashkv",
         "$etcdctl --endpoints=$all member remove ID",
-        "$etcdctl --endpoints=$all alarm disarm",
+        # The removed member may still hear, and then answers nobody.
+        f"for each in {' '.join(urls)}; do "
+        "$etcdctl --command-timeout=3s --endpoints=$each alarm disarm && break; done",
     ]
     return (
         f"the way out of CORRUPT, on {host} as root: compare the hashes; the member whose hash "
