@@ -37,6 +37,8 @@ _CHOICES = {
     "ETCD_AUTO_COMPACTION_MODE": frozenset({"periodic", "revision"}),
     "ETCD_INITIAL_CLUSTER_STATE": frozenset({"new", "existing"}),
 }
+_AS_WITHOUT = {"ETCD_PROXY": "off", "ETCD_ENABLE_V2": "false"}
+"""Variables that versions pass over, and the value that asked for what they do anyway."""
 _LEAST_RATIO = 5
 _IGNORED = "is ignored: "
 
@@ -52,7 +54,7 @@ def find_start_faults(
     ignored: list[str] = []
     for name, value in variables.items():
         # An empty variable is one that is not set.
-        if value == "":
+        if value in ("", _AS_WITHOUT.get(name)):
             continue
         reason, is_fatal = _find_misfit(name, value, version)
         if reason and (is_fatal or reason.startswith(_IGNORED)):

@@ -134,6 +134,13 @@ def test_a_setting_that_the_version_passes_over_is_no_fault() -> None:
     assert "ETCD_FEATURE_GATES" in ignored[0]
 
 
+def test_a_variable_that_asks_for_what_etcd_does_anyway_is_no_finding() -> None:
+    """Kubespray writes ETCD_PROXY=off, and 3.6 has no proxy; as a flag it ends etcd."""
+    assert find_start_faults({"ETCD_PROXY": "off"}, "3.6.16") == ((), ())
+    assert find_start_faults({"ETCD_PROXY": "on"}, "3.6.16") != ((), ())
+    assert find_refused_flags(("--proxy=off",), {}, "3.6.16") != ()
+
+
 def test_dropped_keys_of_a_settings_file_have_a_successor() -> None:
     """Etcd 3.7.3 starts with such a file and says nothing."""
     text = (
