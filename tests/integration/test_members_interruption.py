@@ -41,7 +41,7 @@ STEPS = (
     f"write configuration on {NEW}",
     f"start the joining etcd on {NEW}",
     "wait for the log and promote",
-    *(f"bring etcd.conf up to date on {host}" for host in KEPT),
+    *(f"name the members in the settings of {host}" for host in KEPT),
     "write the inventory",
     "verify the cluster",
     *(f"reach the other members on {host}" for host in (*KEPT, NEW)),
