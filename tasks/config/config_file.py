@@ -35,6 +35,8 @@ _LISTS = frozenset(
     "log-outputs cipher-suites peer-cert-allowed-cn peer-cert-allowed-hostname "
     "client-cert-allowed-hostname".split()
 )
+_NOT_IN_ALL = frozenset({"enable-v2"})
+"""Keys that some versions drop with whatever value, as they do the experimental ones."""
 
 
 def read_config_file(path: str, text: str) -> tuple[dict[str, Given], Launch]:
@@ -83,8 +85,7 @@ def _value(name: str, node: Node) -> str:
     text = str(node.value)
     if is_plain(node) and text in {"", "~", "null", "Null", "NULL"}:
         return ""
-    if name.startswith("experimental-"):
-        # Known to some versions, dropped with whatever value by the others.
+    if name.startswith("experimental-") or name in _NOT_IN_ALL:
         return text
     if name in _LISTS:
         raise ValueError("it is no list ([a, b])")

@@ -12,6 +12,7 @@ from tasks.model.errors import CommandFailed, MemberFailed, RunbookError, Transi
 from tasks.model.observation import ServiceState
 from tasks.plans.bootstrap import StartMember
 
+WORDS_TRIES = 3
 WATCH_SECONDS = 2.0
 RESTART_SECONDS = services.WAIT_SECONDS + 30.0
 
@@ -54,10 +55,17 @@ async def restart_member(run: Run, host: HostConnection) -> bool:
 
 
 async def hear_last_words(run: Run, host: HostConnection) -> str:
-    """Ask for the line with which the last start of etcd ended; empty when it logged nothing."""
+    """Ask for the line with which the last start of etcd ended; empty when it logged nothing.
+
+    The journal of a busy host has it a moment after systemd knows of the end.
+    """
     unit = run.inventory.paths.service
-    (result,) = await host.run(services.last_words_command(unit), timeout_seconds=15)
-    return services.parse_last_words(result)
+    for _ in range(WORDS_TRIES):
+        (result,) = await host.run(services.last_words_command(unit), timeout_seconds=15)
+        if words := services.parse_last_words(result):
+            return words
+        await asyncio.sleep(WATCH_SECONDS)
+    return ""
 
 
 def kept(run: Run) -> PurePosixPath:

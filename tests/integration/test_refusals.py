@@ -242,7 +242,7 @@ def test_a_wrong_host_key(bench: Bench) -> None:
     """A host that shows another key than known_hosts has is not logged in to."""
     first = bench.lab["master01"].host_key
     inventory = known_hosts(bench, lambda line: f"{line.split()[0]} {first}")
-    said = bench.refused(inventory, "master02:", "host key", "replace that line")
+    said = bench.refused(inventory, "master02:", "host key", "in place of the old one")
     assert "master01:" not in said
 
 

@@ -43,11 +43,17 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
 HOSTS = ("master01", "master02", "master03")
 Table = dict[str, int | tuple[int, ...]]
-LOOKS = {"look at the pairs", "reach the other members", "see what would start"}
+LOOKS = {
+    "look at the pairs",
+    "reach the other members",
+    "see what would start",
+    "see who else uses the files",
+}
 # How often a whole run does each step on each host; the client is on the first one.
 LEAVES: Table = {
     "lock the cluster": (1, 1, 1),
     "look at the pairs": (4, 2, 2),
+    "see who else uses the files": (1, 1, 1),
     "make and sign pairs": (2, 1, 1),
     "swap pairs": (2, 1, 1),
     "verify what is served": (1, 1, 1),
@@ -60,6 +66,7 @@ AUTHORITY: Table = {
     "read the cluster's health": 1,
     "ask which authorities the members accept": 4,
     "see what would start": (1, 1, 1),
+    "see who else uses the files": (1, 1, 1),
     "save a snapshot": 1,
     "make the next authority": 1,
     "write the trusted authorities": (4, 2, 2),
