@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tasks.model.certificates import Role
-from tasks.model.cluster import AUTHENTICATION_IS_ON, AlarmType, ClusterHealth
+from tasks.model.cluster import AUTHENTICATION_IS_ON, AlarmType, ClusterHealth, format_id
 from tasks.model.errors import Refused
 from tasks.model.inventory import Inventory
 from tasks.model.pointers import pointer
@@ -136,19 +136,26 @@ def _space_way_out(inventory: Inventory, health: ClusterHealth) -> str:
 
 
 def _corrupt_way_out(inventory: Inventory, health: ClusterHealth) -> str:
-    host, lines, urls = _etcdctl(inventory, health)
+    """Say how the wrong copy leaves; asked of the others, since who is removed stops answering."""
+    host, lines, _ = _etcdctl(inventory, health)
+    named = {a.member_id for a in health.alarms if a.type is AlarmType.CORRUPT and a.member_id}
+    gone, others = "ID", "URL"
+    if len(named) == 1:
+        gone = format_id(*named)
+        others = ",".join(
+            e.endpoint for e in health.endpoints if e.status and e.status.member_id not in named
+        )
     lines += [
         "$etcdctl --endpoints=$all endpoint hashkv",
-        "$etcdctl --endpoints=$all member remove ID",
-        # The removed member may still hear, and then answers nobody.
-        f"for each in {' '.join(urls)}; do "
-        "$etcdctl --command-timeout=3s --endpoints=$each alarm disarm && break; done",
+        f"$etcdctl --endpoints={others} member remove {gone}",
+        f"$etcdctl --endpoints={others} alarm disarm",
     ]
+    what = "" if named else " (ID is its id, URL another member's)"
     return (
         f"the way out of CORRUPT, on {host} as root: compare the hashes; the member whose hash "
-        "is alone has the wrong data. Remove that one by its id, and take the alarm back; then "
-        f"{pointer('replace_member', cluster=inventory.name, member=['NAME'])} lets it join anew:"
-        + "".join(f"\n    {line}" for line in lines)
+        f"is alone has the wrong data. Remove that one by its id{what}, and take the alarm back; "
+        f"then {pointer('replace_member', cluster=inventory.name, member=['NAME'])} lets it join "
+        "anew:" + "".join(f"\n    {line}" for line in lines)
     )
 
 
