@@ -148,7 +148,8 @@ def _corrupt_way_out(inventory: Inventory, health: ClusterHealth) -> str:
     lines += [
         "$etcdctl --endpoints=$all endpoint hashkv",
         f"$etcdctl --endpoints={others} member remove {gone}",
-        f"$etcdctl --endpoints={others} alarm disarm",
+        # A cluster serves nobody for some seconds after it has lost its leader.
+        f"$etcdctl --command-timeout=30s --endpoints={others} alarm disarm",
     ]
     what = "" if named else " (ID is its id, URL another member's)"
     return (
