@@ -13,6 +13,7 @@ from shlex import quote
 
 from tasks.hosts.batch import Command, Result
 from tasks.hosts.served import ask_command
+from tasks.hosts.services import GROUPS
 from tasks.model.adoption import FoundEtcd
 
 _VERSION = re.compile(r"\b(\d+\.\d+\.\d+)\b")
@@ -23,11 +24,7 @@ systemctl show {unit} -p FragmentPath -p User -p LoadState
 main=$(systemctl show {unit} -p MainPID --value)
 group=$(systemctl show {unit} -p ControlGroup --value)
 # Where /proc shows the paths of an outer hierarchy, the first process stands in its init.scope.
-group_of() {{ sed -n 's/^[0-9]*:name=systemd://p; s/^0:://p' "/proc/$1/cgroup" 2>/dev/null |
-  awk 'length > length(found) {{ found = $0 }} END {{ print found }}' || :; }}
-outer=$(group_of 1)
-outer=${{outer%/init.scope}}
-pid=""
+{groups}pid=""
 for candidate in $main $(pgrep '^etcd' || :); do
   case $(cat "/proc/$candidate/comm" 2>/dev/null) in
     etcd | etcd[0-9]* | etcd[-_.v][0-9]*) ;;
@@ -55,7 +52,7 @@ def etcd_command(unit: str) -> Command:
     A process is the unit's when it is in its control group: a name alone tells nothing where two
     etcds run.
     """
-    return Command("read how etcd runs", PROCESS.format(unit=quote(unit)).strip())
+    return Command("read how etcd runs", PROCESS.format(unit=quote(unit), groups=GROUPS).strip())
 
 
 def parse_etcd(host: str, result: Result) -> FoundEtcd | None:

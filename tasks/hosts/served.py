@@ -12,7 +12,7 @@ from shlex import quote
 from tasks.hosts.batch import Command, Result
 from tasks.model.fields import is_ip_address
 
-_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n?", re.DOTALL)
+CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n?", re.DOTALL)
 SECONDS = 3
 CARRY_SECONDS = 5
 # s_client does not end when the other side does, so it is ended once it has shown the answer.
@@ -42,7 +42,7 @@ def served_command(address: str, port: int) -> Command:
 
 def parse_served(result: Result) -> str | None:
     """Read the chain that was presented, PEM, the leaf first; None when nothing was."""
-    return "".join(_CERTIFICATE.findall(result.stdout)) or None
+    return "".join(CERTIFICATE.findall(result.stdout)) or None
 
 
 def peers_command(

@@ -9,16 +9,14 @@ from pathlib import PurePosixPath
 from shlex import join, quote
 
 from tasks.hosts.batch import Command, Result
+from tasks.hosts.served import CERTIFICATE
+from tasks.hosts.services import GROUPS
 from tasks.model.sharing import FileUser
 
 # A file is recognised by its inode, whatever it is called in the other process's file system. What
 # this session itself runs is passed over, and so is etcdctl, which reads its files each time.
 SHARING = r"""
-group_of() {{ sed -n 's/^[0-9]*:name=systemd://p; s/^0:://p' "/proc/$1/cgroup" 2>/dev/null |
-  awk 'length > length(found) {{ found = $0 }} END {{ print found }}' || :; }}
-outer=$(group_of 1)
-outer=${{outer%/init.scope}}
-own=$(systemctl show {unit} -p ControlGroup --value)
+{groups}own=$(systemctl show {unit} -p ControlGroup --value)
 mine=$(group_of $$)
 blocks() {{ sed -n '/BEGIN CERTIFICATE/,/END CERTIFICATE/p' "$1" 2>/dev/null || :; }}
 declare -A names
@@ -61,7 +59,6 @@ done
 """.strip()
 
 _PUBLIC_KEY = re.compile(r"-----BEGIN PUBLIC KEY-----.*?-----END PUBLIC KEY-----\n?", re.DOTALL)
-_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n?", re.DOTALL)
 
 
 def sharing_command(unit: str, files: Iterable[PurePosixPath]) -> Command:
@@ -78,7 +75,7 @@ def sharing_command(unit: str, files: Iterable[PurePosixPath]) -> Command:
     keys = " ".join(f"{quote(str(each))}/*ca*key*" for each in directories)
     keys += " ".join(f" {quote(str(each))}/ca.key" for each in directories)
     script = SHARING.format(
-        unit=quote(unit), files=join(map(str, credentials)), beside=beside, keys=keys
+        groups=GROUPS, unit=quote(unit), files=join(map(str, credentials)), beside=beside, keys=keys
     )
     return Command("see who else uses the member's files", script)
 
@@ -112,6 +109,6 @@ def parse_sharing(result: Result) -> Seen:
             user = FileUser(path, process, int(pid), unit or "no unit") if pid else None
             if kind == "user" and user is not None:
                 users.append(user)
-            elif found := _CERTIFICATE.search(text):
+            elif found := CERTIFICATE.search(text):
                 certificates.append((path, found.group(), user))
     return Seen(tuple(users), tuple(linked), tuple(certificates), tuple(keys))
