@@ -77,13 +77,6 @@ class _Recovery(CertificateRecipe):
         return unlocked
 
     @override
-    async def look(self, run: Run, unlocked: Unlocked) -> Sight:
-        sight = await rotation.look(run, unlocked)
-        if not sight.observed:
-            rotation.raise_unseen(run, sight)
-        return sight
-
-    @override
     async def plan(self, run: Run, seen: Sight) -> Plan:
         damage, found = await rotation.assess(run, seen), None
         if damage.has_expired_authority:

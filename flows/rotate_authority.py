@@ -18,7 +18,7 @@ from tasks.model.pointers import parameter
 from tasks.plans import leaves, sharing
 from tasks.plans import succession as plans
 from tasks.procedures import barriers, restarting, rotation
-from tasks.procedures.course import Actions, Choices, Verified, follow
+from tasks.procedures.course import Actions, Choices, Unlocked, Verified, follow
 from tasks.procedures.rotation import CertificateRecipe, Sight
 from tasks.steps import health, restarts, succession, trust
 from tasks.steps import sharing as see_sharing
@@ -96,6 +96,10 @@ class _Succession(CertificateRecipe):
     accept_shared: bool
 
     runbook = "rotate_authority"
+
+    @override
+    async def look(self, run: Run, unlocked: Unlocked) -> Sight:
+        return await rotation.look(run, unlocked)  # who is absent is refused by the plan
 
     @override
     async def plan(self, run: Run, seen: Sight) -> Plan:

@@ -16,7 +16,7 @@ from tasks.model.plan import Plan, Step
 from tasks.plans import leaves, sharing
 from tasks.plans.rotation import VerifyLeaves, plan_rotation
 from tasks.procedures import rotation
-from tasks.procedures.course import Actions, Choices, Unlocked, Verified, follow
+from tasks.procedures.course import Actions, Choices, Verified, follow
 from tasks.procedures.rotation import CertificateRecipe, Sight
 from tasks.steps import certificates, health
 from tasks.steps import sharing as see_sharing
@@ -65,13 +65,6 @@ class _Rotation(CertificateRecipe):
 
     def __init__(self, which: str) -> None:
         self.which = which
-
-    @override
-    async def look(self, run: Run, unlocked: Unlocked) -> Sight:
-        sight = await rotation.look(run, unlocked)
-        if not sight.observed:
-            rotation.raise_unseen(run, sight)
-        return sight
 
     @override
     async def plan(self, run: Run, seen: Sight) -> Plan:

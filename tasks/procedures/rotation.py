@@ -61,8 +61,11 @@ class CertificateRecipe(Recipe[Sight]):
 
     @override
     async def look(self, run: Run, unlocked: Unlocked) -> Sight:
-        """See every pair that can be reached."""
-        return await look(run, unlocked)
+        """See every pair that can be reached; raises NotSeen when none can."""
+        sight = await look(run, unlocked)
+        if not sight.observed:
+            raise_unseen(run, sight)
+        return sight
 
     @override
     def findings(self, seen: Sight) -> tuple[Finding, ...]:
