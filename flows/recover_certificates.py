@@ -87,9 +87,9 @@ class _Recovery(CertificateRecipe):
         plan = plans.plan_recovery(run.inventory, damage, found, seen.absent, consent=self.consent)
         self.stuck = await _find_stuck(run, plan, consent=self.consent)
         plan = plans.leave_out(plan, self.stuck)
-        if not any(isinstance(step, WriteTrust) for step in plan.steps):
+        if not (writing := plan.hosts_of(WriteTrust)):
             return plan
-        others = await see_sharing.see_all(run, seen.observed)
+        others = await see_sharing.see_all(run, writing)
         accept = parameter(consent=True)
         users = sharing.refuse_users(run.inventory, others, accepted=self.consent, accept=accept)
         return replace(plan, warnings=(*plan.warnings, *users))

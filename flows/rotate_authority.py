@@ -128,7 +128,7 @@ class _Succession(CertificateRecipe):
 
     async def _weigh_others(self, run: Run, plan: Plan, direction: plans.Direction) -> Plan:
         """Refuse to take files or trust from others in silence; returns the plan with warnings."""
-        inventory, others = run.inventory, await see_sharing.see_all(run)
+        inventory, others = run.inventory, await see_sharing.see_all(run, run.hosts)
         users: tuple[str, ...] = ()
         if any(isinstance(step, plans.WriteTrust | leaves.SwapLeaves) for step in plan.steps):
             users = sharing.refuse_users(

@@ -84,7 +84,7 @@ class _Rotation(CertificateRecipe):
         plan = plan_rotation(run.inventory, seen.members, found, work, seen.absent)
         if not plan.steps:
             return plan
-        others = await see_sharing.see_all(run, seen.observed)
+        others = await see_sharing.see_all(run, plan.hosts_of(leaves.SwapLeaves))
         users = sharing.find_users(run.inventory, others, pairs_only=True)
         return replace(plan, warnings=(*plan.warnings, *users))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from tasks.config.launch import Given, Slot
 from tasks.model.member_settings import Notice, Place
 
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -19,23 +20,17 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
-class Assignment:
-    """A variable in a text; its value, with quotes, stands from `start` to `end`."""
-
-    name: str
-    value: str
-    line: int
-    start: int
-    end: int
-
-
-@dataclass(frozen=True, slots=True)
 class EnvironmentText:
     """What an EnvironmentFile says, in its order; a later assignment of a name wins."""
 
-    assignments: tuple[Assignment, ...]
+    assignments: tuple[tuple[str, Given], ...]
     skipped: tuple[Notice, ...]
     faults: tuple[Notice, ...]
+
+    @property
+    def variables(self) -> dict[str, Given]:
+        """The assignments that count."""
+        return dict(self.assignments)
 
 
 class _Unclosed(Exception):
@@ -96,7 +91,7 @@ def read_environment(path: str, text: str) -> EnvironmentText:
             reader.take()
             name = key.rstrip(_BLANKS)
             try:
-                assignment = _read_assignment(reader, name, place.line or 0)
+                assignment = _read_assignment(reader, place)
             except _Unclosed as error:
                 faults.append(Notice(place, f"a quote ({error}) is not closed"))
                 break
@@ -104,12 +99,12 @@ def read_environment(path: str, text: str) -> EnvironmentText:
                 skipped.append(
                     Notice(place, f"{name!r} is not the name of a variable, so systemd skips it")
                 )
-            elif _CONTROL.search(assignment.value):
+            elif _CONTROL.search(assignment.text):
                 skipped.append(
                     Notice(place, f"{name} has a control character, so systemd skips it")
                 )
             else:
-                found.append(assignment)
+                found.append((name, assignment))
     return EnvironmentText(tuple(found), tuple(skipped), tuple(faults))
 
 
@@ -126,7 +121,7 @@ def _is_meant(reader: _Reader) -> bool:
     return bool(following) and following[0] not in "#;"
 
 
-def _read_assignment(reader: _Reader, name: str, line: int) -> Assignment:
+def _read_assignment(reader: _Reader, place: Place) -> Given:
     """Read quoted parts, which follow each other, and then an unquoted one to the line's end."""
     value, start = "", None
     while True:
@@ -145,7 +140,7 @@ def _read_assignment(reader: _Reader, name: str, line: int) -> Assignment:
             break
     start = reader.position if start is None else start
     end = start + len(reader.text[start : reader.position].rstrip(_BLANKS))
-    return Assignment(name, value, line, start, end)
+    return Given(value, place, (Slot(place.source, start, end, quote_value),))
 
 
 def _read_bare(reader: _Reader, character: str) -> str:

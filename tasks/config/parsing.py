@@ -26,7 +26,7 @@ def parse_configuration(text: str) -> dict[str, str]:
     read = read_environment("", text)
     for fault in read.faults:
         raise ValueError(f"line {fault.place.line}: {fault.sentence}")
-    return {each.name: each.value for each in read.assignments}
+    return {name: given.text for name, given in read.variables.items()}
 
 
 def validate_configuration(text: str) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
-from tasks.config.environment import quote_value, read_environment
+from tasks.config.environment import read_environment
 from tasks.config.expansion import expand_specifiers, expand_word
 from tasks.config.launch import Given, Launch, NotUnderstood, Slot
 from tasks.config.shell import is_shell, read_command
@@ -188,9 +188,7 @@ def _file_variables(service: _Service, files: SettingsFiles) -> dict[str, Given]
             read = read_environment(path, text)
             service.faults += read.faults
             service.ignored += read.skipped
-            for each in read.assignments:
-                slot = Slot(path, each.start, each.end, quote_value)
-                found[each.name] = Given(each.value, Place(path, each.line), (slot,))
+            found |= read.variables
     return found
 
 

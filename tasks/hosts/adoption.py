@@ -13,7 +13,7 @@ from shlex import quote
 
 from tasks.hosts.batch import Command, Result
 from tasks.hosts.served import ask_command
-from tasks.hosts.services import GROUPS
+from tasks.hosts.services import GROUPS, SystemdUnit
 from tasks.model.adoption import FoundEtcd
 
 _VERSION = re.compile(r"\b(\d+\.\d+\.\d+)\b")
@@ -22,7 +22,7 @@ PROCESS = r"""
 echo "hostname=$(uname -n)"
 systemctl show {unit} -p FragmentPath -p User -p LoadState
 main=$(systemctl show {unit} -p MainPID --value)
-group=$(systemctl show {unit} -p ControlGroup --value)
+{group}
 # Where /proc shows the paths of an outer hierarchy, the first process stands in its init.scope.
 {groups}pid=""
 for candidate in $main $(pgrep '^etcd' || :); do
@@ -31,7 +31,7 @@ for candidate in $main $(pgrep '^etcd' || :); do
     *) continue ;;
   esac
   its=$(group_of "$candidate")
-  if [ "$candidate" = "$main" ] || {{ [ -n "$group" ] && [ "$its" = "${{outer%/}}$group" ]; }}; then
+  if [ "$candidate" = "$main" ] || {{ [ -n "$own" ] && [ "$its" = "${{outer%/}}$own" ]; }}; then
     pid=${{pid:-$candidate}}
   else
     echo "other=${{its##*/}}"
@@ -52,7 +52,10 @@ def etcd_command(unit: str) -> Command:
     A process is the unit's when it is in its control group: a name alone tells nothing where two
     etcds run.
     """
-    return Command("read how etcd runs", PROCESS.format(unit=quote(unit), groups=GROUPS).strip())
+    return Command(
+        "read how etcd runs",
+        PROCESS.format(unit=quote(unit), groups=GROUPS, group=SystemdUnit(unit).group).strip(),
+    )
 
 
 def parse_etcd(host: str, result: Result) -> FoundEtcd | None:

@@ -178,6 +178,18 @@ def parse_change(result: Result) -> bool:
     return result.stdout.split()[-1:] == [CHANGED]
 
 
+def find_absent_command(paths: Iterable[str]) -> Command:
+    """Tell which of some files and directories are not there."""
+    names = " ".join(map(quote, paths))
+    script = f'for path in {names}; do [ -e "$path" ] || echo "$path"; done'
+    return Command("look for files", script)
+
+
+def parse_absent(result: Result) -> tuple[str, ...]:
+    """Read the answer of `find_absent_command`."""
+    return tuple(result.stdout.splitlines())
+
+
 def directory_mode_command(path: PurePosixPath) -> Command:
     """Tell a directory's mode, owner and group."""
     return Command(f"mode of {path}", f"stat -c '0%a %U %G' {quote(str(path))} 2>/dev/null || :")

@@ -19,6 +19,7 @@ PROPERTIES = (
     "MainPID,UnitFileState,NeedDaemonReload,LoadState,ExecStart,Environment,EnvironmentFiles"
 )
 VERSION = re.compile(r"\b(\d+\.\d+\.\d+)\b")
+_FILE = re.compile(r"(/.*) \(ignore_errors=(yes|no)\)")
 
 LOOK = r"""
 systemctl show {unit} -p {properties}
@@ -45,33 +46,15 @@ if [ -f "$program" ]; then
   echo "disk-inode=$(stat -L -c %d:%i "$program")"
   [ -x "$program" ] && version "$program" disk
 fi
-settings=$(systemctl show {unit} -p ExecStart --value |
-  sed -nE '1s/.* --?config-file[= ](\/[^ ;$]+) .*/\1/p')
-if [ -r "$settings" ]; then
-  echo "settings-file=$settings"
-  one settings < "$settings"
-elif [ -n "$settings" ]; then
-  echo "absent=$settings"
-fi
-systemctl show {unit} -p EnvironmentFiles --value |
-  sed -n 's/^\(\/.*\) (ignore_errors=.*)$/\1/p' | while read -r file; do
-  [ -r "$file" ] || continue
-  echo "file=$file"
-  one text < "$file"
-  sed -nE "s/^ETCD_([A-Z_]+_FILE|DATA_DIR)=[\"']?([^\"']*)[\"']?[[:space:]]*$/\2/p" "$file" |
-    while read -r path; do
-      [ -z "$path" ] || [ -e "$path" ] || echo "absent=$path"
-    done
-done
 """
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What `next_start_command` told; `files` are the EnvironmentFiles' texts, in order.
+class NextCommand:
+    """What runs, and the command that would be started next, as it is loaded; no file is read.
 
-    `variables` are the unit's own `Environment=`; `required` the files that must be there;
-    `settings_file` the path and text of what `--config-file` names.
+    `variables` are those of the command's own, `files` the EnvironmentFiles in their order, with
+    whether they must be there.
     """
 
     unit_file_state: str
@@ -81,22 +64,19 @@ class Seen:
     version: str | None
     arguments: tuple[str, ...]
     variables: dict[str, str]
-    required: tuple[str, ...]
-    files: dict[str, str]
-    absent: tuple[str, ...]
-    settings_file: tuple[str, str] | None
+    files: dict[str, bool]
 
 
-def next_start_command(unit: str) -> Command:
+def next_command(unit: str) -> Command:
     """Tell a unit's process and what would be started in its place."""
     script = LOOK.format(unit=quote(unit), properties=PROPERTIES).strip()
     return Command(f"what {unit} runs and would start", script)
 
 
-def parse_next_start(result: Result) -> Seen | None:
-    """Read the answer of `next_start_command`; None when systemd knows no such unit."""
+def parse_next(result: Result) -> NextCommand | None:
+    """Read the answer of `next_command`; None when systemd knows no such unit."""
     pairs = [line.split("=", 1) for line in result.stdout.splitlines() if "=" in line]
-    values = {key: value for key, value in pairs if key not in {"file", "text", "absent"}}
+    values = dict(pairs)
     # A masked unit has LoadState masked and no ExecStart, also while its process runs.
     if values.get("LoadState") in {None, "not-found"}:
         return None
@@ -105,13 +85,8 @@ def parse_next_start(result: Result) -> Seen | None:
         if "ExecStart" in values
         else None
     )
-    files, name = {}, ""
-    for key, value in pairs:
-        if key == "file":
-            name = value
-        elif key == "text":
-            files[name] = _decode(value)
-    return Seen(
+    files = [_FILE.fullmatch(value) for key, value in pairs if key == "EnvironmentFiles"]
+    return NextCommand(
         values.get("UnitFileState", ""),
         values.get("NeedDaemonReload") == "yes" or "unread" in values,
         _parse_running(values),
@@ -119,14 +94,7 @@ def parse_next_start(result: Result) -> Seen | None:
         _version(values.get("disk")),
         tuple(started[2].split()[1:]) if started else (),
         _variables(shlex.split(values.get("Environment", ""))),
-        tuple(
-            value.removesuffix(" (ignore_errors=no)")
-            for key, value in pairs
-            if key == "EnvironmentFiles" and value.endswith("(ignore_errors=no)")
-        ),
-        files,
-        tuple(value for key, value in pairs if key == "absent"),
-        (values["settings-file"], _decode(values["settings"])) if "settings" in values else None,
+        {found[1]: found[2] == "no" for found in files if found},
     )
 
 

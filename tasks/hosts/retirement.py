@@ -1,4 +1,4 @@
-"""Taking a member's service and data out of the way on its host."""
+"""Taking a member's data and connections out of the way on its host."""
 
 from __future__ import annotations
 
@@ -7,22 +7,6 @@ from shlex import quote
 
 from tasks.hosts.batch import Command
 from tasks.hosts.files import CHANGED, UNCHANGED
-
-
-def retire_service_command(unit: str) -> Command:
-    """Stop a unit and keep it from starting again, also after a reboot."""
-    name = quote(unit)
-    script = (
-        f'[ "$(systemctl show {name} -p LoadState --value)" = loaded ] || '
-        f"{{ echo {UNCHANGED}; exit 0; }}\n"
-        f"changed={UNCHANGED}\n"
-        f"if systemctl is-enabled --quiet {name}; then systemctl disable --quiet {name}; "
-        f"changed={CHANGED}; fi\n"
-        f'case "$(systemctl show {name} -p ActiveState --value)" in\n'
-        f"  inactive|failed) ;;\n  *) systemctl stop {name}; changed={CHANGED} ;;\nesac\n"
-        f"systemctl reset-failed {name} 2>/dev/null || :\necho $changed"
-    )
-    return Command(f"stop and disable {unit}", script)
 
 
 def drop_connections_command(address: str, port: int) -> Command:

@@ -1,14 +1,18 @@
-"""systemd units on a host: seeing and starting them, and what they logged."""
+"""A systemd unit as a member's supervisor: seeing and starting it, and what it logged."""
 
 from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from shlex import quote
 
 from tasks.hosts.batch import Command, Result
 from tasks.hosts.files import CHANGED, UNCHANGED
+from tasks.hosts.restarts import NextCommand, next_command, parse_next
+from tasks.hosts.settings import parse_settings, settings_command
+from tasks.model.member_settings import SettingsFiles
 from tasks.model.observation import ServiceState, ServiceStatus
 
 # capnslog of 3.4 ("C | etcdmain: ..."), Go's own end, and refused flags and variables.
@@ -34,27 +38,133 @@ outer=${outer%/init.scope}
 """Shell: `group_of PID` tells a process's control group, below `outer` where /proc shows more."""
 
 
-def verify_unit(unit: str) -> str:
-    """Write the shell that lets systemd-analyze check "$new" under the unit's own name."""
-    return VERIFY_UNIT.format(unit=unit).strip()
+@dataclass(frozen=True, slots=True)
+class SystemdUnit:
+    """A unit by its name; commands to be run on its host, and parsers of what they answer."""
 
+    name: str
 
-def verify_edited_unit(unit: str, path: PurePosixPath) -> str:
-    """Write the same for an edit of a unit at `path`; one that was refused before may be again."""
-    return (
-        f"if systemd-analyze verify --man=no {quote(str(path))} > /dev/null 2>&1; then\n"
-        f"{verify_unit(unit)}\nfi"
-    )
+    @property
+    def group(self) -> str:
+        """Shell that puts the control group of the unit's processes into `own`, empty if none."""
+        return f"own=$(systemctl show {quote(self.name)} -p ControlGroup --value)"
 
+    @property
+    def restart_words(self) -> str:
+        """What an operator types on the host to start the member anew."""
+        return f"systemctl restart {self.name}"
 
-def service_status_command(unit: str) -> Command:
-    """Tell a unit's state, also when it does not exist."""
-    properties = "LoadState,ActiveState,SubState,UnitFileState,NeedDaemonReload"
-    return Command(f"status of {unit}", f"systemctl show {quote(unit)} -p {properties}")
+    def status_command(self) -> Command:
+        """Tell the unit's state, also when it does not exist."""
+        properties = "LoadState,ActiveState,SubState,UnitFileState,NeedDaemonReload"
+        script = f"systemctl show {quote(self.name)} -p {properties}"
+        return Command(f"status of {self.name}", script)
+
+    def parse_status(self, result: Result) -> ServiceStatus | None:
+        """Read the answer of `status_command`; None when systemd knows no such unit."""
+        return parse_service_status(result)
+
+    def start_command(self) -> Command:
+        """Enable it and start it without waiting; Type=notify is only ready with quorum."""
+        name = quote(self.name)
+        script = (
+            f"changed={UNCHANGED}\n"
+            f"systemctl is-enabled --quiet {name} || {{ systemctl enable --quiet {name}; "
+            f"changed={CHANGED}; }}\n"
+            f"systemctl is-active --quiet {name} || {{ systemctl reset-failed {name} || :; "
+            f"systemctl start --no-block {name}; changed={CHANGED}; }}\n"
+            "echo $changed"
+        )
+        return Command(f"enable and start {self.name}", script)
+
+    def stop_command(self) -> Command:
+        """Stop it and keep it from starting again, also after a reboot."""
+        name = quote(self.name)
+        script = (
+            f'[ "$(systemctl show {name} -p LoadState --value)" = loaded ] || '
+            f"{{ echo {UNCHANGED}; exit 0; }}\n"
+            f"changed={UNCHANGED}\n"
+            f"if systemctl is-enabled --quiet {name}; then systemctl disable --quiet {name}; "
+            f"changed={CHANGED}; fi\n"
+            f'case "$(systemctl show {name} -p ActiveState --value)" in\n'
+            f"  inactive|failed) ;;\n  *) systemctl stop {name}; changed={CHANGED} ;;\nesac\n"
+            f"systemctl reset-failed {name} 2>/dev/null || :\necho $changed"
+        )
+        return Command(f"stop and disable {self.name}", script)
+
+    def restart_command(self, *, wait: bool = True) -> Command:
+        """Restart it; `wait` until it says that it is ready, which etcd does with a quorum.
+
+        The wait has an end, with status 124: one whom the others let in no more waits for ever.
+        """
+        name = quote(self.name)
+        restart = (
+            f"timeout {WAIT_SECONDS} systemctl restart" if wait else "systemctl restart --no-block"
+        )
+        script = f"systemctl reset-failed {name} || :\n{restart} {name}"
+        return Command(f"restart {self.name}", script)
+
+    def reload_command(self) -> Command:
+        """Let systemd read the units again, if this one changed on disk."""
+        script = (
+            f"seen=$(systemctl show {quote(self.name)} -p NeedDaemonReload -p LoadState"
+            " | sort | xargs)\n"
+            '[ "$seen" = "LoadState=loaded NeedDaemonReload=no" ] && '
+            f"{{ echo {UNCHANGED}; exit 0; }}\nsystemctl daemon-reload\necho {CHANGED}"
+        )
+        return Command("reload systemd's units", script)
+
+    def last_lines_command(self, lines: int = 20) -> Command:
+        """Tell the last lines that it logged, and how its main process ended."""
+        script = (
+            f"systemctl show {quote(self.name)} -p ActiveState -p SubState -p ExecMainStatus"
+            " | xargs\n"
+            f"journalctl --no-pager --output=cat --lines={lines} --unit={quote(self.name)}"
+        )
+        return Command(f"last journal lines of {self.name}", script)
+
+    def last_words_command(self) -> Command:
+        """Tell what it logged during its last start, without systemd's own lines."""
+        script = (
+            f"started=$(systemctl show {quote(self.name)} -p InvocationID --value)\n"
+            '[ -n "$started" ] || exit 0\n'
+            "journalctl --no-pager --output=cat --lines=200 "
+            '_SYSTEMD_INVOCATION_ID="$started"'
+        )
+        return Command(f"last words of {self.name}", script)
+
+    def next_command(self) -> Command:
+        """Tell the unit's process and what would be started in its place."""
+        return next_command(self.name)
+
+    def parse_next(self, result: Result) -> NextCommand | None:
+        """Read the answer of `next_command`; None when systemd knows no such unit."""
+        return parse_next(result)
+
+    def settings_command(self) -> Command:
+        """Tell the texts of all files that say how the member starts."""
+        return settings_command(self.name)
+
+    def parse_settings(self, result: Result) -> SettingsFiles:
+        """Read the answer of `settings_command`; no units where there is no such unit."""
+        return parse_settings(self.name, result)
+
+    def verification(self, path: PurePosixPath) -> str | None:
+        """Write the shell that fails for a bad "$new" of a file; None where none can tell.
+
+        Of the unit's own file systemd-analyze can; one that was refused before may be again.
+        """
+        if path.name != self.name:
+            return None
+        return (
+            f"if [ ! -e {quote(str(path))} ] || "
+            f"systemd-analyze verify --man=no {quote(str(path))} > /dev/null 2>&1; then\n"
+            f"{VERIFY_UNIT.format(unit=self.name).strip()}\nfi"
+        )
 
 
 def parse_service_status(result: Result) -> ServiceStatus | None:
-    """Read the answer of `service_status_command`; None when systemd knows no such unit."""
+    """Read systemd's properties of a unit; None when it knows no such unit."""
     values = dict(line.split("=", 1) for line in result.stdout.splitlines() if "=" in line)
     if values.get("LoadState") in {None, "not-found"}:
         return None
@@ -65,50 +175,6 @@ def parse_service_status(result: Result) -> ServiceStatus | None:
         values.get("SubState", ""),
         "masked" in values.get("UnitFileState", ""),
     )
-
-
-def daemon_reload_command(unit: str) -> Command:
-    """Let systemd read the units again, if this one changed on disk."""
-    script = (
-        f"seen=$(systemctl show {quote(unit)} -p NeedDaemonReload -p LoadState | sort | xargs)\n"
-        '[ "$seen" = "LoadState=loaded NeedDaemonReload=no" ] && '
-        f"{{ echo {UNCHANGED}; exit 0; }}\nsystemctl daemon-reload\necho {CHANGED}"
-    )
-    return Command("reload systemd's units", script)
-
-
-def start_service_command(unit: str) -> Command:
-    """Enable a unit and start it without waiting; Type=notify is only ready with quorum."""
-    name = quote(unit)
-    script = (
-        f"changed={UNCHANGED}\n"
-        f"systemctl is-enabled --quiet {name} || {{ systemctl enable --quiet {name}; "
-        f"changed={CHANGED}; }}\n"
-        f"systemctl is-active --quiet {name} || {{ systemctl reset-failed {name} || :; "
-        f"systemctl start --no-block {name}; changed={CHANGED}; }}\n"
-        "echo $changed"
-    )
-    return Command(f"enable and start {unit}", script)
-
-
-def journal_tail_command(unit: str, lines: int = 20) -> Command:
-    """Tell the last lines that a unit logged, and how its main process ended."""
-    script = (
-        f"systemctl show {quote(unit)} -p ActiveState -p SubState -p ExecMainStatus | xargs\n"
-        f"journalctl --no-pager --output=cat --lines={lines} --unit={quote(unit)}"
-    )
-    return Command(f"last journal lines of {unit}", script)
-
-
-def last_words_command(unit: str) -> Command:
-    """Tell what a unit logged during its last start, without systemd's own lines."""
-    script = (
-        f"started=$(systemctl show {quote(unit)} -p InvocationID --value)\n"
-        '[ -n "$started" ] || exit 0\n'
-        "journalctl --no-pager --output=cat --lines=200 "
-        '_SYSTEMD_INVOCATION_ID="$started"'
-    )
-    return Command(f"last words of {unit}", script)
 
 
 def parse_last_words(result: Result) -> str:
@@ -129,15 +195,3 @@ def parse_last_words(result: Result) -> str:
         if level in {"fatal", "panic", "error"} or "failed to" in text:
             fatal = text
     return fatal or last
-
-
-def restart_service_command(unit: str, *, wait: bool = True) -> Command:
-    """Restart a unit; `wait` until it says that it is ready, which etcd does with a quorum.
-
-    The wait has an end, with status 124: one whom the others let in no more waits for ever.
-    """
-    name = quote(unit)
-    restart = (
-        f"timeout {WAIT_SECONDS} systemctl restart" if wait else "systemctl restart --no-block"
-    )
-    return Command(f"restart {unit}", f"systemctl reset-failed {name} || :\n{restart} {name}")

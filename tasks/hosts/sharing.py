@@ -11,12 +11,13 @@ from shlex import join, quote
 from tasks.hosts.batch import Command, Result
 from tasks.hosts.served import CERTIFICATE
 from tasks.hosts.services import GROUPS
+from tasks.hosts.supervisors import Supervisor
 from tasks.model.sharing import FileUser
 
 # A file is recognised by its inode, whatever it is called in the other process's file system. What
 # this session itself runs is passed over, and so is etcdctl, which reads its files each time.
 SHARING = r"""
-{groups}own=$(systemctl show {unit} -p ControlGroup --value)
+{groups}{group}
 mine=$(group_of $$)
 blocks() {{ sed -n '/BEGIN CERTIFICATE/,/END CERTIFICATE/p' "$1" 2>/dev/null || :; }}
 declare -A names
@@ -29,7 +30,7 @@ for found in $(grep -slaE '\.(pem|crt|cert|cer|key)' /proc/[0-9]*/cmdline || :);
   pid=${{found#/proc/}}; pid=${{pid%/cmdline}}
   its=$(group_of "$pid")
   [ "$its" != "$mine" ] || continue
-  [ -z "$own" ] || [ "$its" != "${{outer%/}}$own" ] || continue
+  [ -z "$own" ] || case "$its/" in "${{outer%/}}$own/"*) continue ;; esac
   name=$(cat "/proc/$pid/comm" 2>/dev/null || :)
   [ -n "$name" ] && [ "$name" != etcdctl ] || continue
   while read -r path; do
@@ -61,8 +62,8 @@ done
 _PUBLIC_KEY = re.compile(r"-----BEGIN PUBLIC KEY-----.*?-----END PUBLIC KEY-----\n?", re.DOTALL)
 
 
-def sharing_command(unit: str, files: Iterable[PurePosixPath]) -> Command:
-    """Tell who besides the unit's processes names the files, and which certificates are about.
+def sharing_command(supervisor: Supervisor, files: Iterable[PurePosixPath]) -> Command:
+    """Tell who besides the member's processes names the files, and which certificates are about.
 
     Those are what other processes name, and what lies in the files' directories. Of a file only
     its certificates are read, never a key; of an authority's key only the public half is told.
@@ -75,7 +76,11 @@ def sharing_command(unit: str, files: Iterable[PurePosixPath]) -> Command:
     keys = " ".join(f"{quote(str(each))}/*ca*key*" for each in directories)
     keys += " ".join(f" {quote(str(each))}/ca.key" for each in directories)
     script = SHARING.format(
-        groups=GROUPS, unit=quote(unit), files=join(map(str, credentials)), beside=beside, keys=keys
+        groups=GROUPS,
+        group=supervisor.group,
+        files=join(map(str, credentials)),
+        beside=beside,
+        keys=keys,
     )
     return Command("see who else uses the member's files", script)
 

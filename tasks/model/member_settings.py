@@ -144,6 +144,11 @@ class Settings(Mapping[str, Setting]):
         """Say where a setting is written."""
         return str(self.found[name].place)
 
+    def paths(self) -> tuple[str, ...]:
+        """List the files and directories that must be there before the member starts again."""
+        named = [n for n in self.found if n.endswith("-file") or n == "data-dir"]
+        return tuple(v for name in named if (v := self.value(name)).startswith("/"))
+
     def variables(self) -> dict[str, str]:
         """Make them variables, as etcd would take the same from its environment."""
         return {variable_name(name): setting.value for name, setting in self.found.items()}

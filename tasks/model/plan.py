@@ -61,6 +61,10 @@ class Plan:
         rest = tuple(step for step in self.steps if step.stage >= stage)
         return replace(self, steps=before), replace(self, steps=rest)
 
+    def hosts_of(self, kind: type[Step]) -> frozenset[str]:
+        """Name the hosts that have a step of this kind."""
+        return frozenset(step.host for step in self.steps if isinstance(step, kind) and step.host)
+
     def tracks(self, stage: Stage) -> dict[str | None, tuple[Step, ...]]:
         """Get a stage's steps by host: tracks run side by side, steps of one in turn."""
         hosts = dict.fromkeys(step.host for step in self.steps if step.stage is stage)

@@ -86,7 +86,8 @@ def plan_bootstrap(
     ]
     if not authority_exists:
         reasons += [
-            f"{host.host}: trusts an authority already ({inventory.paths.authority}), but the "
+            f"{host.host}: trusts an authority already ({inventory.layout(host.host).trusted}), "
+            "but the "
             f"runner has none at {inventory.authority.certificate}; put that authority's "
             "certificate and key there, or move the host's files away"
             for host in observed
@@ -128,7 +129,7 @@ def _other_program(inventory: Inventory, host: HostObservation) -> list[str]:
     if host.data is not DataDirectory.INITIALISED or there in (None, inventory.etcd.version):
         return []
     return [
-        f"{host.host}: {inventory.paths.binaries}/etcd is {there} and has data, and "
+        f"{host.host}: {inventory.layout(host.host).binaries}/etcd is {there} and has data, and "
         + NO_UPGRADE.format(inventory)
     ]
 
@@ -147,7 +148,8 @@ def _reasons_against(
             ]
     if host.data not in (DataDirectory.LEFTOVERS, DataDirectory.INITIALISED):
         return []
-    holds = f"{host.host}: {inventory.layout(host.host).data} holds data"
+    layout = inventory.layout(host.host)
+    holds = f"{host.host}: {layout.data} holds data"
     if host.configuration is None:
         return [f"{holds} of an etcd that this inventory does not know; move it away first"]
     foreign = [
@@ -161,10 +163,10 @@ def _reasons_against(
         differing = [
             what
             for what, have, want in (
-                (str(inventory.paths.configuration), host.configuration.text, target.configuration),
-                (str(inventory.paths.unit), host.unit and host.unit.text, target.unit),
+                (str(layout.configuration), host.configuration.text, target.configuration),
+                (str(layout.unit), host.unit and host.unit.text, target.unit),
                 (
-                    str(inventory.paths.authority),
+                    str(layout.trusted),
                     host.authority and host.authority.text,
                     target.authority,
                 ),
@@ -184,7 +186,7 @@ def preparation_steps(
 ) -> list[Step]:
     """Plan what a host lacks before etcd.conf and the start: all that may be done early."""
     steps: list[Step] = []
-    etcd, paths = inventory.etcd, inventory.paths
+    etcd, paths, layout = inventory.etcd, inventory.paths, inventory.layout(host.host)
     prepare = {"stage": stage, "host": host.host}
 
     def add(kind: type[Step], sentence: str, **more: object) -> None:
@@ -199,9 +201,9 @@ def preparation_steps(
     have = {program.name: program.sha256 for program in host.programs}
     missing = [p for p, digest in target.program_sums.items() if have.get(p) != digest]
     if missing and not isinstance(etcd.binaries, InstalledBinaries):
-        add(InstallPrograms, f"install {', '.join(missing)} {etcd.version} in {paths.binaries}")
+        add(InstallPrograms, f"install {', '.join(missing)} {etcd.version} in {layout.binaries}")
     if _directories_differ(inventory, host):
-        add(MakeDirectories, f"make {paths.state} and {paths.certificates}")
+        add(MakeDirectories, f"make {layout.state} and {paths.certificates}")
     roles = tuple(role for role, why in target.leaf_differences.items() if why)
     trust_differs = (
         host.authority is None
@@ -217,13 +219,13 @@ def preparation_steps(
 
 def _host_steps(inventory: Inventory, host: HostObservation, target: HostTarget) -> list[Step]:
     steps = preparation_steps(inventory, host, target, PREPARE)
-    paths, name = inventory.paths, host.host
+    layout, name = inventory.layout(host.host), host.host
     unit, configuration = host.unit, host.configuration
     texts = [
         str(path)
         for path, file, want in (
-            (paths.configuration, configuration, target.configuration),
-            (paths.unit, unit, target.unit),
+            (layout.configuration, configuration, target.configuration),
+            (layout.unit, unit, target.unit),
         )
         if file is None or file.text != want or file.mode != "0644"
     ]
@@ -237,7 +239,7 @@ def _host_steps(inventory: Inventory, host: HostObservation, target: HostTarget)
     )
     if service is None or not running or not service.is_enabled:
         steps.append(
-            StartMember(stage=START, host=name, sentence=f"enable and start {paths.service}")
+            StartMember(stage=START, host=name, sentence=f"enable and start {layout.service}")
         )
     return steps
 

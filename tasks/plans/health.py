@@ -23,7 +23,8 @@ def down_way_out(inventory: Inventory, health: ClusterHealth) -> str | None:
     down = [e.name for e in health.endpoints if not e.is_up]
     if not down or health.has_authentication:
         return None
-    unit, names = inventory.paths.service, ", ".join(down)
+    units = dict.fromkeys(inventory.layout(name).service for name in down)
+    unit, names = " ".join(units), ", ".join(down)
     back = (
         f"to bring back {names}: the host's power and network, then on it `systemctl start {unit}`;"
         f" `journalctl -u {unit}` says why it ends"
@@ -105,13 +106,14 @@ def _etcdctl(inventory: Inventory, health: ClusterHealth) -> tuple[str, list[str
     up = [e for e in health.endpoints if e.is_up] or list(health.endpoints)
     leader = health.leader_name
     urls = [e.endpoint for e in sorted(up, key=lambda e: e.name == leader)]
-    host, paths = up[0].name, inventory.paths
-    pair = inventory.layout(host).pair(Role.SERVER)
-    flags = f"--cacert={inventory.trusted} --cert={pair.certificate} --key={pair.key}"
+    host = up[0].name
+    layout = inventory.layout(host)
+    pair = layout.pair(Role.SERVER)
+    flags = f"--cacert={layout.trusted} --cert={pair.certificate} --key={pair.key}"
     return (
         host,
         [
-            f'etcdctl="{paths.binaries}/etcdctl {flags}"',
+            f'etcdctl="{layout.binaries}/etcdctl {flags}"',
             f"all={','.join(urls)}",
         ],
         urls,

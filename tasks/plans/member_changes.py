@@ -117,7 +117,7 @@ def plan_members(
             stage=PREPARE,
             host=name,
             sentence="wait for its SSH, beside the other hosts; if it answers: lock it, stop and "
-            f"disable {inventory.paths.service}, set {inventory.layout(name).data} aside",
+            f"disable {inventory.layout(name).service}, set {inventory.layout(name).data} aside",
         )
         for name in sorted((leaving_hosts & awaited) - alive - others)
     ]
@@ -245,9 +245,10 @@ def _can_be_retired(seen: HostObservation) -> bool:
 
 
 def _retire(inventory: Inventory, stage: Stage, name: str) -> RetireHost:
+    layout = inventory.layout(name)
     return RetireHost(
         stage=stage,
         host=name,
-        sentence=f"stop and disable {inventory.paths.service}, set {inventory.layout(name).data} "
+        sentence=f"stop and disable {layout.service}, set {layout.data} "
         "aside: the old member cannot come back",
     )

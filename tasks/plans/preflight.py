@@ -136,7 +136,7 @@ def _machine(host: HostObservation) -> Iterator[Finding]:
 def _unit(host: HostObservation, inventory: Inventory) -> Iterator[Finding]:
     """Refuse what somebody forbade to start; writing the unit would lift that in silence."""
     if host.service is not None and host.service.is_masked:
-        unit = inventory.paths.service
+        unit = inventory.layout(host.host).service
         yield _refusal(
             host.host,
             f"{unit} is masked and must not start; on {host.host}: systemctl unmask {unit}",
@@ -144,7 +144,7 @@ def _unit(host: HostObservation, inventory: Inventory) -> Iterator[Finding]:
 
 
 def _disk(host: HostObservation, inventory: Inventory) -> Iterator[Finding]:
-    state = inventory.paths.state
+    state = inventory.layout(host.host).state
     if host.fsync_mean is None:
         yield _refusal(host.host, f"the disk of {state} took no test write; is it full, read-only?")
     elif host.fsync_mean > FSYNC_WARNING_SECONDS:
@@ -174,7 +174,7 @@ def _programs(host: HostObservation, inventory: Inventory) -> Iterator[Finding]:
     if not isinstance(inventory.etcd.binaries, InstalledBinaries):
         return
     etcd = next((p for p in host.programs if p.name == "etcd"), None)
-    where = f"{inventory.paths.binaries}/etcd"
+    where = f"{inventory.layout(host.host).binaries}/etcd"
     if etcd is None:
         yield _refusal(
             host.host,

@@ -168,8 +168,9 @@ def take_settings(found: FoundEtcd, files: SettingsFiles) -> FoundEtcd:
 
 def _sets_etcd(file: TextFile) -> bool:
     """Whether a file gives etcd any variable."""
-    assignments = read_environment(file.path, file.text).assignments
-    return any(each.name.startswith("ETCD_") for each in assignments)
+    return any(
+        name.startswith("ETCD_") for name in read_environment(file.path, file.text).variables
+    )
 
 
 def _normal(name: str, value: str) -> str:

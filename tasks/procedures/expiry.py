@@ -153,7 +153,7 @@ def _differing_trust(run: Run, rows: list[CertificateRow]) -> list[CertificateFi
             Grade.WARNING,
             run.inventory.name,
             "",
-            str(run.inventory.trusted),
+            str(run.inventory.layout(min(trusted)).trusted),
             sentence,
         )
     ]
@@ -164,8 +164,10 @@ async def check_host(run: Run, host: HostConnection) -> list[CertificateRow]:
     inventory, wanted = run.inventory, run.inventory.host(host.name)
     fixed = wanted.fixed_address or (wanted.peer_address and wanted.client_address)
     member = desired_member(wanted, None if fixed else await preflight.detect_address(run, host))
-    pairs = inventory.layout(host.name).pairs
-    seen = await certificates.observe_pairs(run, host, host.name, pairs, inventory.trusted, member)
+    layout = inventory.layout(host.name)
+    seen = await certificates.observe_pairs(
+        run, host, host.name, layout.pairs, layout.trusted, member
+    )
     targets = member_targets(inventory, member, seen.group)
     urls = (member.peer_url, member.client_url)
     addresses = {url.removeprefix("https://").rsplit(":", 1)[0].strip("[]") for url in urls}
@@ -182,7 +184,7 @@ async def _check_client(run: Run, host: HostConnection, client: Client) -> list[
         host,
         client.name,
         tuple(target.pair for target in targets.values()),
-        client.trusted or inventory.trusted,
+        client.trusted or inventory.layout(host.name).trusted,
         None,
     )
     if client.key is None:
@@ -224,7 +226,7 @@ def _judge(
 
     rows: list[CertificateRow] = []
     if seen.host in {host.name for host in inventory.hosts} or seen.trusted:
-        path = str(inventory.trusted)
+        path = str(inventory.layout(seen.host).trusted)
         rows += judge_authorities(place(AUTHORITY, path), now)
     for label, target in targets.items():
         rows.append(

@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 
 from tasks.engine.run import Run, unless
 from tasks.hosts.connection import HostConnection
+from tasks.hosts.supervisors import supervisor
 from tasks.model.cluster import DesiredMember
 from tasks.model.errors import MemberFailed, RunbookError
 from tasks.procedures import rotation
@@ -55,8 +56,9 @@ async def restart_or_put_back(
 
 async def _put_back(run: Run, host: HostConnection, written: tuple[PurePosixPath, ...]) -> str:
     """Try the old files; returns what the operator is told of them, and the way out."""
-    unit, again = run.inventory.paths.service, f"run {run.runbook} again"
-    on_host = f"put right what etcd names; on {host.name}: systemctl restart {unit}; then {again}"
+    start = supervisor(run.inventory.layout(host.name)).restart_words
+    again = f"run {run.runbook} again"
+    on_host = f"put right what etcd names; on {host.name}: {start}; then {again}"
     try:
         changed = await services.put_back(run, host, written)
         if not changed:

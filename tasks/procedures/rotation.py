@@ -88,7 +88,7 @@ async def look(run: Run, unlocked: Unlocked) -> Sight:
 
     async def see(name: str, host: HostConnection, pairs: Iterable[Pair]) -> None:
         client = next((c for c in inventory.clients if c.name == name), None)
-        trusted = client.trusted if client and client.trusted else inventory.trusted
+        trusted = (client and client.trusted) or inventory.layout(host.name).trusted
         try:
             observed[name] = await certificates.observe_pairs(
                 run, host, name, tuple(pairs), trusted, by_name.get(name)

@@ -11,9 +11,10 @@ from pathlib import PurePosixPath
 
 from tasks.engine.authority import opened_authority, read_trust_bundle
 from tasks.engine.run import Run, step
-from tasks.hosts import clients, files, leaves, served, services, system
+from tasks.hosts import clients, files, leaves, served, system
 from tasks.hosts.batch import Command
 from tasks.hosts.connection import HostConnection, now
+from tasks.hosts.supervisors import supervisor
 from tasks.model.certificates import FileAccess, Role
 from tasks.model.clients import Client
 from tasks.model.cluster import DesiredMember
@@ -161,8 +162,9 @@ async def observe_pairs(
 ) -> PairsObservation:
     """See the pairs of a host or a client, what it trusts, and what its member serves."""
     inventory = run.inventory
+    own = supervisor(inventory.layout(host.name))
     commands = {
-        "service": services.service_status_command(inventory.paths.service),
+        "service": own.status_command(),
         "account": system.account_command(inventory.etcd.run_as),
         "trusted": files.read_file_command(trusted),
         "pending": clients.pending_command(name),
@@ -183,7 +185,7 @@ async def observe_pairs(
         host=name,
         clock_offset=offset,
         clock_uncertainty=uncertainty,
-        service=services.parse_service_status(seen["service"]),
+        service=own.parse_status(seen["service"]),
         trusted=files.parse_file(seen["trusted"]),
         group=system.parse_account(seen["account"])[1],
         pairs={

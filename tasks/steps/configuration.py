@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import PurePosixPath
 
@@ -13,14 +14,15 @@ from tasks.config.rendering import InitialState, render_configuration, render_un
 from tasks.config.settings import changed_files
 from tasks.engine.authority import read_authority_certificate
 from tasks.engine.run import Run, step
-from tasks.hosts import files, services, settings
+from tasks.hosts import files
 from tasks.hosts.connection import HostConnection
+from tasks.hosts.supervisors import supervisor
 from tasks.model.certificates import Role
 from tasks.model.cluster import DesiredMember
 from tasks.model.errors import CommandFailed
 from tasks.model.inventory import Inventory
 from tasks.model.member_settings import SettingsFiles
-from tasks.model.observation import DataDirectory, HostObservation, HostTarget
+from tasks.model.observation import DataDirectory, FileState, HostObservation, HostTarget
 from tasks.plans.bootstrap import WriteConfiguration
 from tasks.plans.member_changes import RefreshConfiguration
 
@@ -72,29 +74,31 @@ async def write_configuration(
 
     The unit is checked by systemd-analyze first, and each file is whole or as it was.
     """
-    paths, target = run.inventory.paths, targets[host.name]
-    backup = paths.backups / run.backup
-    results = await host.run(
-        files.write_file_command(
-            paths.configuration,
-            target.configuration,
-            mode="0644",
-            owner="root",
-            group="root",
-            backup=backup,
-        ),
-        files.write_file_command(
-            paths.unit,
-            target.unit,
-            mode="0644",
-            owner="root",
-            group="root",
-            backup=backup,
-            validate=services.verify_unit(paths.service),
-        ),
-        services.daemon_reload_command(paths.service),
-        changes=True,
+    layout, target = run.inventory.layout(host.name), targets[host.name]
+    texts = {layout.configuration: target.configuration, layout.unit: target.unit}
+    return await _write(
+        run,
+        host,
+        {path: FileState("0644", "root", "root", "", text) for path, text in texts.items()},
     )
+
+
+async def _write(run: Run, host: HostConnection, wanted: dict[PurePosixPath, FileState]) -> bool:
+    """Write files that say how a member starts, each checked before, and let that be read."""
+    own = supervisor(run.inventory.layout(host.name))
+    commands = [
+        files.write_file_command(
+            path,
+            file.text or "",
+            mode=file.mode,
+            owner=file.owner,
+            group=file.group,
+            backup=run.inventory.paths.backups / run.backup,
+            validate=own.verification(path),
+        )
+        for path, file in wanted.items()
+    ]
+    results = await host.run(*commands, own.reload_command(), changes=True)
     return any(map(files.parse_change, results))
 
 
@@ -125,9 +129,9 @@ async def _edit(
     run: Run, host: HostConnection, edit: Callable[[SettingsFiles], SettingsFiles]
 ) -> bool:
     """Edit what says how a member starts; files whose text has changed meanwhile stay."""
-    unit = run.inventory.layout(host.name).service
-    (result,) = await host.run(settings.settings_command(unit))
-    before = settings.parse_settings(unit, result)
+    own = supervisor(run.inventory.layout(host.name))
+    (result,) = await host.run(own.settings_command())
+    before = own.parse_settings(result)
     try:
         changed = changed_files(before, edit(before))
     except NotUnderstood as error:
@@ -135,21 +139,10 @@ async def _edit(
     if not changed:
         return False
     found = await host.run(*(files.read_file_command(PurePosixPath(f.path)) for f in changed))
-    commands = []
+    wanted = {}
     for file, result in zip(changed, found, strict=True):
         seen = files.parse_file(result)
         if seen is None or seen.text != before.text(file.path):
             raise CommandFailed(host.name, f"edit {file.path}", 1, "it has just been changed")
-        commands.append(
-            files.rewrite_file_command(
-                PurePosixPath(file.path),
-                seen,
-                file.text,
-                backup=run.inventory.paths.backups / run.backup,
-                validate=services.verify_edited_unit(unit, PurePosixPath(file.path))
-                if file.path == before.units[0].path
-                else None,
-            )
-        )
-    results = await host.run(*commands, services.daemon_reload_command(unit), changes=True)
-    return any(map(files.parse_change, results))
+        wanted[PurePosixPath(file.path)] = replace(seen, text=file.text)
+    return await _write(run, host, wanted)

@@ -94,7 +94,7 @@ def _mismatch(field: str, path: Path, content: bytes, wanted: str) -> list[str]:
 @step("make the account on {host}")
 async def make_account(run: Run, host: HostConnection, _step: MakeAccount) -> bool:
     """Make the accounts of etcd and of its certificates; whether one was missing."""
-    state = run.inventory.paths.state
+    state = run.inventory.layout(host.name).state
     commands = [
         system.make_account_command(name, state) for name in run.inventory.accounts(host.name)
     ]
@@ -109,7 +109,7 @@ async def make_directories(run: Run, host: HostConnection, _step: MakeDirectorie
     group = system.parse_account(found)[1] or account
     wanted = (
         (paths.certificates, certificates_mode(group)),
-        (paths.state, state_mode(run.inventory, group)),
+        (run.inventory.layout(host.name).state, state_mode(run.inventory, group)),
     )
     commands = []
     for path, about in wanted:
@@ -128,7 +128,7 @@ async def install_programs(
 
     Each file is whole or as it was. Raises CommandFailed when the version is another one.
     """
-    directory = run.inventory.paths.binaries
+    directory = run.inventory.layout(host.name).binaries
     changed = False
     for name, digest in programs.sums.items():
         changed |= await host.upload(

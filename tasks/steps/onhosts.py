@@ -17,10 +17,11 @@ from tasks.engine.authority import authority_files
 from tasks.engine.run import Run, step
 from tasks.etcd.client import Endpoint, EtcdClient
 from tasks.etcd.relay import RelayTransport
-from tasks.hosts import files, settings
+from tasks.hosts import files
 from tasks.hosts.batch import Command
 from tasks.hosts.connection import HostConnection, now
 from tasks.hosts.served import carry_command
+from tasks.hosts.supervisors import supervisor
 from tasks.model.certificates import Generation, Role
 from tasks.model.cluster import ClusterHealth, DesiredMember
 from tasks.model.errors import AuthorityRefused, CertificateRefused, Refused, RunbookError
@@ -58,7 +59,7 @@ async def own_pairs_client(
             command = carry_command(
                 pair.certificate,
                 pair.key,
-                run.inventory.trusted,
+                run.inventory.layout(name).trusted,
                 address.strip("[]"),
                 int(port),
                 request,
@@ -97,9 +98,9 @@ async def read_clock(_run: Run, host: HostConnection) -> ClockReading:
 @step("read the settings of {host}", retry_delays_seconds=())
 async def read_member_settings(run: Run, host: HostConnection) -> Settings:
     """Read a member's settings, wherever they are written; none where there is no unit."""
-    unit = run.inventory.layout(host.name).service
-    (result,) = await host.run(settings.settings_command(unit))
-    return read_settings(settings.parse_settings(unit, result))
+    own = supervisor(run.inventory.layout(host.name))
+    (result,) = await host.run(own.settings_command())
+    return read_settings(own.parse_settings(result))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +112,10 @@ class _Signed:
 @step("read who signed the pair of {host}", retry_delays_seconds=())
 async def read_signed(run: Run, host: HostConnection) -> _Signed | None:
     """Read a host's server certificate and trusted file; None where there is none."""
-    pair = run.inventory.layout(host.name).pair(Role.SERVER)
+    layout = run.inventory.layout(host.name)
     found = await host.run(
-        files.read_file_command(pair.certificate),
-        files.read_file_command(run.inventory.trusted),
+        files.read_file_command(layout.pair(Role.SERVER).certificate),
+        files.read_file_command(layout.trusted),
     )
     leaf, trusted = map(files.parse_file, found)
     if leaf is None or trusted is None or not leaf.text or not trusted.text:

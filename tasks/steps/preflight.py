@@ -8,8 +8,9 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from tasks.engine.run import Run, step, together
-from tasks.hosts import files, leaves, services, sessions, settings, system
+from tasks.hosts import files, leaves, sessions, system
 from tasks.hosts.connection import HostConnection, now
+from tasks.hosts.supervisors import supervisor
 from tasks.model.certificates import Role
 from tasks.model.cluster import DesiredMember
 from tasks.model.errors import Refused, RunbookError, Transient
@@ -34,21 +35,22 @@ async def observe_host(run: Run, host: HostConnection) -> HostObservation:
     """
     inventory = run.inventory
     paths, layout = inventory.paths, inventory.layout(host.name)
+    own = supervisor(layout)
     commands = {
         "system": system.system_command(),
         "addresses": system.addresses_command(),
         "listeners": system.listeners_command(),
-        "disk": system.disk_command(paths.state),
-        "programs": system.programs_command(paths.binaries, PROGRAMS),
+        "disk": system.disk_command(layout.state),
+        "programs": system.programs_command(layout.binaries, PROGRAMS),
         "account": system.account_command(inventory.etcd.run_as),
         "data": system.data_directory_command(layout.state, layout.data, layout.wal),
         "certificates": files.directory_mode_command(paths.certificates),
         "resolve": system.resolve_command(_names(inventory)),
-        "service": services.service_status_command(layout.service),
+        "service": own.status_command(),
         "unit": files.read_file_command(layout.unit),
         "configuration": files.read_file_command(layout.configuration),
         "authority": files.read_file_command(layout.trusted),
-        "settings": settings.settings_command(layout.service),
+        "settings": own.settings_command(),
     }
     for role in Role:
         pair = layout.pair(role)
@@ -85,7 +87,7 @@ async def observe_host(run: Run, host: HostConnection) -> HostObservation:
         data=data,
         state_mode=state_mode,
         resolved=system.parse_resolved(seen["resolve"]),
-        service=services.parse_service_status(seen["service"]),
+        service=own.parse_status(seen["service"]),
         unit=files.parse_file(seen["unit"]),
         configuration=files.parse_file(seen["configuration"]),
         authority=files.parse_file(seen["authority"]),
@@ -98,7 +100,7 @@ async def observe_host(run: Run, host: HostConnection) -> HostObservation:
             for role in Role
         },
         certificates_mode=files.parse_directory_mode(seen["certificates"]),
-        settings=settings.parse_settings(layout.service, seen["settings"]),
+        settings=own.parse_settings(seen["settings"]),
     )
 
 

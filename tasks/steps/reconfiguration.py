@@ -17,11 +17,8 @@ from tasks.etcd.client import POLL_SECONDS, Endpoint, EtcdClient
 from tasks.etcd.leadership import hand_over
 from tasks.hosts import files
 from tasks.hosts.connection import HostConnection
-from tasks.hosts.retirement import (
-    drop_connections_command,
-    retire_service_command,
-    set_aside_command,
-)
+from tasks.hosts.retirement import drop_connections_command, set_aside_command
+from tasks.hosts.supervisors import supervisor
 from tasks.model.cluster import ClusterHealth, Member, SeenMember
 from tasks.model.errors import EtcdRefused, EtcdUnavailable, InventoryEdited, MemberFailed
 from tasks.model.inventory import PEER_PORT
@@ -206,7 +203,7 @@ async def write_inventory(_run: Run, planned: WriteInventory, path: Path) -> boo
 async def _stop_and_set_aside(run: Run, host: HostConnection, word: str) -> bool:
     layout = run.inventory.layout(host.name)
     results = await host.run(
-        retire_service_command(layout.service),
+        supervisor(layout).stop_command(),
         *(set_aside_command(each, f"{word}-{run.backup}") for each in layout.data_directories),
         changes=True,
         timeout_seconds=120,

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tasks.config.environment import read_environment
+from tasks.config.flags import CONFIG_FILE
+from tasks.config.settings import read_process
 from tasks.config.starting import find_refused_flags, find_start_faults, judge_config_file
 from tasks.engine.run import Run, step, together
-from tasks.hosts import restarts as hosts
 from tasks.hosts.connection import HostConnection
+from tasks.hosts.files import find_absent_command, parse_absent
+from tasks.hosts.supervisors import supervisor
 from tasks.model.errors import HostUnreachable, Refused, RunbookError
 from tasks.model.restarts import NextStart, StartObservation
 from tasks.plans.restarts import Difference, Surprise, find_against, find_differences
@@ -19,43 +22,48 @@ LOOK_SECONDS = 30.0
 @step("see what would start on {host}", retry_delays_seconds=(1.0,))
 async def see_next_start(run: Run, host: HostConnection) -> StartObservation | None:
     """See what runs and what would start; None where there is no unit. Nothing is changed."""
-    unit = run.inventory.paths.service
-    (result,) = await host.run(hosts.next_start_command(unit), timeout_seconds=LOOK_SECONDS)
-    seen = hosts.parse_next_start(result)
+    own = supervisor(run.inventory.layout(host.name))
+    asked, written = await host.run(
+        own.next_command(), own.settings_command(), timeout_seconds=LOOK_SECONDS
+    )
+    seen = own.parse_next(asked)
     if seen is None:
         return None
+    texts = own.parse_settings(written)
     variables = dict(seen.variables)
     faults: list[str] = []
     skipped: list[str] = []
-    for name, text in seen.files.items():
-        read = read_environment(name, text)
+    for name in seen.files:
+        read = read_environment(name, texts.text(name) or "")
         faults += map(str, read.faults)
         skipped += map(str, read.skipped)
-        variables |= {a.name: a.value for a in read.assignments if a.name.startswith("ETCD_")}
+        variables |= {n: g.text for n, g in read.variables.items() if n.startswith("ETCD_")}
+    settings = read_process(("", *seen.arguments), variables, texts, own.name)
     found, ignored = find_start_faults(variables, seen.version)
     refused = find_refused_flags(seen.arguments, variables, seen.version)
-    if seen.settings_file is not None:
+    path = settings.value(CONFIG_FILE)
+    if path and (text := texts.text(path)) is not None:
         # Etcd reads nothing else beside it.
-        path, text = seen.settings_file
         found, ignored = judge_config_file(path, text, seen.version)
         refused = find_refused_flags(seen.arguments, {}, seen.version)
+    (absent,) = await host.run(find_absent_command(settings.paths()))
     return StartObservation(
         host.name,
-        unit,
+        own.name,
         seen.running,
         NextStart(
             seen.program,
             seen.version,
             seen.arguments,
             variables,
-            seen.absent,
+            parse_absent(absent),
             (*faults, *found, *refused),
             ignored,
             tuple(skipped),
         ),
         seen.unit_file_state,
         seen.needs_daemon_reload,
-        tuple(name for name in seen.required if name not in seen.files),
+        tuple(n for n, needed in seen.files.items() if needed and texts.text(n) is None),
     )
 
 

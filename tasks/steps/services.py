@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from tasks.engine.run import Run, step, together
 from tasks.hosts import files, services
 from tasks.hosts.connection import HostConnection
+from tasks.hosts.supervisors import Supervisor, supervisor
 from tasks.model.errors import CommandFailed, MemberFailed, RunbookError, Transient
 from tasks.model.observation import ServiceState
 from tasks.plans.bootstrap import StartMember
@@ -17,12 +18,14 @@ WATCH_SECONDS = 2.0
 RESTART_SECONDS = services.WAIT_SECONDS + 30.0
 
 
+def _supervisor(run: Run, host: HostConnection) -> Supervisor:
+    return supervisor(run.inventory.layout(host.name))
+
+
 @step("start etcd on {host}")
 async def start_member(run: Run, host: HostConnection, _step: StartMember) -> bool:
-    """Enable and start the unit without waiting: it is ready only when a quorum has started."""
-    (result,) = await host.run(
-        services.start_service_command(run.inventory.paths.service), changes=True
-    )
+    """Let it start without waiting: it is ready only when a quorum has started."""
+    (result,) = await host.run(_supervisor(run, host).start_command(), changes=True)
     return files.parse_change(result)
 
 
@@ -33,13 +36,12 @@ async def restart_member(run: Run, host: HostConnection) -> bool:
     Raises MemberFailed with etcd's last words when it does not come back, and with systemd's when
     it was not restarted at all. A restart that was done twice does no harm.
     """
-    unit = run.inventory.paths.service
-    restart = services.restart_service_command(unit)
+    own = _supervisor(run, host)
     try:
-        await host.run(restart, changes=True, timeout_seconds=RESTART_SECONDS)
+        await host.run(own.restart_command(), changes=True, timeout_seconds=RESTART_SECONDS)
     except CommandFailed as error:
-        (result,) = await host.run(services.service_status_command(unit), timeout_seconds=15)
-        status = services.parse_service_status(result)
+        (result,) = await host.run(own.status_command(), timeout_seconds=15)
+        status = own.parse_status(result)
         if status is not None and status.state is ServiceState.ACTIVE:
             raise MemberFailed(
                 f"systemd did not restart etcd, which runs on as it was: {error.stderr.strip()}\n"
@@ -59,9 +61,9 @@ async def hear_last_words(run: Run, host: HostConnection) -> str:
 
     The journal of a busy host has it a moment after systemd knows of the end.
     """
-    unit = run.inventory.paths.service
+    own = _supervisor(run, host)
     for _ in range(WORDS_TRIES):
-        (result,) = await host.run(services.last_words_command(unit), timeout_seconds=15)
+        (result,) = await host.run(own.last_words_command(), timeout_seconds=15)
         if words := services.parse_last_words(result):
             return words
         await asyncio.sleep(WATCH_SECONDS)
@@ -85,7 +87,7 @@ async def put_back(
     """Put the files back that this run has replaced, keeping the new ones; returns which."""
     back, _ = await host.run(
         files.exchange_command(written, kept(run), refused(run)),
-        services.daemon_reload_command(run.inventory.paths.service),
+        _supervisor(run, host).reload_command(),
         changes=True,
     )
     return tuple(back.stdout.split())
@@ -94,10 +96,11 @@ async def put_back(
 @step("put the new files in place again on {host}")
 async def put_forward(run: Run, host: HostConnection, written: tuple[PurePosixPath, ...]) -> bool:
     """Undo `put_back`, and start etcd with the new files without waiting for it."""
+    own = _supervisor(run, host)
     await host.run(
         files.exchange_command(written, refused(run), None),
-        services.daemon_reload_command(run.inventory.paths.service),
-        services.restart_service_command(run.inventory.paths.service, wait=False),
+        own.reload_command(),
+        own.restart_command(wait=False),
         changes=True,
     )
     return True
@@ -110,39 +113,39 @@ async def revive_member(run: Run, host: HostConnection, *, accepts: bool) -> boo
     One that waits for a quorum may wait with authorities that it loaded long ago, so it too is
     restarted.
     """
-    unit = run.inventory.paths.service
-    (result,) = await host.run(services.service_status_command(unit))
-    status = services.parse_service_status(result)
+    own = _supervisor(run, host)
+    (result,) = await host.run(own.status_command())
+    status = own.parse_status(result)
     if accepts and status is not None and status.state is ServiceState.ACTIVE:
         return False
-    await host.run(services.restart_service_command(unit, wait=False), changes=True)
+    await host.run(own.restart_command(wait=False), changes=True)
     return True
 
 
 @step("start the joining etcd on {host}")
 async def start_joiner(run: Run, host: HostConnection, *, changed: bool) -> bool:
-    """Enable and start the unit without waiting; one that runs with other files is restarted."""
-    unit = run.inventory.paths.service
-    commands = [services.start_service_command(unit)]
+    """Let it start without waiting; one that runs with other files is restarted."""
+    own = _supervisor(run, host)
+    commands = [own.start_command()]
     if changed:
-        commands.append(services.restart_service_command(unit, wait=False))
+        commands.append(own.restart_command(wait=False))
     await host.run(*commands, changes=True)
     return True
 
 
 async def watch_start(run: Run, hosts: tuple[HostConnection, ...] | None = None) -> None:
-    """Watch the units while the members find each other; raises MemberFailed when etcd ends.
+    """Watch the services while the members find each other; raises MemberFailed when etcd ends.
 
     A member that waits for the others stays up, so one that ended will not become healthy.
     """
-    unit = run.inventory.paths.service
 
     async def look(host: HostConnection) -> None:
+        own = _supervisor(run, host)
         try:
-            (result,) = await host.run(services.service_status_command(unit), timeout_seconds=15)
+            (result,) = await host.run(own.status_command(), timeout_seconds=15)
         except Transient:
             return  # whether the member is healthy is seen over HTTPS
-        status = services.parse_service_status(result)
+        status = own.parse_status(result)
         if status and (status.state is ServiceState.FAILED or status.sub_state == "auto-restart"):
             words = await hear_last_words(run, host) or "it logged nothing"
             raise MemberFailed(
@@ -162,7 +165,7 @@ async def with_journals(
     async def tail(host: HostConnection) -> str:
         try:
             (result,) = await host.run(
-                services.journal_tail_command(run.inventory.paths.service), timeout_seconds=15
+                _supervisor(run, host).last_lines_command(), timeout_seconds=15
             )
         except RunbookError as unreachable:
             return str(unreachable)

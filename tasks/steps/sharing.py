@@ -8,6 +8,7 @@ from tasks.engine.authority import read_authorities
 from tasks.engine.run import Run, step, together
 from tasks.hosts.connection import HostConnection
 from tasks.hosts.sharing import parse_sharing, sharing_command
+from tasks.hosts.supervisors import supervisor
 from tasks.model.sharing import Sharing, StrayCertificate
 from tasks.pki.inspect import find_issuer, read_certificate
 
@@ -16,7 +17,7 @@ from tasks.pki.inspect import find_issuer, read_certificate
 async def see_sharing(run: Run, host: HostConnection) -> Sharing:
     """See it; nothing is changed. Certificates of other authorities are left out."""
     layout = run.inventory.layout(host.name)
-    (result,) = await host.run(sharing_command(layout.service, layout.credentials))
+    (result,) = await host.run(sharing_command(supervisor(layout), layout.credentials))
     found = parse_sharing(result)
     authorities = {
         read_certificate(pem).fingerprint: pem for pem in read_authorities(run.inventory).values()
@@ -38,9 +39,9 @@ async def see_sharing(run: Run, host: HostConnection) -> Sharing:
     )
 
 
-async def see_all(run: Run, names: Iterable[str] | None = None) -> tuple[Sharing, ...]:
-    """See the members' hosts at once, or those that are named."""
-    wanted = set(run.hosts if names is None else names)
+async def see_all(run: Run, names: Iterable[str]) -> tuple[Sharing, ...]:
+    """See those hosts at once that are named."""
+    wanted = set(names)
     return await together(
         see_sharing(run, host) for name, host in run.hosts.items() if name in wanted
     )

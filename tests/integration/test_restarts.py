@@ -80,7 +80,7 @@ def test_a_value_in_etcd_conf_with_which_etcd_would_not_start(lab: Lab, prefect:
             )
         after = lab["master02"].run("systemctl show etcd -p MainPID").check().stdout
         assert lab["master02"].run("systemctl restart etcd", timeout=60).status != 0
-        told = lab["master02"].run(services.last_words_command("etcd.service").script)
+        told = lab["master02"].run(services.SystemdUnit("etcd.service").last_words_command().script)
     assert checked.status == 1, checked.output
     assert "master02 would not start again: ETCD_HEARTBEAT_INTERVAL is 'fast'" in checked.stderr
     assert "the next restart of master02 will change: ETCD_HEARTBEAT_INTERVAL" in checked.stderr
