@@ -15,11 +15,12 @@ import pytest
 
 from tasks.hosts.batch import Command
 from tasks.hosts.connection import HostConnection
-from tasks.model.errors import AccessRefused, HostSilent, HostUnreachable
+from tasks.model.errors import AccessRefused, HostSilent, HostUnreachable, RunbookError
 from tasks.model.machines import Host, Ssh, SshOverride
 
 ROUNDS = 5
 TURNS = 60
+CANCELLED_TURNS = 300
 
 
 class Silent(asyncssh.SSHServerSession[str]):
@@ -70,6 +71,42 @@ class DenyingServer(Server):
     def session_requested(self) -> bool | asyncssh.SSHServerSession[str]:
         """Take each session, and end it."""
         return Denied()
+
+
+class Quick(Silent):
+    """A command that has ended before it was asked what it does."""
+
+    def connection_made(self, chan: asyncssh.SSHServerChannel[str]) -> None:
+        """Keep the channel."""
+        self._channel = chan
+
+    def session_started(self) -> None:
+        """End."""
+        self._channel.exit(0)
+
+
+class QuickServer(Server):
+    """Which answers at once."""
+
+    def session_requested(self) -> bool | asyncssh.SSHServerSession[str]:
+        """Take each session, and end it."""
+        return Quick()
+
+
+class NoExec(Silent):
+    """A server for files alone, such as some appliances have."""
+
+    def exec_requested(self, command: str) -> bool:  # noqa: ARG002 - asyncssh's signature
+        """Refuse it."""
+        return False
+
+
+class NoExecServer(Server):
+    """Which opens sessions, and runs nothing in them."""
+
+    def session_requested(self) -> bool | asyncssh.SSHServerSession[str]:
+        """Take each session."""
+        return NoExec()
 
 
 class FullServer(Server):
@@ -177,12 +214,44 @@ def test_a_host_that_never_answered_is_given_its_time_once(tmp_path: Path) -> No
 
 
 @pytest.mark.timeout(60)
-def test_a_server_that_opens_no_session_is_told_as_maxsessions(tmp_path: Path) -> None:
-    """It stays connected, so that it is its setting."""
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [(FullServer, "MaxSessions"), (NoExecServer, "lets root run no command")],
+)
+def test_a_server_that_opens_no_session_or_runs_no_command(
+    tmp_path: Path, kind: type[Server], told: str
+) -> None:
+    """It stays connected, so that it is its setting; which of the two is told."""
 
     async def check() -> None:
-        async with connected(tmp_path, FullServer) as (host, _):
-            with pytest.raises(AccessRefused, match="MaxSessions"):
+        async with connected(tmp_path, kind) as (host, _):
+            with pytest.raises(AccessRefused, match=told):
                 await host.run(Command("look", "true"))
+            with pytest.raises(AccessRefused, match=told):
+                async with host.hold("cat"):
+                    pass
+
+    asyncio.run(check())
+
+
+@pytest.mark.timeout(60)
+def test_a_cancellation_in_the_turn_of_the_answer_is_not_lost(tmp_path: Path) -> None:
+    """Who watches a member's start or the lock, and goes on watching, holds its run for ever.
+
+    Python 3.11's asyncio.wait_for takes a cancellation for nothing when the answer is there.
+    """
+
+    async def check() -> None:
+        async with connected(tmp_path, QuickServer) as (host, _):
+            await host.greet()
+            for turns in range(CANCELLED_TURNS):
+                asked = asyncio.ensure_future(host.run(Command("look", "true")))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                if asked.cancel():
+                    (met,) = await asyncio.gather(asked, return_exceptions=True)
+                    assert isinstance(met, asyncio.CancelledError), (turns, met)
+                else:
+                    assert isinstance(asked.exception(), RunbookError)
 
     asyncio.run(check())
