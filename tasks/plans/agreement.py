@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from tasks.model.cluster import DesiredMember, SeenMember, format_id
 from tasks.model.errors import Refused
 from tasks.model.pointers import pointer
+from tasks.plans.member_hosts import url_address
 
 
 def find_gone(known: Iterable[DesiredMember], live: tuple[SeenMember, ...]) -> tuple[str, ...]:
@@ -67,7 +68,8 @@ def refuse_disagreement(
         if name in at_home:
             problems.append(
                 f"{entry} is at {at_home[name]} in the inventory: correct its address there, or "
-                "move the member with update_member"
+                "move the member to it with "
+                f"{pointer('update_member', member=name, address=url_address(at_home[name]))}"
             )
         else:
             problems.append(

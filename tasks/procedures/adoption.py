@@ -104,9 +104,12 @@ async def read_etcd(run: Run, host: HostConnection) -> FoundEtcd:
     )
     found = adoption.parse_etcd(host.name, process)
     if found is None or (not found.unit_path and not found.is_running):
-        runs = f"etcd runs under {', '.join(found.others)}, not" if found else "there is no etcd"
+        others = found.others if found else ()
+        runs = f"etcd runs under {', '.join(others)}, not" if others else "there is no etcd"
+        units = [other for other in others if other.endswith(".service")]
+        named = units[0] if len(units) == 1 else "UNIT"
         raise Refused(
-            f"{runs} under {unit}; name the unit with {parameter(unit='UNIT')}",
+            f"{runs} under {unit}; name the unit with {parameter(unit=named)}",
             host=host.name,
         )
     found = take_settings(found, hosts_settings.parse_settings(unit, written))

@@ -90,7 +90,11 @@ def test_a_cluster_as_the_procedures_make_it(
     start(list(lab.hosts.values()))
     before = fingerprint(lab)
     output = tmp_path / "adopted.yaml"
-    shown = adopt(prefect, lab, output, "--dry-run")
+    strange = adopt(prefect, lab, output, "--unit", "other.service")
+    assert strange.status == 2, strange.output
+    assert "etcd runs under etcd.service, not under other.service" in strange.stderr
+    assert "(command line: --unit etcd.service)" in strange.stderr
+    shown = adopt(prefect, lab, output, "--unit", "etcd.service", "--dry-run")
     assert shown.status == 0, shown.output
     assert not output.exists()
     ended = adopt(prefect, lab, output)

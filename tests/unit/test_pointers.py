@@ -44,7 +44,6 @@ NAMED: dict[str, set[str]] = {
     "tasks/procedures/expiry.py": {"rotate_authority"},
     "tasks/procedures/drafting.py": {"add_member"},
     "tasks/pki/authority.py": {"recover_certificates"},
-    "tasks/plans/agreement.py": {"update_member"},
     "tasks/plans/bootstrap.py": {"bootstrap_cluster"},
     "tasks/plans/health.py": {"check_health"},
     "tasks/plans/reconfiguration.py": {"remove_member", "replace_member"},
@@ -75,6 +74,7 @@ POINTERS: dict[str, list[tuple[str, tuple[str, ...], dict[str, Value]]]] = {
     "tasks/plans/agreement.py": [
         ("pointer", ("replace_member",), {"member": ["m1"]}),
         ("pointer", ("remove_member",), {"member": ["m1"], "write_inventory": True}),
+        ("pointer", ("update_member",), {"member": "m1", "address": "10.0.0.1"}),
         ("pointer", ("remove_member",), {"member": ["8e9e05c52164694d"]}),
     ],
     "tasks/model/cluster.py": [("pointer", ("replace_member",), {"member": ["m1"]})],

@@ -29,8 +29,8 @@ from tasks.plans.agreement import refuse_disagreement, refuse_gone
 from tasks.plans.health import alarm_sentences, down_way_out
 from tasks.plans.leaves import Work, refuse_reinstalled
 from tasks.plans.member_changes import plan_members
-from tasks.plans.member_hosts import find_leavers, settle_in_place
-from tasks.plans.reconfiguration import order_changes
+from tasks.plans.member_hosts import find_leavers, settle_in_place, url_address
+from tasks.plans.reconfiguration import order_changes, order_move
 from tasks.plans.recovery import Damage, ReviveMember, plan_recovery
 from tasks.plans.rotation import plan_rotation
 from tasks.plans.voters import refuse_without_members, refuse_without_quorum
@@ -150,6 +150,20 @@ def test_a_member_that_the_inventory_lacks_can_be_taken_out() -> None:
         (leaver,) = find_leavers([word], INVENTORY, live, ())
         assert leaver.member_id == STRANGER.id
         assert order_changes(live, frozenset({STRANGER.id}), (), planned=True)
+
+
+def test_a_member_at_another_address_than_the_inventorys_can_be_moved_to_it() -> None:
+    """With its restart, as update_member does it; once it is there, nobody disagrees any more."""
+    elsewhere = replace(
+        ROWS[1], peer_urls=("https://10.0.0.9:2380",), client_urls=("https://10.0.0.9:2379",)
+    )
+    live = health(rows=(ROWS[0], elsewhere, ROWS[2])).seen_members()
+    options = pointed(said(refuse_disagreement, live, MEMBERS), "update_member")
+    wish = MEMBERS[1]
+    assert options == {"member": [wish.name], "address": [url_address(wish.peer_url)]}
+    assert [type(step).__name__ for step in order_move(live, wish, restarts=True)]
+    refuse_disagreement(live, MEMBERS, named=frozenset({wish.name}))
+    refuse_disagreement(health().seen_members(), MEMBERS)
 
 
 def test_a_dead_member_can_be_replaced_by_another_host() -> None:
