@@ -29,11 +29,18 @@ VERSIONS = {"3.7": ETCD_3_7, "3.6": ETCD_3_6, "3.5": DEFAULT, "3.4": INSTALLED}
 IN_CI = {
     "3.7": (
         "test_bootstrap",
+        "test_dead_hosts",
+        "test_members",
         "test_restarts",
         "test_rotation",
     ),
-    "3.6": ("test_truth_of_health",),
-    "3.4": ("test_dependents", "test_interruption"),
+    "3.6": (
+        "test_check_certificates",
+        "test_recovery",
+        "test_rotation_faults",
+        "test_truth_of_health",
+    ),
+    "3.4": ("test_approval", "test_dependents", "test_exclusion", "test_interruption"),
 }
 """The modules that CI runs on a version; the others run on 3.5."""
 
