@@ -8,6 +8,7 @@ from tasks.engine.frame import runbook
 from tasks.engine.run import open_run
 from tasks.model.errors import MemberFailed
 from tasks.procedures import checkup, location
+from tasks.report.health import unseen_sentences
 from tasks.steps import reports, restarts
 
 
@@ -31,7 +32,8 @@ async def check_health(cluster: str, reason: str | None = None) -> None:
             checkup.examine(run, await location.locate_members(run)), restarts.find_surprises(run)
         )
         problems = (*seen.problems, *restarts.problems(surprises))
-        remarks = (*seen.remarks, *restarts.remarks(surprises, silent))
+        unseen = unseen_sentences(seen.silent, silent)
+        remarks = (*seen.remarks, *restarts.remarks(surprises), *unseen)
         await reports.publish_health(run, seen.health, problems, remarks)
         if problems:
             raise MemberFailed(

@@ -21,11 +21,15 @@ from tasks.steps import health, onhosts
 
 @dataclass(frozen=True, slots=True)
 class Checkup:
-    """What was seen, what is wrong, and what is only to be known (which way was asked, too)."""
+    """What was seen, what is wrong, and what is only to be known (which way was asked, too).
+
+    `silent` are the hosts whose clock could not be read, with the reason.
+    """
 
     health: ClusterHealth
     problems: tuple[str, ...]
     remarks: tuple[str, ...]
+    silent: dict[str, str]
 
 
 async def examine(run: Run, members: tuple[DesiredMember, ...]) -> Checkup:
@@ -45,9 +49,8 @@ async def examine(run: Run, members: tuple[DesiredMember, ...]) -> Checkup:
     remarks = (
         way,
         *(str(f) for f in differing if f.severity is Severity.WARNING),
-        *(f"{name}: its clock could not be read: {why}" for name, why in silent.items()),
     )
-    return Checkup(found, problems, remarks)
+    return Checkup(found, problems, remarks, silent)
 
 
 async def _ask(

@@ -55,3 +55,25 @@ def health_markdown(
     verdict = [f"- {problem}" for problem in problems] or ["Every member is healthy."]
     notes = ["", *(f"- {remark}" for remark in remarks)] if remarks else []
     return "\n".join([f"# Health of {cluster}", "", *verdict, "", table.to_markdown(), *notes])
+
+
+def unseen_sentences(clocks: dict[str, str], starts: dict[str, str]) -> tuple[str, ...]:
+    """Say what is not known of a host that SSH did not reach, once; both by host, with the reason.
+
+    `clocks` could not be read; of `starts` nothing is known of their next restart.
+    """
+    clock, start = "its clock", "what its next restart would change"
+    both = [name for name, why in clocks.items() if starts.get(name) == why]
+    return (
+        *(f"{name}: {clock} and {start} are not known: {clocks[name]}" for name in both),
+        *(
+            f"{name}: {clock} is not known: {why}"
+            for name, why in clocks.items()
+            if name not in both
+        ),
+        *(
+            f"{name}: {start} is not known: {why}"
+            for name, why in starts.items()
+            if name not in both
+        ),
+    )

@@ -60,14 +60,13 @@ async def refuse_on_findings(run: Run, findings: tuple[Finding, ...]) -> None:
 async def publish_health(
     run: Run, health: ClusterHealth, problems: tuple[str, ...], remarks: tuple[str, ...] = ()
 ) -> None:
-    """Publish the member table, and tell it to the journal for the terminal."""
+    """Publish the member table, and tell it to the journal for the terminal.
+
+    The terminal hears the problems once, from the run's end, which fails for them.
+    """
     table = health_table(health)
     run.journal.append(
-        Event.OBSERVED,
-        columns=table.columns,
-        rows=table.rows,
-        problems=problems,
-        remarks=remarks,
+        Event.OBSERVED, columns=table.columns, rows=table.rows, problems=(), remarks=remarks
     )
     await publish(
         markdown=health_markdown(run.inventory.name, table, problems, remarks),

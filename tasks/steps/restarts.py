@@ -96,15 +96,9 @@ def problems(found: tuple[Difference, ...]) -> tuple[str, ...]:
     return tuple(each.sentence for each in found if each.kind is not Surprise.REMARK)
 
 
-def remarks(found: tuple[Difference, ...], silent: dict[str, str]) -> tuple[str, ...]:
-    """List what is only to be known, and the hosts of which nothing is known."""
-    return (
-        *(each.sentence for each in found if each.kind is Surprise.REMARK),
-        *(
-            f"{host}: what its next restart would change is not known: {why}"
-            for host, why in silent.items()
-        ),
-    )
+def remarks(found: tuple[Difference, ...]) -> tuple[str, ...]:
+    """List what is only to be known."""
+    return tuple(each.sentence for each in found if each.kind is Surprise.REMARK)
 
 
 async def find_obstacles(

@@ -167,14 +167,6 @@ def test_a_program_that_was_deleted_under_a_running_member(lab: Lab, prefect: Pr
     assert f"master01 would not start again: {PROGRAM} is missing" in checked.stderr
 
 
-def test_a_host_that_ssh_does_not_reach_hides_nothing(lab: Lab, prefect: Prefect) -> None:
-    """The table is shown, and what is not known is a remark."""
-    with changed(lab, "master02", "systemctl stop ssh", "systemctl start ssh"):
-        checked = run_runbook(prefect, "check_health", lab)
-    assert checked.status == 0, checked.output
-    assert "master02: what its next restart would change is not known" in checked.stdout
-
-
 def test_a_member_that_does_not_start_with_what_the_run_wrote(lab: Lab, prefect: Prefect) -> None:
     """Its last words are told, the old file is put back, it runs; the same command leads out."""
     check, drop_in = "/etc/etcd/one-authority.sh", f"{UNIT}.d/50-hand.conf"

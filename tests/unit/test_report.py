@@ -16,7 +16,7 @@ from tasks.model.outcome import Outcome, Work
 from tasks.model.plan import Finding, Plan, Severity, Stage, Step
 from tasks.plans.bootstrap import AUTHORITY, START
 from tasks.report.ends import end_markdown
-from tasks.report.health import health_markdown, health_table
+from tasks.report.health import health_markdown, health_table, unseen_sentences
 from tasks.report.plans import findings_markdown, plan_markdown
 from tasks.report.runs import report_markdown
 from tasks.report.tables import Table, format_bytes
@@ -67,6 +67,16 @@ def test_a_health_artifact_says_what_is_wrong_first() -> None:
     table = health_table(HEALTH)
     assert health_markdown("c1", table, ("m3: no answer",)).index("m3: no answer") < 40
     assert "Every member is healthy." in health_markdown("c1", table, ())
+
+
+def test_a_host_that_ssh_does_not_reach_is_told_once() -> None:
+    """Both facts in one sentence where the reason is one."""
+    gone, slow = "no SSH connection", "no answer in 30 s"
+    assert unseen_sentences({"m1": gone}, {"m1": gone, "m2": slow}) == (
+        "m1: its clock and what its next restart would change are not known: no SSH connection",
+        "m2: what its next restart would change is not known: no answer in 30 s",
+    )
+    assert unseen_sentences({"m1": gone}, {}) == ("m1: its clock is not known: no SSH connection",)
 
 
 def test_a_plan_lists_its_steps_by_stage_and_host() -> None:
