@@ -125,21 +125,25 @@ class Usage(StrEnum):
 
 
 class KeySpec(Strict):
-    """A private key's algorithm and its size in bits."""
+    """A private key's algorithm and its size in bits; Ed25519 has one size."""
 
-    algo: Literal["rsa", "ecdsa"] = "ecdsa"
+    algo: Literal["rsa", "ecdsa", "ed25519"] = "ecdsa"
     size: int = 256
 
     @model_validator(mode="after")
     def _size_fits(self) -> Self:
-        sizes = {"rsa": (2048, 3072, 4096, 8192), "ecdsa": (256, 384, 521)}[self.algo]
+        sizes = {
+            "rsa": (2048, 3072, 4096, 8192),
+            "ecdsa": (256, 384, 521),
+            "ed25519": (256,),
+        }[self.algo]
         if self.size not in sizes:
             msg = f"{self.algo} keys have {', '.join(map(str, sizes))} bits, not {self.size}"
             raise ValueError(msg)
         return self
 
     def __str__(self) -> str:
-        return f"{self.algo.upper()} {self.size}"
+        return "Ed25519" if self.algo == "ed25519" else f"{self.algo.upper()} {self.size}"
 
 
 class SubjectName(Strict):

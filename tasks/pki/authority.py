@@ -15,7 +15,7 @@ from typing import NoReturn, TypeGuard
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import (
     CertificatePublicKeyTypes,
     PrivateKeyTypes,
@@ -223,8 +223,8 @@ def open_authority(
         )
     if not _is_usable(key):
         raise AuthorityRefused(
-            f"authority.key is {key_name(public_key)}; RSA from 2048 bits and ECDSA on P-256, "
-            "P-384 and P-521 can be used"
+            f"authority.key is {key_name(public_key)}; RSA from 2048 bits, ECDSA on P-256, "
+            "P-384 and P-521, and Ed25519 can be used"
         )
     _check_may_sign(certificates[0])
     if not to_renew:
@@ -235,11 +235,11 @@ def open_authority(
 def _is_usable(key: PrivateKeyTypes) -> TypeGuard[PrivateKey]:
     if isinstance(key, rsa.RSAPrivateKey):
         return key.key_size >= _SMALLEST_RSA
-    return isinstance(key, ec.EllipticCurvePrivateKey) and key_name(key.public_key()) in {
-        "ECDSA 256",
-        "ECDSA 384",
-        "ECDSA 521",
-    }
+    kinds = {"ECDSA 256", "ECDSA 384", "ECDSA 521", "Ed25519"}
+    return (
+        isinstance(key, ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey)
+        and key_name(key.public_key()) in kinds
+    )
 
 
 def _open_key(key_pem: bytes, passphrase: bytes | None) -> PrivateKeyTypes:

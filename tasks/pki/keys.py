@@ -1,18 +1,18 @@
 """Private keys in memory, and what a public key is called.
 
-Owns the kinds of key that may be used at all: RSA, and ECDSA on NIST's curves, as KeySpec has
-them. Any other key is named, so that a refusal can say what it is.
+Owns the kinds of key that may be used at all: RSA, ECDSA on NIST's curves and Ed25519, as KeySpec
+has them. Any other key is named, so that a refusal can say what it is.
 """
 
 from __future__ import annotations
 
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 from tasks.model.certificates import KeySpec
 
-PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
 _CURVES: dict[int, ec.EllipticCurve] = {
     256: ec.SECP256R1(),
@@ -25,6 +25,8 @@ def make_key(spec: KeySpec) -> PrivateKey:
     """Make a private key."""
     if spec.algo == "rsa":
         return rsa.generate_private_key(public_exponent=65537, key_size=spec.size)
+    if spec.algo == "ed25519":
+        return ed25519.Ed25519PrivateKey.generate()
     return ec.generate_private_key(_CURVES[spec.size])
 
 
@@ -43,11 +45,13 @@ def key_name(key: PublicKeyTypes) -> str:
     return type(key).__name__.removesuffix("PublicKey")
 
 
-def signature_hash(key: PrivateKey) -> hashes.SHA256 | hashes.SHA384 | hashes.SHA512:
-    """Choose the hash that a key signs with, as strong as the key.
+def signature_hash(key: PrivateKey) -> hashes.SHA256 | hashes.SHA384 | hashes.SHA512 | None:
+    """Choose the hash that a key signs with, as strong as the key; Ed25519 has its own.
 
     Source: cfssl's signer.DefaultSigAlgo.
     """
+    if isinstance(key, ed25519.Ed25519PrivateKey):
+        return None
     is_rsa = isinstance(key, rsa.RSAPrivateKey)
     if key.key_size >= (4096 if is_rsa else 521):
         return hashes.SHA512()

@@ -34,10 +34,12 @@ def openssl_key_command(spec: KeySpec) -> tuple[str, ...]:
     """Write openssl's argv that makes a key, PKCS #8 PEM; `-out` and its file are to be added."""
     if spec.algo == "rsa":
         options: tuple[str, ...] = (f"rsa_keygen_bits:{spec.size}",)
+    elif spec.algo == "ed25519":
+        options = ()
     else:
         # Go reads named curves only; openssl before 1.1 writes the parameters out.
         options = (f"ec_paramgen_curve:{_CURVES[spec.size]}", "ec_param_enc:named_curve")
-    algorithm = {"rsa": "RSA", "ecdsa": "EC"}[spec.algo]
+    algorithm = {"rsa": "RSA", "ecdsa": "EC", "ed25519": "ED25519"}[spec.algo]
     pairs = tuple(part for option in options for part in ("-pkeyopt", option))
     return ("openssl", "genpkey", "-algorithm", algorithm, *pairs)
 

@@ -40,7 +40,7 @@ def with_version(pem: bytes, label: bytes) -> bytes:
 
 def make_request(
     want: WantedLeaf = WANT,
-    key: PrivateKey | ed25519.Ed25519PrivateKey | None = None,
+    key: PrivateKey | None = None,
     *,
     subject: x509.Name | None = None,
     sans: Iterable[x509.GeneralName] | None = None,

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 from tasks.model.certificates import (
@@ -25,7 +25,7 @@ from tasks.model.certificates import (
 from tasks.model.errors import AuthorityRefused, CertificateRefused, InvalidInventory
 from tasks.pki.authority import create_authority, is_encrypted, open_authority
 from tasks.pki.inspect import read_certificate
-from tasks.pki.keys import make_key, private_pem
+from tasks.pki.keys import PrivateKey, make_key, private_pem
 from tasks.pki.leaf import wanted_leaf
 from tests.unit.pki_requests import NOW, P256, WANT, YEARS, make_request, shared_authority
 
@@ -44,7 +44,9 @@ def extension(pem: bytes, oid: x509.ObjectIdentifier) -> x509.Extension[x509.Ext
     return load(pem).extensions.get_extension_for_oid(oid)
 
 
-@pytest.mark.parametrize("spec", [RSA, P256, KeySpec(algo="ecdsa", size=521)], ids=str)
+@pytest.mark.parametrize(
+    "spec", [RSA, P256, KeySpec(algo="ecdsa", size=521), KeySpec(algo="ed25519")], ids=str
+)
 def test_a_new_authority_can_do_nothing_but_sign(spec: KeySpec) -> None:
     """CA:TRUE and cert sign, both critical; valid from five minutes ago, to the minute."""
     names = (SubjectName(C="DE", O="Example"),)
@@ -193,7 +195,7 @@ def test_a_bare_key_opens_whatever_the_passphrase(passphrase: bytes | None) -> N
 
 
 def certify(
-    key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey,
+    key: PrivateKey | ed448.Ed448PrivateKey,
     *extensions: x509.ExtensionType,
     issuer: str = "adopted",
     signer: ec.EllipticCurvePrivateKey | None = None,
@@ -213,7 +215,7 @@ def certify(
     )
     for each in extensions:
         builder = builder.add_extension(each, critical=True)
-    algorithm = None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
+    algorithm = None if isinstance(key, ed448.Ed448PrivateKey) else hashes.SHA256()
     return builder.sign(signer or key, algorithm).public_bytes(serialization.Encoding.PEM)
 
 
@@ -233,7 +235,7 @@ KEY = ec.generate_private_key(ec.SECP256R1())
 OTHER = ec.generate_private_key(ec.SECP256R1())
 WEAK = rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505 - to be refused
 KOBLITZ = ec.generate_private_key(ec.SECP256K1())
-EDWARDS = ed25519.Ed25519PrivateKey.generate()
+EDWARDS = ed448.Ed448PrivateKey.generate()
 EDWARDS_PEM = EDWARDS.private_bytes(
     serialization.Encoding.PEM,
     serialization.PrivateFormat.PKCS8,
@@ -273,7 +275,7 @@ SEALED = private_pem(KEY, PASSPHRASE)
         (certify(KEY, CA, signer=OTHER), SEALED, PASSPHRASE, "not by itself"),
         (certify(WEAK, CA), private_pem(WEAK), None, "authority.key is RSA 1024"),
         (certify(KOBLITZ, CA), private_pem(KOBLITZ), None, "is ECDSA on secp256k1"),
-        (certify(EDWARDS, CA), EDWARDS_PEM, None, "authority.key is Ed25519"),
+        (certify(EDWARDS, CA), EDWARDS_PEM, None, "authority.key is Ed448"),
     ],
 )
 def test_an_authority_that_may_not_sign_is_not_opened(

@@ -64,7 +64,9 @@ def shake_hands(client: ssl.SSLContext, server: ssl.SSLContext, name: str) -> No
     assert asker.read(1) == b"!"
 
 
-@pytest.mark.parametrize("spec", [KeySpec(algo="rsa", size=2048), P256], ids=str)
+@pytest.mark.parametrize(
+    "spec", [KeySpec(algo="rsa", size=2048), P256, KeySpec(algo="ed25519")], ids=str
+)
 @pytest.mark.parametrize("name", [ADDRESS, "fd00::1", "master01", "localhost", "127.0.0.1"])
 def test_members_and_clients_trust_each_other(tmp_path: Path, spec: KeySpec, name: str) -> None:
     """Under every name of the host, both sides verifying strictly."""
