@@ -21,9 +21,12 @@ CHANGED = "changed"
 
 
 def read_file_command(path: PurePosixPath, *, with_text: bool = True) -> Command:
-    """Tell a file's mode, owner, group and SHA-256, and its text unless that is secret."""
+    """Tell a file's mode, owner, group and SHA-256, and its text unless that is secret.
+
+    Private keys in the text are left out: a certificate's file may hold its key, too.
+    """
     target = quote(str(path))
-    show = f"cat {target}" if with_text else ":"
+    show = f"sed '/BEGIN .*PRIVATE KEY-/,/END .*PRIVATE KEY-/d' {target}" if with_text else ":"
     script = (
         f"[ -f {target} ] || exit 0\n"
         f"stat -c '0%a %U %G' {target}\nsha256sum < {target} | cut -c-64\n{show}"

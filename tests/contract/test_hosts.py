@@ -98,6 +98,19 @@ async def test_the_first_failure_ends_a_batch(place: Place) -> None:
     assert files.parse_file(seen) is None
 
 
+async def test_a_private_key_in_a_certificates_file_stays_on_its_host(place: Place) -> None:
+    """One file for both halves: its digest is told, and its certificate alone."""
+    path = place.directory / "both.pem"
+    words = ("-----BEGIN EC PRIVATE KEY-----", "secret", "-----END EC PRIVATE KEY-----", "CERT")
+    lines = " ".join(f"'{word}'" for word in words)
+    await place.host.run(Command("write", f"printf '%s\\n' {lines} > {path}"))
+    (seen,) = await place.host.run(files.read_file_command(path))
+    found = files.parse_file(seen)
+    assert found is not None
+    assert found.text == "CERT\n"
+    assert "secret" not in seen.stdout
+
+
 async def test_a_command_that_does_not_end_is_told(place: Place) -> None:
     """It may still run; a retry may help."""
     with pytest.raises(CommandTimedOut):
