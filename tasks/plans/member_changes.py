@@ -146,7 +146,7 @@ def plan_members(
         inventory.name,
         f"{len(goal)} healthy members: {names}",
         (*steps, *further),
-        (*warnings, *warn_of_hosts(leavers, observed, others, awaited)),
+        (*warnings, *warn_of_hosts(leavers, observed, others, inventory.paths.service, awaited)),
     )
 
 

@@ -14,6 +14,7 @@ from tasks.model.inventory import PEER_PORT, Inventory
 from tasks.model.machines import Host
 from tasks.model.observation import DataDirectory, HostObservation, ServiceState
 from tasks.model.plan import Finding, Severity
+from tasks.model.pointers import pointer
 from tasks.plans.addresses import member_url
 from tasks.plans.reconfiguration import Joiner
 
@@ -211,6 +212,7 @@ def warn_of_hosts(
     leavers: tuple[Leaver, ...],
     observed: dict[str, HostObservation],
     others: set[str],
+    unit: str,
     awaited: frozenset[str] = frozenset(),
 ) -> tuple[str, ...]:
     """Say of each old member whose host is not stopped why that is; who was asked, and who not."""
@@ -245,6 +247,8 @@ def warn_of_hosts(
                     if leaver.host in awaited
                     else "cannot be reached over SSH: its etcd is not stopped. "
                 )
-                + f"{returning}; disable it there"
+                + f"{returning}; then {pointer('remove_member', member=[leaver.host])} disables it "
+                "there, or, once the inventory has no such host, `systemctl disable --now "
+                f"{unit}` on it"
             )
     return tuple(found)

@@ -262,7 +262,7 @@ def test_a_host_that_was_never_asked_is_not_called_unreachable() -> None:
     inventory_now = inventory(hosts=[{"name": "m1", "address": "10.0.0.1"}])
     live = (seen(1), seen(9))
     leavers = find_leavers(("m3",), inventory_now, live, (joins,))
-    (told,) = warn_of_hosts(leavers, {}, set())
+    (told,) = warn_of_hosts(leavers, {}, set(), "etcd.service")
     assert "cannot be reached" not in told
     assert "taken as replaced already" in told
 

@@ -91,6 +91,7 @@ POINTERS: dict[str, list[tuple[str, tuple[str, ...], dict[str, Value]]]] = {
         ("pointer", ("replace_member",), {"cluster": "c1", "member": ["NAME"]}),
     ],
     "tasks/plans/leaves.py": [("pointer", ("replace_member",), {"member": ["m1"]})],
+    "tasks/plans/member_hosts.py": [("pointer", ("remove_member",), {"member": ["m1"]})],
     "tasks/plans/recovery.py": [
         ("parameter", ("recover_certificates",), {"consent": True}),
         ("parameter", ("recover_certificates",), {"consent": True}),
