@@ -46,7 +46,7 @@ async def adopt_cluster(
     async with open_run(provisional, "adopt_cluster", reason=reason) as run:
         found = await adoption.read_all(run)
         inventory, text = adoption.compose(run, found, ssh, path, given)
-        differences = await adoption.judge(inventory)
+        differences = await adoption.judge(inventory, found)
         await adoption.publish(run, path, text, found, given, differences)
         if not dry_run:
             await adoption.write_inventory(path, text, inventory, found)

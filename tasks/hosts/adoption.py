@@ -20,7 +20,7 @@ _VERSION = re.compile(r"\b(\d+\.\d+\.\d+)\b")
 
 PROCESS = r"""
 echo "hostname=$(uname -n)"
-systemctl show {unit} -p FragmentPath -p User -p LoadState
+systemctl show {unit} -p Id -p FragmentPath -p User -p LoadState -p WorkingDirectory
 main=$(systemctl show {unit} -p MainPID --value)
 {group}
 # Where /proc shows the paths of an outer hierarchy, the first process stands in its init.scope.
@@ -40,6 +40,7 @@ done
 [ -n "$pid" ] || exit 0
 echo "program=$(readlink "/proc/$pid/exe")"
 echo "account=$(stat -c %U "/proc/$pid")"
+echo "directory=$(readlink "/proc/$pid/cwd")"
 echo "version=$("/proc/$pid/exe" --version 2>/dev/null | head -n 1)"
 echo "arguments=$(base64 -w0 < "/proc/$pid/cmdline")"
 echo "variables=$({{ grep -z '^ETCD_' "/proc/$pid/environ" || :; }} | base64 -w0)"
@@ -67,10 +68,12 @@ def parse_etcd(host: str, result: Result) -> FoundEtcd | None:
     if not is_running and single.get("LoadState") == "not-found" and not others:
         return None
     version = _VERSION.search(single.get("version", ""))
+    fragment, unit = single.get("FragmentPath", ""), single.get("Id", "")
     environment = (text.partition("=")[::2] for text in _decode(single.get("variables", "")))
     return FoundEtcd(
         host=host,
-        unit_path=single.get("FragmentPath", ""),
+        # An instance's file is its template's, and an alias is a link: the name is the unit's own.
+        unit_path=str(PurePosixPath(fragment).with_name(unit)) if fragment and unit else fragment,
         environment_file=None,
         account=single.get("account") or single.get("User") or "root",
         program=single.get("program", "").removesuffix(" (deleted)"),
@@ -81,6 +84,7 @@ def parse_etcd(host: str, result: Result) -> FoundEtcd | None:
         arguments=_decode(single.get("arguments", "")),
         variables=dict(environment),
         hostname=single.get("hostname", ""),
+        directory=single.get("directory") or single.get("WorkingDirectory", "").lstrip("!-") or "/",
     )
 
 

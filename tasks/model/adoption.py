@@ -29,12 +29,16 @@ class FoundLeaf:
 
 @dataclass(frozen=True, slots=True)
 class FoundPair:
-    """One certificate and its key on a host; no leaf where it cannot be read."""
+    """One certificate and its key on a host; no leaf where it cannot be read.
+
+    `intermediate` is the authority that signed it, where that is not a root.
+    """
 
     certificate: PurePosixPath
     key: PurePosixPath
     leaf: FoundLeaf | None = None
     access: FileAccess | None = None
+    intermediate: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,8 @@ class FoundEtcd:
     keys that lie beside the trusted file. `members` is what the member told, None where it could
     not be asked.
     `authorities` and `peer_authorities` are the fingerprints in the trusted files; None where one
-    cannot be read. `hostname` is what the system calls itself.
+    cannot be read. `authority` is what the trusted certificate is, where there is one alone.
+    `hostname` is what the system calls itself, `directory` is where etcd is started.
     """
 
     host: str
@@ -70,9 +75,11 @@ class FoundEtcd:
     skipped: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
     pairs: dict[Role, FoundPair] = field(default_factory=dict)
+    authority: FoundLeaf | None = None
     authorities: frozenset[str] | None = None
     peer_authorities: frozenset[str] | None = None
     hostname: str = ""
+    directory: str = "/"
 
     @property
     def name(self) -> str:

@@ -131,6 +131,22 @@ def find_signer(pem: bytes | str, bundle: bytes | str) -> CertificateFacts | Non
     return next((_facts(a) for a in authorities if is_signed_by(certificate, a)), None)
 
 
+def find_intermediate(pem: bytes | str, bundle: bytes | str) -> str | None:
+    """Name the authority that signed the first certificate and is not a root; None where none is.
+
+    It is looked for in a bundle and behind the certificate itself, as a chain has it.
+    """
+    try:
+        certificate, *chain = x509.load_pem_x509_certificates(_bytes(pem))
+        authorities = [*chain, *x509.load_pem_x509_certificates(_bytes(bundle))]
+    except UNREADABLE:
+        return None
+    signers = [a for a in authorities if is_signed_by(certificate, a)]
+    if not signers or any(is_signed_by(a, a) for a in signers):
+        return None
+    return _common_name(signers[0].subject)
+
+
 def find_issuer(pem: bytes | str, authorities: dict[str, bytes]) -> str | None:
     """Get the key of the authority, PEM, that signed the first certificate; None for another's.
 

@@ -25,7 +25,9 @@ def read_leaf(pem: str | None) -> FoundLeaf | None:
     `unkept`.
     """
     try:
-        certificate = x509.load_pem_x509_certificate((pem or "").encode(errors="replace"))
+        certificate, *further = x509.load_pem_x509_certificates(
+            (pem or "").encode(errors="replace")
+        )
         sans = read_sans(certificate.extensions)
         usages = read_usages(certificate.extensions)
         parts, unkept = _read_subject(certificate.subject)
@@ -38,6 +40,7 @@ def read_leaf(pem: str | None) -> FoundLeaf | None:
     unkept += [f"the alternative name {san}" for san in sorted(sans) if not _is_kept(san)]
     unkept += [f"the usage {usage}" for usage in sorted(usages - known)]
     unkept += [] if key else [f"the kind of key, {kind}"]
+    unkept += ["what stands behind it in its file"] if further else []
     names = parts.pop("CN", [""])
     unkept += [f"the further common name {name}" for name in names[1:]]
     return FoundLeaf(
@@ -76,7 +79,7 @@ def _subject_names(parts: dict[str, list[str]]) -> tuple[SubjectName, ...]:
 def _read_key(kind: str) -> KeySpec | None:
     algorithm, _, size = kind.partition(" ")
     try:
-        return KeySpec.model_validate({"algo": algorithm.lower(), "size": size})
+        return KeySpec.model_validate({"algo": algorithm.lower(), "size": size or 256})
     except ValidationError:
         return None
 

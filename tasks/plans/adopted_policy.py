@@ -6,6 +6,7 @@ from typing import Any
 
 from tasks.model.adoption import FoundLeaf, FoundPair
 from tasks.model.certificates import (
+    AuthorityPolicy,
     FileAccess,
     Role,
     Usage,
@@ -13,6 +14,9 @@ from tasks.model.certificates import (
 )
 from tasks.model.fields import ADDRESS_PLACE, HOST_PLACE, MEMBER_PLACE
 from tasks.plans.adopted_files import Named, common, find_rule, url_addresses
+
+OTHER_NAME = "etcd-ca"
+"""What an authority is called whose predecessor has the default's name."""
 
 OWN_NAMES = (HOST_PLACE, MEMBER_PLACE, ADDRESS_PLACE, "127.0.0.1", "localhost")
 
@@ -45,6 +49,24 @@ def adopted_certificates(
             if differing:
                 own.setdefault(host.name, {})[str(role)] = differing
     return policies, own
+
+
+def adopted_authority(found: FoundLeaf | None) -> dict[str, Any]:
+    """Say how the next authority is made: as the present one, under a name of its own.
+
+    With two authorities of one name openssl takes the first for the issuer of a certificate that
+    does not name its authority's key, as those of `openssl x509 -req` do not.
+    """
+    if found is None:
+        return {}
+    policy = {
+        "names": [name.model_dump(exclude_none=True) for name in found.names],
+        "key": found.key.model_dump() if found.key else None,
+        "validity": format_duration(found.validity),
+    }
+    if found.common_name == AuthorityPolicy().common_name:
+        policy["common_name"] = OTHER_NAME
+    return {field: value for field, value in policy.items() if value}
 
 
 def _first_in(host: Named, role: Role) -> FoundPair | None:

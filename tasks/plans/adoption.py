@@ -25,7 +25,7 @@ from tasks.plans.adopted_files import (
     name_hosts,
     url_addresses,
 )
-from tasks.plans.adopted_policy import adopted_certificates
+from tasks.plans.adopted_policy import adopted_authority, adopted_certificates
 
 _NUMBERS = {
     "heartbeat_interval_ms": "ETCD_HEARTBEAT_INTERVAL",
@@ -66,6 +66,8 @@ def adopt(
     pairs, own_pairs = adopted_pairs(hosts)
     at = {host.name: addresses[host.found.host] for host in hosts}
     policies, own_policies = adopted_certificates(hosts, at)
+    if authority := adopted_authority(first.authority):
+        policies["authority"] = authority
     paths: dict[str, Any] = {
         "certificates": str(PurePosixPath(first.setting("CERT_FILE")).parent),
         "trusted": first.setting("TRUSTED_CA_FILE"),
@@ -133,6 +135,17 @@ def _reasons_against(found: tuple[FoundEtcd, ...]) -> list[str]:
             )
         if not one.setting("DATA_DIR"):
             reasons.append(f"{one.name}: --data-dir is not set")
+        reasons += dict.fromkeys(
+            f"{one.name}: {pair.certificate} holds the key, too; give each a file of its own"
+            for pair in one.pairs.values()
+            if pair.certificate == pair.key
+        )
+        reasons += dict.fromkeys(
+            f"{one.name}: {pair.certificate} is signed by '{pair.intermediate}', which is no root; "
+            "the runbooks sign with a root alone"
+            for pair in one.pairs.values()
+            if pair.intermediate is not None
+        )
     same: tuple[tuple[str, Callable[[FoundEtcd], object]], ...] = (
         ("version", lambda one: one.version),
         ("trusted file", lambda one: one.setting("TRUSTED_CA_FILE")),

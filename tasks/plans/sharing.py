@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tasks.model.errors import Refused
+from tasks.model.fields import HOST_PLACE
 from tasks.model.inventory import Inventory
 from tasks.model.pointers import parameter
 from tasks.model.sharing import Sharing
+
+SHOWN = 3
+"""Certificates that one line names; kubespray's first host has those of all nodes."""
 
 
 def find_users(
@@ -70,6 +74,32 @@ def find_keys(seen: Iterable[Sharing], going: str) -> tuple[str, ...]:
         for path, authority in host.keys
         if authority == going
     )
+
+
+def adoption_rows(seen: Iterable[Sharing]) -> tuple[tuple[str, str], ...]:
+    """Tell, by host, what a rotation of the authority will have to ask about."""
+    rows: list[tuple[str, str]] = []
+    for host in seen:
+        users: dict[str, set[str]] = {}
+        for user in host.users:
+            users.setdefault(user.path, set()).add(user.process)
+        rows += [
+            (host.host, f"{path} is also used by {', '.join(sorted(names))}")
+            for path, names in users.items()
+        ]
+        rows += [(host.host, f"{path} has another name (a hard link)") for path in host.linked]
+        strays = sorted({s.path.replace(host.host, HOST_PLACE) for s in host.strays})
+        shown = ", ".join([*strays[:SHOWN], *(["..."] if len(strays) > SHOWN else [])])
+        if strays:
+            rows.append(
+                (
+                    host.host,
+                    f"{len(strays)} certificate(s) of the authority are none of the members' "
+                    f"({shown}): those that are in use belong under `clients`, or a rotation of "
+                    "the authority leaves them behind",
+                )
+            )
+    return tuple(rows)
 
 
 def refuse_users(

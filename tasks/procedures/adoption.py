@@ -21,7 +21,7 @@ from tasks.config.flags import BOOLEANS, CONFIG_FILE
 from tasks.config.settings import read_process, read_settings
 from tasks.engine import frame
 from tasks.engine.authority import write_private
-from tasks.engine.run import Run, open_run, step, together
+from tasks.engine.run import Run, both, open_run, step, together
 from tasks.etcd import wire
 from tasks.hosts import adoption, system
 from tasks.hosts import settings as hosts_settings
@@ -35,19 +35,24 @@ from tasks.model.inventory_file import CLUSTERS, parse_inventory
 from tasks.model.member_settings import SettingsFiles, TextFile, flag_name, parse_boolean
 from tasks.model.pointers import parameter
 from tasks.model.record import Event
-from tasks.pki.inspect import find_signer, read_bundle
+from tasks.pki.inspect import find_intermediate, find_signer, read_bundle
 from tasks.pki.policy import read_leaf
 from tasks.plans.adopted_files import name_hosts
 from tasks.plans.adoption import adopt, find_pairs
 from tasks.plans.adoption_remarks import find_remarks, group_remarks, on_a_screen
+from tasks.plans.sharing import adoption_rows
 from tasks.procedures.expiry import check_host
 from tasks.report.adoption import adoption_markdown, adoption_table
 from tasks.steps.reports import artifact_key
+from tasks.steps.sharing import see_all
 
 HEAD = """Written by adopt_cluster from what it found; nothing on the hosts was changed.
 What is left out has its default, see example.yaml."""
 AUTHORITY = """The certificate is the one that the members trust. Its key could not be seen: put it
 at `key`, and a passphrase for it into the variable; it is encrypted when it is first used."""
+
+_BEGIN = "BEGIN CERTIFICATE"
+DATA_DIRECTORY = "ETCD_DATA_DIR"
 
 
 def ssh_content(user: str, port: int, known_hosts: str, key: str | None) -> dict[str, Any]:
@@ -138,10 +143,11 @@ async def read_etcd(run: Run, host: HostConnection) -> FoundEtcd:
         keys_of_authority=keys,
         files_beside=others,
         version=found.version or version,
+        authority=read_leaf(text) if text.count(_BEGIN) == 1 else None,
         authorities=_fingerprints(text),
         peer_authorities=_fingerprints(peer.text if peer else None),
     )
-    found = replace(found, pairs=await _read_pairs(host, find_pairs(found)))
+    found = replace(found, pairs=await _read_pairs(host, find_pairs(found), text))
     answer = adoption.parse_members(asked)
     try:
         members = wire.parse_members(wire.parse_answer(answer or b""))
@@ -157,10 +163,13 @@ def take_settings(found: FoundEtcd, files: SettingsFiles) -> FoundEtcd:
     if found.is_running:
         taken = read_process(found.arguments, found.variables, files, f"{files.unit}'s process")
     named = written.value(CONFIG_FILE)
+    settings = {name: _normal(name, value) for name, value in taken.variables().items()}
+    if not taken.faults:
+        settings.setdefault(DATA_DIRECTORY, f"{settings.get('ETCD_NAME', 'default')}.etcd")
     return replace(
         found,
         program=found.program or written.program,
-        settings={name: _normal(name, value) for name, value in taken.variables().items()},
+        settings={name: _absolute(found, name, value) for name, value in settings.items()},
         environment_file=next(
             (f.path for f in files.further if f.path != named and _sets_etcd(f)), None
         ),
@@ -185,6 +194,12 @@ def _normal(name: str, value: str) -> str:
     return str(is_on).lower() if flag_name(name) in BOOLEANS else value
 
 
+def _absolute(found: FoundEtcd, name: str, value: str) -> str:
+    """Write a path as it is from everywhere; etcd's own begin where it is started."""
+    is_path = name in (DATA_DIRECTORY, "ETCD_WAL_DIR") or name.endswith("_FILE")
+    return str(PurePosixPath(found.directory) / value) if is_path and value else value
+
+
 def _fingerprints(text: str | None) -> frozenset[str] | None:
     try:
         return frozenset(each.fingerprint for each in read_bundle(text or ""))
@@ -192,7 +207,9 @@ def _fingerprints(text: str | None) -> frozenset[str] | None:
         return None
 
 
-async def _read_pairs(host: HostConnection, pairs: dict[Role, FoundPair]) -> dict[Role, FoundPair]:
+async def _read_pairs(
+    host: HostConnection, pairs: dict[Role, FoundPair], trusted: str
+) -> dict[Role, FoundPair]:
     """Read what each pair is, and whose its files are."""
     commands = [
         command
@@ -215,8 +232,13 @@ async def _read_pairs(host: HostConnection, pairs: dict[Role, FoundPair]) -> dic
                 certificate_mode=certificate.mode,
                 key_mode=key.mode,
             )
-        leaf = read_leaf(certificate.text) if certificate else None
-        read[role] = replace(pair, leaf=leaf, access=access)
+        pem = certificate.text or "" if certificate else ""
+        read[role] = replace(
+            pair,
+            leaf=read_leaf(pem),
+            access=access,
+            intermediate=find_intermediate(pem, trusted),
+        )
     return read
 
 
@@ -275,7 +297,7 @@ async def write_inventory(
         bundle, certificate = found[0].trusted_text or "", inventory.authority.certificate
         made = []
         try:
-            if bundle.count("BEGIN CERTIFICATE") == 1 and not certificate.exists():
+            if bundle.count(_BEGIN) == 1 and not certificate.exists():
                 write_private(certificate, bundle.encode(), 0o644)
                 made.append(certificate)
             write_private(path, text.encode(), 0o644)
@@ -287,12 +309,17 @@ async def write_inventory(
     await asyncio.to_thread(write)
 
 
-async def judge(inventory: Inventory) -> tuple[str, ...]:
-    """Say what is wrong with the certificates, each once, as check_certificates would."""
+async def judge(inventory: Inventory, found: tuple[FoundEtcd, ...]) -> tuple[str, ...]:
+    """Say what is wrong with the certificates, as check_certificates would, and who shares them."""
+    trusted = tuple(one.trusted_text.encode() for one in found[:1] if one.trusted_text)
     async with open_run(inventory, "adopt_cluster") as run:
-        rows = await together(check_host(run, host) for host in run.hosts.values())
-    findings = [finding for found in rows for row in found for finding in row.findings]
-    return group_remarks((f.host, f"{Path(f.path).name}: {f.sentence}") for f in findings)
+        checked, shared = await both(
+            together(check_host(run, host) for host in run.hosts.values()),
+            see_all(run, run.hosts, trusted if found[0].authority else ()),
+        )
+    findings = [finding for rows in checked for row in rows for finding in row.findings]
+    wrong = ((f.host, f"{Path(f.path).name}: {f.sentence}") for f in findings)
+    return group_remarks((*wrong, *adoption_rows(shared)))
 
 
 async def publish(
@@ -318,7 +345,7 @@ async def publish(
 def _authority_remarks(found: tuple[FoundEtcd, ...]) -> tuple[str, ...]:
     text = found[0].trusted_text or ""
     signer = find_signer(text, text)
-    if text.count("BEGIN CERTIFICATE") > 1:
+    if text.count(_BEGIN) > 1:
         return (
             "the trusted file holds several authorities: put the one that signs, and its key, "
             "where `authority` says",

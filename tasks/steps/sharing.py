@@ -14,14 +14,18 @@ from tasks.pki.inspect import find_issuer, read_certificate
 
 
 @step("see who else uses the files on {host}")
-async def see_sharing(run: Run, host: HostConnection) -> Sharing:
-    """See it; nothing is changed. Certificates of other authorities are left out."""
+async def see_sharing(
+    run: Run, host: HostConnection, trusted: tuple[bytes, ...] | None = None
+) -> Sharing:
+    """See it; nothing is changed. Certificates of other authorities are left out.
+
+    The authorities are the runner's, or `trusted`, PEM, where it has none yet.
+    """
     layout = run.inventory.layout(host.name)
     (result,) = await host.run(sharing_command(supervisor(layout), layout.credentials))
     found = parse_sharing(result)
-    authorities = {
-        read_certificate(pem).fingerprint: pem for pem in read_authorities(run.inventory).values()
-    }
+    known = read_authorities(run.inventory).values() if trusted is None else trusted
+    authorities = {read_certificate(pem).fingerprint: pem for pem in known}
     strays = {
         (path, user): StrayCertificate(path, issuer, user)
         for path, pem, user in found.certificates
@@ -39,9 +43,11 @@ async def see_sharing(run: Run, host: HostConnection) -> Sharing:
     )
 
 
-async def see_all(run: Run, names: Iterable[str]) -> tuple[Sharing, ...]:
-    """See those hosts at once that are named."""
+async def see_all(
+    run: Run, names: Iterable[str], trusted: tuple[bytes, ...] | None = None
+) -> tuple[Sharing, ...]:
+    """See those hosts at once that are named; `trusted` as for one host."""
     wanted = set(names)
     return await together(
-        see_sharing(run, host) for name, host in run.hosts.items() if name in wanted
+        see_sharing(run, host, trusted) for name, host in run.hosts.items() if name in wanted
     )

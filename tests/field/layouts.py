@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.field.openssl import CENTURY_DAYS, Texts, make_authority, make_pairs
+from tests.field.openssl import CENTURY_DAYS, RSA, Texts, make_authority, make_pairs
 
 KUBESPRAY_SSL = "/etc/ssl/etcd/ssl"
 KUBEASZ_SSL = "/etc/kubernetes/ssl"
@@ -137,7 +137,12 @@ def _by_environment(
     return made
 
 
-def kubeasz(directory: Path, hosts: dict[str, str], program: str = "/usr/local/bin") -> Cluster:
+def kubeasz(
+    directory: Path,
+    hosts: dict[str, str],
+    program: str = "/usr/local/bin",
+    key: tuple[str, ...] = RSA,
+) -> Cluster:
     """Lay out kubeasz's: members etcd-ADDRESS, one pair for all hosts and roles; by flags."""
     place = "/C=CN/ST=HangZhou/L=XS/O=k8s/OU=System"
     authority = make_authority(directory, f"{place}/CN=kubernetes-ca")
@@ -147,7 +152,7 @@ def kubeasz(directory: Path, hosts: dict[str, str], program: str = "/usr/local/b
         "keyUsage=critical,digitalSignature,keyEncipherment\n"
         f"extendedKeyUsage=serverAuth,clientAuth\nsubjectAltName={names}\n"
     )
-    pair = make_pairs(directory, {"etcd": f"{place}/CN=etcd"}, extensions, 18250)["etcd"]
+    pair = make_pairs(directory, {"etcd": f"{place}/CN=etcd"}, extensions, 18250, key)["etcd"]
     cluster = ",".join(f"etcd-{a}=https://{a}:2380" for a in hosts.values())
     made = Cluster(authority)
     for host, address in hosts.items():

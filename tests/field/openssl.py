@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CENTURY_DAYS = 36500
+RSA = ("rsa:2048",)
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,16 @@ def make_authority(directory: Path, subject: str) -> Texts:
 
 
 def make_pairs(
-    directory: Path, subjects: dict[str, str], extensions: str, days: int
+    directory: Path,
+    subjects: dict[str, str],
+    extensions: str,
+    days: int,
+    key: tuple[str, ...] = RSA,
 ) -> dict[str, Texts]:
     """Make pairs that the authority in the directory has signed, by stem; all keys at once."""
     (directory / "extensions").write_text(extensions)
     words = {
-        stem: ["req", "-new", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{stem}-key.pem"]
+        stem: ["req", "-new", "-newkey", *key, "-nodes", "-keyout", f"{stem}-key.pem"]
         for stem in subjects
     }
     making = [

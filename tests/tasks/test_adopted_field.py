@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pytest
 
@@ -248,3 +249,49 @@ def test_what_no_policy_can_say_is_told_before_anything_is_written(tmp_path: Pat
     pairs = {role: replace(pair, leaf=odd) for role, pair in etcds[0].pairs.items()}
     remarks = find_remarks(name_hosts((replace(etcds[0], pairs=pairs),), frozenset(HOSTS)))
     assert "node1: etcd.pem: the usage 1.3.6.1.5.5.7.3.3 cannot be kept by a rotation" in remarks
+
+
+@pytest.mark.parametrize(
+    ("key", "kind"),
+    [
+        (("ec", "-pkeyopt", "ec_paramgen_curve:P-384"), "ECDSA 384"),
+        (("ed25519",), "Ed25519"),
+        (("rsa:4096",), "RSA 4096"),
+    ],
+)
+def test_keys_of_other_kinds_are_kept(tmp_path: Path, key: tuple[str, ...], kind: str) -> None:
+    """Whatever their files look like: PKCS #8, SEC 1, PKCS #1."""
+    cluster = kubeasz(tmp_path, HOSTS, key=key)
+    inventory = adopted(found(cluster))
+    assert str(inventory.certificates.server.key) == kind
+    assert differences(inventory, cluster) == {}
+
+
+def test_the_next_authority_is_made_as_the_present_one(tmp_path: Path) -> None:
+    """Else certificates of a century would end with one of five years; its name is its own."""
+    etcds = found(kubeasz(tmp_path, HOSTS))
+    leaf = read_leaf(etcds[0].trusted_text)
+    assert leaf is not None
+    policy = adopted((replace(etcds[0], authority=leaf), *etcds[1:])).certificates.authority
+    assert (policy.common_name, policy.key, policy.validity) == ("etcd", leaf.key, leaf.validity)
+    assert policy.names == leaf.names
+    ours = replace(leaf, common_name="etcd")
+    policy = adopted((replace(etcds[0], authority=ours), *etcds[1:])).certificates.authority
+    assert policy.common_name == "etcd-ca"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"intermediate": "issuing"}, "etcd.pem is signed by 'issuing', which is no root"),
+        ({"key": PurePosixPath("/etc/kubernetes/ssl/etcd.pem")}, "etcd.pem holds the key, too"),
+    ],
+)
+def test_pairs_that_no_runbook_could_renew_are_refused(
+    tmp_path: Path, change: dict[str, Any], words: str
+) -> None:
+    """An intermediate authority, and one file for both halves."""
+    etcds = found(kubeasz(tmp_path, HOSTS))
+    pairs = {role: replace(pair, **change) for role, pair in etcds[0].pairs.items()}
+    with pytest.raises(Refused, match=words):
+        adopted((replace(etcds[0], pairs=pairs), *etcds[1:]))

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
+from tasks.hosts.adoption import parse_etcd
+from tasks.hosts.batch import Result
 from tasks.model.adoption import FoundEtcd
 from tasks.model.member_settings import SettingsFiles, TextFile
 from tasks.procedures.adoption import take_settings
@@ -47,7 +52,11 @@ def test_a_member_that_runs_is_taken_as_it_runs() -> None:
         found("/usr/local/bin/etcd", "--wal-dir=", ETCD_NAME="x", ETCD_PEER_CLIENT_CERT_AUTH="1"),
         KUBESPRAY,
     )
-    assert one.settings == {"ETCD_NAME": "x", "ETCD_PEER_CLIENT_CERT_AUTH": "true"}
+    assert one.settings == {
+        "ETCD_NAME": "x",
+        "ETCD_PEER_CLIENT_CERT_AUTH": "true",
+        "ETCD_DATA_DIR": "/x.etcd",
+    }
     assert one.environment_file == "/etc/etcd.env"
     assert one.unknown == ()
 
@@ -82,6 +91,24 @@ def test_wal_dir_is_kept() -> None:
     assert one.setting("FORCE_NEW_CLUSTER") == "true"
 
 
+@pytest.mark.parametrize(
+    ("unit", "fragment", "path"),
+    [
+        ("etcd@main.service", "/etc/systemd/system/etcd@.service", "etcd@main.service"),
+        ("etcd.service", "/usr/lib/systemd/system/etcd.service", "etcd.service"),
+        ("etcd.service", "", ""),
+    ],
+)
+def test_a_unit_is_called_as_systemd_calls_it(unit: str, fragment: str, path: str) -> None:
+    """A template's instance has a name of its own, and an alias (Debian's etcd2) has none."""
+    said = f"Id={unit}\nFragmentPath={fragment}\nLoadState=loaded\nWorkingDirectory=!/srv\n"
+    one = parse_etcd("h1", Result("", 0, said, "", 0.0))
+    assert one is not None
+    assert one.unit_path.rpartition("/")[2] == path
+    assert one.unit_path.startswith(fragment.rpartition("/")[0])
+    assert one.directory == "/srv"
+
+
 def test_what_is_not_understood_is_named() -> None:
     """A shell that runs anything else than etcd, while etcd is down."""
     unit = TextFile(UNIT, "[Service]\nExecStart=/bin/sh -c '/usr/bin/etcd --name=$(hostname)'\n")
@@ -89,3 +116,19 @@ def test_what_is_not_understood_is_named() -> None:
     one = take_settings(found(), shell)
     assert f"{UNIT}:2: what the shell makes of" in one.unknown[0]
     assert take_settings(found("/usr/bin/etcd", "--name=a"), shell).unknown == ()
+
+
+def test_a_path_that_is_not_absolute_begins_where_etcd_is_started() -> None:
+    """Also the data directory that nobody named."""
+    one = take_settings(
+        replace(
+            found("/usr/bin/etcd", "--name=a", "--cert-file=tls/a.pem", "--wal-dir=/wal"),
+            directory="/srv/etcd",
+        ),
+        KUBESPRAY,
+    )
+    assert one.setting("DATA_DIR") == "/srv/etcd/a.etcd"
+    assert one.setting("CERT_FILE") == "/srv/etcd/tls/a.pem"
+    assert one.setting("WAL_DIR") == "/wal"
+    named = take_settings(found("/usr/bin/etcd", "--name=a", "--data-dir=data"), KUBESPRAY)
+    assert named.setting("DATA_DIR") == "/data"

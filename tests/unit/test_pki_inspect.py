@@ -12,9 +12,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 
 from tasks.model.certificates import AuthorityPolicy, KeySpec, SubjectName, Usage
 from tasks.model.errors import AuthorityRefused, CertificateRefused
-from tasks.pki.authority import create_authority
-from tasks.pki.inspect import find_differences, read_bundle, read_certificate
+from tasks.pki.authority import Authority, create_authority
+from tasks.pki.inspect import find_differences, find_intermediate, read_bundle, read_certificate
 from tasks.pki.keys import make_key, public_pem
+from tasks.pki.names import distinguished_name
 from tests.unit.pki_requests import (
     NOW,
     P256,
@@ -205,3 +206,26 @@ def test_what_is_no_certificate_is_refused(pem: bytes | str) -> None:
     """Never an error of the library's own."""
     with pytest.raises(CertificateRefused, match="cannot be read"):
         read_bundle(pem)
+
+
+def test_an_intermediate_authority_is_told_from_a_root() -> None:
+    """Where it stands behind the certificate in its file, or among the trusted ones."""
+    root, key = OTHER_AUTHORITY, make_key(P256)
+    own = x509.load_pem_x509_certificate(root.certificate_pem)
+    middle = (
+        x509.CertificateBuilder()
+        .subject_name(distinguished_name("issuing", ()))
+        .issuer_name(own.subject)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(own.not_valid_before_utc)
+        .not_valid_after(own.not_valid_after_utc)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(root._key, hashes.SHA256())
+    )
+    leaf = Authority(middle, key).sign(make_request(key=KEY), WANT, NOW)
+    middle_pem = middle.public_bytes(serialization.Encoding.PEM)
+    assert find_intermediate(leaf + middle_pem, root.certificate_pem) == "issuing"
+    assert find_intermediate(leaf, root.certificate_pem + middle_pem) == "issuing"
+    assert find_intermediate(leaf, root.certificate_pem) is None
+    assert find_intermediate(CERTIFICATE + AUTHORITY, AUTHORITY) is None

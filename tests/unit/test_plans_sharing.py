@@ -12,7 +12,14 @@ from tasks.hosts.sharing import parse_sharing
 from tasks.model.errors import Refused
 from tasks.model.inventory import Inventory
 from tasks.model.sharing import FileUser, Sharing, StrayCertificate
-from tasks.plans.sharing import find_keys, find_strays, find_users, refuse_strays, refuse_users
+from tasks.plans.sharing import (
+    adoption_rows,
+    find_keys,
+    find_strays,
+    find_users,
+    refuse_strays,
+    refuse_users,
+)
 
 PEM = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 PUBLIC = "-----BEGIN PUBLIC KEY-----\nMIIB\n-----END PUBLIC KEY-----\n"
@@ -119,3 +126,16 @@ def test_a_key_of_the_authority_that_goes_is_named() -> None:
     seen = (Sharing("m1", (), (), (), (("/etc/ssl/ca-key.pem", OLD), ("/etc/ssl/x.key", NEW))),)
     (told,) = find_keys(seen, OLD)
     assert told.startswith("m1: /etc/ssl/ca-key.pem is the old authority's key")
+
+
+def test_an_adoption_tells_who_shares_what_in_a_line_each() -> None:
+    """Kubespray's first host has the certificates of all nodes."""
+    names = ("m1", "m2", "m3", "m4")
+    strays = tuple(StrayCertificate(f"/s/node-{n}.pem", OLD, None) for n in names)
+    seen = Sharing("m1", (user(CA), user(CA, "kubelet")), (SERVER,), strays)
+    used, linked, left = adoption_rows([seen])
+    assert used == ("m1", f"{CA} is also used by kube-apiserver, kubelet")
+    assert linked == ("m1", f"{SERVER} has another name (a hard link)")
+    assert "4 certificate(s)" in left[1]
+    assert "(/s/node-m2.pem, /s/node-m3.pem, /s/node-m4.pem, ...)" in left[1]
+    assert adoption_rows([Sharing("m1", (), (), ())]) == ()
