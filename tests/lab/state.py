@@ -12,7 +12,7 @@ import os
 import re
 import secrets
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -162,7 +162,11 @@ def read_record(name: str) -> LabRecord:
         raise LabError(f"no lab is named {name!r} (labs that are up: {known})") from None
     owner = raw.pop("owner")
     cgroups = tuple(raw.pop("cgroups"))
-    return LabRecord(owner=owner and Owner(**owner), cgroups=cgroups, **raw)
+    # Another checkout's lab may have facts that this one does not know.
+    known = {each.name for each in fields(LabRecord)} & set(raw)
+    return LabRecord(
+        owner=owner and Owner(**owner), cgroups=cgroups, **{name: raw[name] for name in known}
+    )
 
 
 def list_records() -> list[LabRecord]:
