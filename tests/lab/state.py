@@ -163,9 +163,9 @@ def read_record(name: str) -> LabRecord:
     owner = raw.pop("owner")
     cgroups = tuple(raw.pop("cgroups"))
     # Another checkout's lab may have facts that this one does not know.
-    known = {each.name for each in fields(LabRecord)} & set(raw)
+    ours = {each.name for each in fields(LabRecord)} & set(raw)
     return LabRecord(
-        owner=owner and Owner(**owner), cgroups=cgroups, **{name: raw[name] for name in known}
+        owner=owner and Owner(**owner), cgroups=cgroups, **{fact: raw[fact] for fact in ours}
     )
 
 
