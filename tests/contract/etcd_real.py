@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import shutil
 import socket
 import ssl
 import subprocess
@@ -190,8 +191,10 @@ class RealCluster:
             self.processes.pop(i).wait(timeout=10)
 
     def close(self) -> None:
-        """Kill all that were started here."""
+        """Kill all that were started here, and remove their data: 64 MB and more a member."""
         self.kill(*self.processes)
+        for member in (*self.members, self.learner):
+            shutil.rmtree(self.directory / member.name, ignore_errors=True)
 
     def client_tls(self) -> ssl.SSLContext:
         """Make the context of a client that the cluster accepts."""
