@@ -15,8 +15,9 @@ from tasks.model.machines import SshOverride
 class Client(Strict):
     """A certificate of the cluster's outside etcd: a kube-apiserver's, a CNI's, a worker's.
 
-    With `managed: false` the operator renews it and installs what it trusts; runbooks only say
-    when, and look at it where `certificate` is given.
+    It is renewed as it is: its subject, names, usages, kind of key, life, owner and modes are
+    kept, but for what is said here. With `managed: false` the operator renews it and installs what
+    it trusts; runbooks only say when, and look at it where `certificate` is given.
     """
 
     name: Name = Field(examples=["worker01-calico"])

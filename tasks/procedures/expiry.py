@@ -37,6 +37,7 @@ from tasks.model.pointers import parameter
 from tasks.model.record import Event
 from tasks.pki.inspect import read_certificate
 from tasks.pki.judgement import Place, judge_authorities, judge_pair
+from tasks.pki.targets import LeafTarget, client_targets, member_targets
 from tasks.plans.addresses import desired_member
 from tasks.procedures import location
 from tasks.report.certificates import (
@@ -47,7 +48,6 @@ from tasks.report.certificates import (
     verdict,
 )
 from tasks.steps import certificates, onhosts, preflight
-from tasks.steps.certificates import LeafTarget, client_targets, member_targets
 from tasks.steps.reports import artifact_key
 
 HOSTS_AT_ONCE = 40
@@ -187,6 +187,7 @@ async def _check_client(run: Run, host: HostConnection, client: Client) -> list[
         client.trusted or inventory.layout(host.name).trusted,
         None,
     )
+    targets = client_targets(inventory, managed, seen)
     if client.key is None:
         pairs = {label: _without_key(files) for label, files in seen.pairs.items()}
         seen = replace(seen, pairs=pairs)

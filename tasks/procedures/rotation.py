@@ -19,6 +19,7 @@ from tasks.model.layout import Pair
 from tasks.model.observation import LeafFiles, PairsObservation, ServiceState
 from tasks.model.plan import Finding, Severity
 from tasks.pki.inspect import read_certificate
+from tasks.pki.targets import LeafTarget, client_targets, member_targets
 from tasks.plans.leaves import StageLeaves, SwapLeaves
 from tasks.plans.preflight import clock_findings
 from tasks.plans.recovery import Damage, ReviveMember
@@ -26,7 +27,6 @@ from tasks.procedures import location
 from tasks.procedures.course import Recipe, Unlocked
 from tasks.report.tables import Table
 from tasks.steps import certificates, health, onhosts, services, trust
-from tasks.steps.certificates import LeafTarget, client_targets, member_targets
 
 HEALTHY_SECONDS = 60.0
 NO_PAIR = LeafFiles(None, None, None)
@@ -111,8 +111,9 @@ async def look(run: Run, unlocked: Unlocked) -> Sight:
             ),
         ]
     )
+    outside = {client.name: client for client in inventory.clients}
     targets: Targets = {
-        name: clients[name]
+        name: client_targets(inventory, outside[name], seen)
         if name in clients
         else member_targets(inventory, by_name[name], seen.group)
         for name, seen in observed.items()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
 
@@ -16,16 +15,15 @@ from tasks.hosts.batch import Command
 from tasks.hosts.connection import HostConnection, now
 from tasks.hosts.supervisors import supervisor
 from tasks.model.certificates import FileAccess, Role
-from tasks.model.clients import Client
 from tasks.model.cluster import DesiredMember
 from tasks.model.errors import CertificateRefused, RunbookError
 from tasks.model.inventory import CLIENT_PORT, PEER_PORT, Inventory
 from tasks.model.layout import Pair
-from tasks.model.machines import Host
 from tasks.model.observation import HostObservation, LeafFiles, PairsObservation
 from tasks.pki.inspect import find_differences, read_certificate
-from tasks.pki.leaf import WantedLeaf, wanted_leaf
+from tasks.pki.leaf import WantedLeaf
 from tasks.pki.requests import openssl_key_command, openssl_request_config
+from tasks.pki.targets import LeafTarget, member_targets, wanted_leaves
 from tasks.plans.bootstrap import IssueCertificates
 from tasks.plans.leaves import StageLeaves, SwapLeaves
 
@@ -33,71 +31,6 @@ RENEW_BEFORE = timedelta(days=1)
 """Bootstrap reissues only what is about to expire; renewing in time is another runbook's work."""
 SERVED_SECONDS = 10.0
 DISCARD_SECONDS = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class LeafTarget:
-    """One pair as it shall be, whose its files are, and who may read them."""
-
-    pair: Pair
-    want: WantedLeaf
-    owner: str
-    group: str
-    certificate_mode: str = "0644"
-    key_mode: str = "0600"
-
-
-def wanted_leaves(
-    inventory: Inventory, host: Host, member: DesiredMember
-) -> dict[Role, WantedLeaf]:
-    """Say what each of a host's certificates shall be; one file's is the same in each role."""
-    urls = (member.peer_url, member.client_url)
-    addresses = [url.removeprefix("https://").rsplit(":", 1)[0].strip("[]") for url in urls]
-    extra = (*host.extra_sans, *inventory.extra_sans)
-    wanted: dict[Role, WantedLeaf] = {}
-    for pair in inventory.layout(host.name).pairs:
-        role = pair.roles[0]
-        policy = inventory.leaf_policy(host.name, role)
-        want = wanted_leaf(
-            policy, role, host.name, tuple(addresses), extra, member.member, host.fixed_address
-        )
-        wanted |= dict.fromkeys((r for r in pair.roles if r not in wanted), want)
-    return wanted
-
-
-def member_targets(
-    inventory: Inventory, member: DesiredMember, group: str | None
-) -> dict[str, LeafTarget]:
-    """Say what each pair of a member's host shall be, by label."""
-    wanted = wanted_leaves(inventory, inventory.host(member.name), member)
-    account = inventory.etcd.run_as
-    targets = {}
-    for pair in inventory.layout(member.name).pairs:
-        # The client's pair is for operators and their tools, through sudo.
-        is_etcds = any(role.is_for_members for role in pair.roles)
-        owner, owning = (account, group or account) if is_etcds else ("root", "root")
-        access = inventory.leaf_policy(member.name, pair.roles[0]).access or FileAccess()
-        targets[pair.label] = LeafTarget(
-            pair,
-            wanted[pair.roles[0]],
-            access.owner or owner,
-            access.group or owning,
-            access.certificate_mode,
-            access.key_mode,
-        )
-    return targets
-
-
-def client_targets(inventory: Inventory, client: Client) -> dict[str, LeafTarget]:
-    """Say what the pair of a client outside etcd shall be; none where the operator renews it."""
-    if not client.managed or client.certificate is None or client.key is None:
-        return {}
-    policy = inventory.certificates.client
-    if client.common_name:
-        policy = policy.model_copy(update={"common_name": client.common_name})
-    want = wanted_leaf(policy, Role.CLIENT, client.name, (), ())
-    pair = Pair(str(Role.CLIENT), (Role.CLIENT,), client.certificate, client.key)
-    return {pair.label: LeafTarget(pair, want, client.owner, client.group)}
 
 
 def leaf_differences(

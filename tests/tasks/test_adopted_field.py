@@ -15,11 +15,12 @@ from tasks.model.inventory import Inventory
 from tasks.model.observation import FileState, LeafFiles
 from tasks.pki.inspect import read_bundle, read_certificate
 from tasks.pki.policy import read_leaf
+from tasks.pki.targets import member_targets
 from tasks.plans.addresses import desired_member
 from tasks.plans.adopted_files import name_hosts
 from tasks.plans.adoption import adopt, find_pairs
 from tasks.plans.adoption_remarks import find_remarks
-from tasks.steps.certificates import member_targets, pair_differences
+from tasks.steps.certificates import pair_differences
 from tests.field.layouts import Cluster, Laid, kubeasz, kubekey, kubespray
 
 HOSTS = {f"node{number}": f"10.0.0.{number}" for number in (1, 2, 3)}

@@ -18,10 +18,10 @@ from tasks.model.certificates import AuthorityPolicy
 from tasks.model.errors import AuthorityRefused, MemberFailed
 from tasks.model.inventory import Inventory
 from tasks.pki.authority import create_authority
+from tasks.pki.targets import LeafTarget, client_targets
 from tasks.plans.bootstrap import PREPARE
 from tasks.plans.leaves import StageLeaves
 from tasks.steps import certificates
-from tasks.steps.certificates import LeafTarget, client_targets
 from tests.contract.local_host import LocalHost
 
 STAGE = StageLeaves(stage=PREPARE, host="m1", sentence="stage", name="worker", labels=("client",))

@@ -1,0 +1,76 @@
+"""What the pair of a client outside etcd shall be: what it is, but for what the inventory says."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from tasks.model.inventory import Inventory
+from tasks.model.observation import FileState, LeafFiles, PairsObservation
+from tasks.pki.targets import LeafTarget, client_targets
+from tests.field.openssl import CENTURY_DAYS, make_authority, make_pairs
+
+NAMES = "subjectAltName=DNS:kubernetes,IP:10.68.0.1\n"
+
+
+def target(tmp_path: Path, usages: str, *, days: int = 90, **said: object) -> LeafTarget:
+    """See a kube-apiserver's pair, signed by the authority of Kubernetes, as a client."""
+    make_authority(tmp_path, "/CN=kubernetes-ca")
+    extensions = f"{NAMES}extendedKeyUsage={usages}\n"
+    pair = make_pairs(tmp_path, {"k": "/O=system:masters/CN=kubernetes"}, extensions, days)["k"]
+    client = {
+        "name": "apiserver",
+        "host": "m1",
+        "certificate": "/etc/kubernetes/ssl/kubernetes.pem",
+        "key": "/etc/kubernetes/ssl/kubernetes-key.pem",
+        "trusted": "/etc/kubernetes/ssl/ca.pem",
+    }
+    content: dict[str, Any] = {
+        "name": "c1",
+        "hosts": [{"name": "m1", "address": "10.0.0.1"}],
+        "etcd": {"version": "3.5.16"},
+        "authority": {
+            "certificate": tmp_path / "ca.pem",
+            "key": tmp_path / "ca-key.pem",
+            "passphrase": {"env": "P"},
+        },
+        "clients": [client | said],
+    }
+    inventory = Inventory.model_validate(content)
+    files = LeafFiles(
+        FileState("0640", "kube", "kube", "x", pair.certificate),
+        FileState("0644", "kube", "etcd", "x"),
+        None,
+    )
+    trusted = FileState("0644", "root", "root", "x", (tmp_path / "ca.pem").read_text())
+    seen = PairsObservation("apiserver", 0.0, 0.0, None, trusted, None, {"client": files}, {})
+    return client_targets(inventory, inventory.clients[0], seen)["client"]
+
+
+def test_a_clients_certificate_is_renewed_as_it_is(tmp_path: Path) -> None:
+    """Its groups are rights in Kubernetes, its names are what kubelets call it."""
+    found = target(tmp_path, "serverAuth,clientAuth")
+    assert found.want.common_name == "kubernetes"
+    assert [name.O for name in found.want.names] == ["system:masters"]
+    assert found.want.sans == ("kubernetes", "10.68.0.1")
+    assert str(found.want.key) == "RSA 2048"
+    assert set(map(str, found.want.usages)) == {"server auth", "client auth"}
+    assert found.want.validity == timedelta(days=90)
+    # A key that everybody can read is not kept so.
+    assert (found.owner, found.group) == ("kube", "etcd")
+    assert (found.certificate_mode, found.key_mode) == ("0640", "0640")
+
+
+def test_what_the_inventory_says_of_a_client_is_so(tmp_path: Path) -> None:
+    """And what etcd needs, it gets."""
+    found = target(tmp_path, "serverAuth", common_name="worker", owner="root", group="root")
+    assert found.want.common_name == "worker"
+    assert (found.owner, found.group) == ("root", "root")
+    assert "client auth" in map(str, found.want.usages)
+
+
+def test_a_life_that_the_authority_cut_short_is_the_policys_again(tmp_path: Path) -> None:
+    """Else each new authority would sign for as short as the old one had left."""
+    found = target(tmp_path, "clientAuth", days=CENTURY_DAYS + 1)
+    assert found.want.validity == timedelta(hours=43800)
