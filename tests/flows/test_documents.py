@@ -1,0 +1,89 @@
+"""README and docs/: every command in them can be typed, every runbook and file in them is there."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cyclopts import App
+from ruamel.yaml import YAML
+
+from flows import __main__ as commands
+from flows.__main__ import runbook_names
+from tasks.model.clients import Client
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = {path.relative_to(ROOT).as_posix(): path.read_text() for path in (
+    ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))
+)}  # fmt: skip
+BLOCK = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)#:]+)\)")
+RUNBOOK = re.compile(
+    r"\b(?:bootstrap|adopt|check|show|harden|rotate|recover|replace|add|remove|update|move)"
+    r"_(?:cluster|health|certificates|authority|member|members|leader)\b"
+)
+PLACE = re.compile(r"<([\w ]+)>")
+
+
+def typed() -> list[tuple[str, str]]:
+    """List the commands of runbooks: document and what stands behind `python -m flows`."""
+    return [
+        (name, line.partition(" -m flows ")[2])
+        for name, text in DOCUMENTS.items()
+        for _, block in BLOCK.findall(text)
+        for line in block.splitlines()
+        if " -m flows " in line
+    ]
+
+
+def function_of(name: str) -> Any:  # noqa: ANN401 - a flow's function
+    """Get what the command line calls."""
+    if name == "approve":
+        return lambda run, by=None, note="", reject=False: commands._approve(
+            None, run, by=by, note=note, reject=reject
+        )
+    return getattr(importlib.import_module(f"flows.{name}"), name).fn
+
+
+@pytest.mark.parametrize(("document", "command"), sorted(set(typed())))
+def test_a_command_can_be_typed(document: str, command: str) -> None:
+    """Its runbook and options are there, and nothing that is needed is missing."""
+    name, *words = shlex.split(PLACE.sub(lambda found: found[1].replace(" ", "-"), command))
+    assert name in {*runbook_names(), "approve"}, document
+    app = App()
+    app.default(function_of(name))
+    app.parse_args(words, exit_on_error=False, print_error=False)
+
+
+def test_each_document_has_commands_of_its_own() -> None:
+    """Else the pattern that finds them has gone blind."""
+    assert {document for document, _ in typed()} == set(DOCUMENTS) - {"docs/record.md"}
+    assert len(typed()) > 20
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_what_a_document_names_is_there(document: str) -> None:
+    """Runbooks, files that are linked; and every document is linked from README."""
+    text = DOCUMENTS[document]
+    assert set(RUNBOOK.findall(text)) <= set(runbook_names())
+    for link in LINK.findall(text):
+        assert (ROOT / document).parent.joinpath(link).exists(), link
+    assert document == "README.md" or f"]({document})" in DOCUMENTS["README.md"]
+
+
+def test_the_clients_in_a_document_are_such_as_the_inventory_takes() -> None:
+    """The example for kubespray's kube-apiserver."""
+    found = [
+        client
+        for text in DOCUMENTS.values()
+        for language, block in BLOCK.findall(text)
+        if language == "yaml"
+        for client in YAML(typ="safe").load(block)["clients"]
+    ]
+    assert found
+    for client in found:
+        Client.model_validate(client)
