@@ -7,9 +7,10 @@ import asyncio
 from tasks.engine.frame import runbook
 from tasks.engine.run import open_run
 from tasks.model.errors import MemberFailed
+from tasks.plans.nodes import judge_nodes
 from tasks.procedures import checkup, location
 from tasks.report.health import unseen_sentences
-from tasks.steps import reports, restarts
+from tasks.steps import nodes, reports, restarts
 
 
 @runbook(flow_run_name="check health of {cluster}")
@@ -20,20 +21,24 @@ async def check_health(cluster: str, reason: str | None = None) -> None:
     certificate of this run's. Where the authority's key does not open, or lets nobody in, they are
     asked on their hosts with their own pairs; the result says which way. Over SSH, clocks are
     compared, and each host is asked what the next restart of its member and its next boot would
-    change (the program, the settings, whether it would start at all). A host that SSH cannot reach
-    is a remark.
+    change (the program, the settings, whether it would start at all). Of a stacked member its
+    node is seen: the static pods' files, what really runs, the kubelet. A host that SSH cannot
+    reach is a remark.
 
     Args:
         cluster: name under deployments/clusters, or the path of an inventory file
         reason: why, for the record
     """
     async with open_run(cluster, "check_health", reason=reason) as run:
-        seen, (surprises, silent) = await asyncio.gather(
-            checkup.examine(run, await location.locate_members(run)), restarts.find_surprises(run)
+        seen, (surprises, silent), (pods, unseen) = await asyncio.gather(
+            checkup.examine(run, await location.locate_members(run)),
+            restarts.find_surprises(run),
+            nodes.observe_nodes(run),
         )
-        problems = (*seen.problems, *restarts.problems(surprises))
-        unseen = unseen_sentences(seen.silent, silent)
-        remarks = (*seen.remarks, *restarts.remarks(surprises), *unseen)
+        found = judge_nodes(run.inventory, pods, seen.health)
+        problems = (*seen.problems, *restarts.problems(surprises), *found.problems)
+        unheard = unseen_sentences(seen.silent, silent | unseen)
+        remarks = (*seen.remarks, *restarts.remarks(surprises), *found.remarks, *unheard)
         await reports.publish_health(run, seen.health, problems, remarks)
         if problems:
             raise MemberFailed(

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from typing import Protocol
 
 from tasks.hosts.batch import Command, Result
+from tasks.hosts.kubelet import StaticPod
 from tasks.hosts.restarts import NextCommand
 from tasks.hosts.services import SystemdUnit
 from tasks.model.layout import Layout
@@ -89,4 +90,6 @@ class Supervisor(Protocol):
 
 def supervisor(layout: Layout) -> Supervisor:
     """Say who supervises a host's member."""
+    if layout.manifest is not None:
+        return StaticPod(layout.manifest)
     return SystemdUnit(layout.service)

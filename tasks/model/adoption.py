@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 
 from tasks.model.certificates import FileAccess, KeySpec, Role, SubjectName, Usage
 from tasks.model.cluster import Member
+from tasks.model.nodes import NodeObservation
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class FoundEtcd:
     `environment_file` is the first that sets something of etcd's. `keys_of_authority` are private
     keys that lie beside the trusted file. `members` is what the member told, None where it could
     not be asked.
+    Of a static pod `node` is its node, and the files' paths are the host's.
     `authorities` and `peer_authorities` are the fingerprints in the trusted files; None where one
     cannot be read. `authority` is what the trusted certificate is, where there is one alone.
     `hostname` is what the system calls itself, `directory` is where etcd is started.
@@ -80,6 +82,12 @@ class FoundEtcd:
     peer_authorities: frozenset[str] | None = None
     hostname: str = ""
     directory: str = "/"
+    node: NodeObservation | None = None
+
+    @property
+    def manifest(self) -> str:
+        """The static pod's file; empty where a unit runs etcd."""
+        return self.node.pod.file.path if self.node and self.node.pod else ""
 
     @property
     def name(self) -> str:

@@ -254,6 +254,24 @@ class CertificatePolicy(Strict):
         return {Role.SERVER: self.server, Role.PEER: self.peer, Role.CLIENT: self.client}[role]
 
 
+def _kubeadm_leaf(common_name: str | None, *authentication: Usage) -> LeafPolicy:
+    return LeafPolicy(
+        common_name=common_name,
+        key=KeySpec(algo="rsa", size=2048),
+        validity=timedelta(hours=8760),
+        usages=(Usage.DIGITAL_SIGNATURE, Usage.KEY_ENCIPHERMENT, *authentication),
+        own_names=(),
+    )
+
+
+KUBEADM_POLICY = CertificatePolicy(
+    server=_kubeadm_leaf(None, Usage.SERVER_AUTH, Usage.CLIENT_AUTH),
+    peer=_kubeadm_leaf(None, Usage.SERVER_AUTH, Usage.CLIENT_AUTH),
+    client=_kubeadm_leaf("kube-etcd-healthcheck-client", Usage.CLIENT_AUTH),
+)
+"""What kubeadm's certificates have at least; a ClusterConfiguration may ask for other keys."""
+
+
 def read_cfssl_policy(directory: Path, base: CertificatePolicy) -> CertificatePolicy:
     """Lay cfssl's files in `directory` over a policy.
 

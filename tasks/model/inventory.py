@@ -7,18 +7,26 @@ host.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from tasks.model.certificates import CertificatePolicy, LeafPolicy, Role, Strict, check_usages
+from tasks.model.certificates import (
+    KUBEADM_POLICY,
+    CertificatePolicy,
+    LeafPolicy,
+    Role,
+    Strict,
+    check_usages,
+)
 from tasks.model.clients import Client, KubeApiserver, LoadBalancer
 from tasks.model.errors import Refused
 from tasks.model.fields import Address, Name, fill
-from tasks.model.layout import Layout, Pair, PairFiles, Paths, group_pairs
+from tasks.model.layout import MANIFEST, Layout, Pair, PairFiles, Paths, group_pairs
 from tasks.model.machines import Host, Ssh
 from tasks.model.settings import Etcd
 
@@ -26,6 +34,15 @@ CLIENT_PORT = 2379
 PEER_PORT = 2380
 KUBEADM = PurePosixPath("/etc/kubernetes/pki")
 """kubeadm's cmd/kubeadm/app/constants: CertificatesDir."""
+KUBEADM_NAMES = {
+    "server": "etcd-server",
+    "peer": "etcd-peer",
+    "client": "etcd-healthcheck-client",
+}
+"""What `kubeadm certs` calls the pairs of these roles."""
+KUBEADM_AUTHORITY = "etcd-ca"
+NOT_OF_STACKED = ("certificates", "configuration", "unit", "binaries")
+"""Paths that an external member has and a stacked one has not."""
 
 _LABELS = {"ssh_address": "address", "member_name": "member"}
 
@@ -87,13 +104,18 @@ class Expiry(Strict):
 
 
 class Authority(Strict):
-    """The certificate authority's files on the runner; made when both are missing."""
+    """The certificate authority's files on the runner; made when both are missing.
+
+    A stacked cluster's key lies where kubeadm put it, on its hosts (`on_hosts`), unless the
+    inventory has a key: then the certificate here, if there is one, is what the runner goes by.
+    """
 
     certificate: Path = Field(examples=["lab3-authority/ca.pem"])
     key: Path = Field(
         description="Encrypted PKCS #8; never on the hosts.", examples=["lab3-authority/ca-key.pem"]
     )
     passphrase: Passphrase
+    on_hosts: bool = Field(False, description="Set where a stacked cluster names no key here.")
 
 
 class Inventory(Strict):
@@ -123,6 +145,38 @@ class Inventory(Strict):
     approval: Approval = Field(
         Approval.NONE, description="Whether runs that change something wait for a person."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_preset(cls, content: Any) -> Any:  # noqa: ANN401 - what the file holds
+        """Fill in what kubeadm decides, so that a stacked cluster's operator is not asked."""
+        if not isinstance(content, dict) or content.get("topology") != Topology.STACKED:
+            return content
+        etcd, authority = content.get("etcd"), content.get("authority", {})
+        if isinstance(etcd, dict):
+            content = content | {"etcd": {"run_as": "root"} | etcd}
+        if isinstance(authority, dict) and "key" not in authority:
+            directory = f"{content.get('name')}-authority"
+            preset = {
+                "certificate": f"{directory}/ca.pem",
+                "key": f"{directory}/ca-key.pem",
+                "passphrase": {"env": "ETCD_CA_PASSPHRASE"},
+            }
+            content = content | {"authority": preset | authority | {"on_hosts": True}}
+        return content
+
+    @model_validator(mode="after")
+    def _is_asked_no_more_than_needed(self) -> Self:
+        if self.topology is Topology.EXTERNAL:
+            unfit = ["paths.manifest"] if self.paths.manifest != MANIFEST else []
+            unfit += ["authority.on_hosts"] if self.authority.on_hosts else []
+        else:
+            unfit = [f"paths.{n}" for n in NOT_OF_STACKED if n in self.paths.model_fields_set]
+            unfit += ["certificates"] if self.certificates != CertificatePolicy() else []
+        if unfit:
+            msg = f"{unfit[0]}: {self.topology} clusters have no such thing; take it out"
+            raise ValueError(msg)
+        return self
 
     @model_validator(mode="after")
     def _others_fit(self) -> Self:
@@ -208,10 +262,13 @@ class Inventory(Strict):
         pairs = group_pairs(
             {role: host.pairs.get(role) or self.pair_files(role) for role in Role}, name, own
         )
-        if self.topology is Topology.STACKED:
-            stem = KUBEADM / "apiserver-etcd-client"
-            certificate, key = stem.with_suffix(".crt"), stem.with_suffix(".key")
-            pairs += (Pair("apiserver", (Role.CLIENT,), certificate, key),)
+        is_pod = self.topology is Topology.STACKED
+        authority = None
+        if is_pod:
+            pairs = tuple(replace(p, label=KUBEADM_NAMES.get(p.label, p.label)) for p in pairs)
+            client = KUBEADM / "apiserver-etcd-client"
+            pairs += (_kubeadm_pair(client.name, (Role.CLIENT,), client),)
+            authority = _kubeadm_pair(KUBEADM_AUTHORITY, (), self.trusted.with_suffix(""))
         return Layout(
             host=name,
             member=own,
@@ -220,17 +277,22 @@ class Inventory(Strict):
             peer_trusted=paths.peer_trusted or self.trusted,
             configuration=paths.configuration,
             state=paths.state,
-            data=filled(paths.data_directory) or paths.state / "default.etcd",
+            data=filled(paths.data_directory)
+            or (paths.state if is_pod else paths.state / "default.etcd"),
             wal=filled(paths.wal_directory),
             unit=paths.unit,
             binaries=paths.binaries,
             peer_address=host.peer_address or host.fixed_address,
             client_address=host.client_address or host.fixed_address,
+            manifest=paths.manifest if is_pod else None,
+            authority=authority,
         )
 
     def leaf_policy(self, name: str, role: Role) -> LeafPolicy:
         """Say how a host's certificates of one role are made."""
         policy = self.certificates.leaf(role)
+        if self.topology is Topology.STACKED:
+            policy = KUBEADM_POLICY.leaf(role)
         own = next((host.certificates.get(role) for host in self.hosts if host.name == name), None)
         return own.laid_over(policy) if own else policy
 
@@ -265,3 +327,7 @@ class Inventory(Strict):
         if self.topology is Topology.STACKED and self.paths.trusted is None:
             return KUBEADM / "etcd/ca.crt"
         return self.paths.authority
+
+
+def _kubeadm_pair(label: str, roles: tuple[Role, ...], stem: PurePosixPath) -> Pair:
+    return Pair(label, roles, stem.with_suffix(".crt"), stem.with_suffix(".key"))

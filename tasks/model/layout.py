@@ -10,6 +10,9 @@ from pydantic import Field
 from tasks.model.certificates import Role, Strict
 from tasks.model.fields import FileTemplate, HostPath, fill
 
+MANIFEST = PurePosixPath("/etc/kubernetes/manifests/etcd.yaml")
+"""kubeadm's cmd/kubeadm/app/constants: the file of etcd's static pod."""
+
 
 class PairFiles(Strict):
     """A certificate and its key; "{host}" and "{member}" stand for the host's and its member's."""
@@ -56,6 +59,9 @@ class Paths(Strict):
         default_factory=dict, description="Pairs that lie elsewhere or have other names."
     )
     unit: HostPath = PurePosixPath("/etc/systemd/system/etcd.service")
+    manifest: HostPath = Field(
+        MANIFEST, description="Of a stacked member: the file of its static pod."
+    )
     binaries: HostPath = PurePosixPath("/usr/local/bin")
     backups: HostPath = Field(
         PurePosixPath("/var/backups/etcd-runbooks"), description="Where replaced files are kept."
@@ -74,11 +80,13 @@ class Paths(Strict):
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How one host's member runs: its name, its files, its unit.
+    """How one host's member runs: its name, its files, its unit or its pod.
 
     `trusted` are the authorities that it trusts in its clients, `peer_trusted` in its peers: one
     file, or two that hold the same. `wal` is None where the log lies in the data directory.
     `peer_address` and `client_address` are as the inventory fixes them; None is detected.
+    `manifest` is the static pod's that the kubelet makes a member of; None where a unit does.
+    `authority` is where the authority lies on the host, if it was made there.
     """
 
     host: str
@@ -94,6 +102,8 @@ class Layout:
     binaries: PurePosixPath
     peer_address: str | None
     client_address: str | None
+    manifest: PurePosixPath | None = None
+    authority: Pair | None = None
 
     @property
     def service(self) -> str:

@@ -99,8 +99,13 @@ def judge_pair(
     return _row(place, facts, presented, found)
 
 
-def judge_authorities(place: Place, now: datetime) -> tuple[CertificateRow, ...]:
-    """Judge what a host trusts: each authority's own end, and that there is one."""
+def judge_authorities(
+    place: Place, now: datetime, files: LeafFiles | None = None
+) -> tuple[CertificateRow, ...]:
+    """Judge what a host trusts: each authority's own end, and that there is one.
+
+    `files` are the authority's where its key may lie on the host, as kubeadm leaves it.
+    """
     try:
         authorities = read_bundle(place.trusted or "")
     except CertificateRefused:
@@ -109,8 +114,14 @@ def judge_authorities(place: Place, now: datetime) -> tuple[CertificateRow, ...]
         return (_row(place, None, {}, found),)
     current = _facts(place.authority)
     rows = []
-    for facts in authorities:
+    for number, facts in enumerate(authorities):
         found = list(_judge_end(place, facts, now))
+        if files is not None and files.key is not None and number == 0:
+            found += _judge_mode(place, files.key.mode, "0600", facts)
+            if files.key_public not in {None, facts.public_key_pem.decode()}:
+                # kubeadm's pkiutil signs with the first of a bundle.
+                sentence = "the key beside it is not this authority's, which is the first there"
+                found.append(_finding(place, Kind.MISMATCHED, Grade.CRITICAL, sentence, facts))
         if facts.not_after <= now:
             found.append(_finding(place, Kind.EXPIRED, Grade.CRITICAL, _ended(facts), facts))
         if not facts.is_authority:

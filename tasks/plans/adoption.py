@@ -15,6 +15,7 @@ from tasks.model.certificates import Role
 from tasks.model.errors import Refused
 from tasks.model.fields import ADDRESS_PLACE
 from tasks.model.inventory import CLIENT_PORT, PEER_PORT
+from tasks.model.layout import Paths
 from tasks.model.pointers import parameter
 from tasks.model.settings import ENGINE_SETTINGS
 from tasks.plans.adopted_files import (
@@ -65,22 +66,26 @@ def adopt(
     first = found[0]
     pairs, own_pairs = adopted_pairs(hosts)
     at = {host.name: addresses[host.found.host] for host in hosts}
-    policies, own_policies = adopted_certificates(hosts, at)
-    if authority := adopted_authority(first.authority):
-        policies["authority"] = authority
     paths: dict[str, Any] = {
-        "certificates": str(PurePosixPath(first.setting("CERT_FILE")).parent),
         "trusted": first.setting("TRUSTED_CA_FILE"),
-        "unit": first.unit_path,
-        "binaries": str(PurePosixPath(first.program).parent),
         "pairs": pairs,
         **directories,
     }
     peers = first.setting("PEER_TRUSTED_CA_FILE")
     if peers not in ("", paths["trusted"]):
         paths["peer_trusted"] = peers
+    if first.manifest:
+        return _stacked(name, hosts, at, own_pairs, ssh, paths)
+    paths |= {
+        "certificates": str(PurePosixPath(first.setting("CERT_FILE")).parent),
+        "unit": first.unit_path,
+        "binaries": str(PurePosixPath(first.program).parent),
+    }
     if first.environment_file:
         paths["configuration"] = first.environment_file
+    policies, own_policies = adopted_certificates(hosts, at)
+    if authority := adopted_authority(first.authority):
+        policies["authority"] = authority
     return {
         "name": name,
         "topology": "external",
@@ -104,6 +109,33 @@ def adopt(
             "key": f"{name}-authority/ca-key.pem",
             "passphrase": {"env": "ETCD_CA_PASSPHRASE"},
         },
+    }
+
+
+def _stacked(
+    name: str,
+    hosts: tuple[Named, ...],
+    addresses: dict[str, str],
+    own_pairs: dict[str, dict[str, dict[str, str]]],
+    ssh: dict[str, Any],
+    paths: dict[str, Any],
+) -> dict[str, Any]:
+    """Write what differs from kubeadm's ways; settings and certificates are kubeadm's business."""
+    first = hosts[0].found
+    data = paths.get("data_directory", f"{paths['state']}/default.etcd")
+    told = {key: value for key, value in paths.items() if key not in {"state", "data_directory"}}
+    if data != str(Paths().state):
+        told["data_directory"] = data
+    return {
+        "name": name,
+        "topology": "stacked",
+        "hosts": [
+            _host(host, addresses[host.name], own_pairs.get(host.name), None) for host in hosts
+        ],
+        "even_members": len(hosts) % 2 == 0,
+        "ssh": ssh,
+        "etcd": {"version": first.version, "run_as": first.account},
+        "paths": {**told, "manifest": first.manifest},
     }
 
 
@@ -152,6 +184,7 @@ def _reasons_against(found: tuple[FoundEtcd, ...]) -> list[str]:
         ("cluster token", lambda one: one.setting("INITIAL_CLUSTER_TOKEN", "etcd-cluster")),
         ("account", lambda one: one.account),
         ("unit", lambda one: one.unit_path),
+        ("static pod's file", lambda one: one.manifest),
     )
     for what, get in same:
         if len(values := {str(get(one)) for one in found}) > 1:
@@ -212,6 +245,8 @@ def find_pairs(found: FoundEtcd) -> dict[Role, FoundPair]:
 
 def _client(one: FoundEtcd) -> tuple[str, str]:
     directory = PurePosixPath(one.setting("CERT_FILE")).parent
+    if one.manifest:
+        return f"{directory}/healthcheck-client.crt", f"{directory}/healthcheck-client.key"
     server = PurePosixPath(one.setting("CERT_FILE")).stem
     # kubespray's and KubeKey's: member-node1.pem goes with admin-node1.pem.
     follow = [server.replace("member-", "admin-", 1)] if server.startswith("member-") else []

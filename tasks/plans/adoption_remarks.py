@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from tasks.model.adoption import FoundEtcd
+from tasks.plans import nodes
 from tasks.plans.adopted_files import Named
 from tasks.plans.adopted_policy import find_unkept
 from tasks.plans.adoption import ENGINE_ONLY, setting_of
@@ -17,6 +19,9 @@ def find_remarks(hosts: tuple[Named, ...]) -> tuple[str, ...]:
     rows: list[tuple[str, str]] = list(find_unkept(hosts))
     for host in hosts:
         one = host.found
+        if one.node is not None:
+            members = len(one.members) if one.members else len(hosts)
+            rows += [(host.name, remark) for remark in nodes.find_remarks(one.node, members)]
         rows += [
             (
                 host.name,
@@ -24,6 +29,7 @@ def find_remarks(hosts: tuple[Named, ...]) -> tuple[str, ...]:
                 "authority.key says, encrypted, and move it off the host",
             )
             for key in one.keys_of_authority
+            if one.node is None
         ]
         rows += [
             (host.name, f"etcd listens on {url} without TLS")
@@ -60,11 +66,28 @@ def find_remarks(hosts: tuple[Named, ...]) -> tuple[str, ...]:
         ]
         rows += [(host.name, f"without effect: {what}") for what in one.skipped]
         if not one.is_running:
-            rows.append((host.name, "etcd does not run; its unit was read instead"))
+            instead = "manifest" if one.node else "unit"
+            rows.append((host.name, f"etcd does not run; its {instead} was read instead"))
         elif one.members is None:
             said = f" ({'; '.join(one.told)})" if one.told else ""
             rows.append((host.name, f"the member list could not be read{said}"))
     return (*group_remarks(rows), *find_differing(hosts))
+
+
+def authority_remarks(found: tuple[FoundEtcd, ...]) -> tuple[str, ...]:
+    """Tell where the key of a stacked cluster's authority lies, which is left there."""
+    having = [
+        one.host for one in found if any(k.endswith("/ca.key") for k in one.keys_of_authority)
+    ]
+    if having:
+        return (
+            f"the authority's key lies where kubeadm put it, on {', '.join(having)}: it is left "
+            "there, and in the runner's memory only while it signs",
+        )
+    return (
+        "no host has the authority's key, so it is an external one: to renew, put its certificate "
+        "and key on the runner and name them in `authority`, with a passphrase",
+    )
 
 
 def find_differing(hosts: tuple[Named, ...]) -> tuple[str, ...]:

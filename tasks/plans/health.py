@@ -23,8 +23,14 @@ def down_way_out(inventory: Inventory, health: ClusterHealth) -> str | None:
     down = [e.name for e in health.endpoints if not e.is_up]
     if not down or health.has_authentication:
         return None
-    units = dict.fromkeys(inventory.layout(name).service for name in down)
-    unit, names = " ".join(units), ", ".join(down)
+    layouts = [inventory.layout(name) for name in down]
+    unit, names = " ".join(dict.fromkeys(one.service for one in layouts)), ", ".join(down)
+    if all(one.manifest for one in layouts):
+        return (
+            f"to bring back {names}: the node's power and network, then on it `systemctl status "
+            "kubelet` and `crictl ps --all --name etcd`; the end of "
+            "/var/log/pods/kube-system_etcd-*/etcd/*.log says why etcd ends"
+        )
     back = (
         f"to bring back {names}: the host's power and network, then on it `systemctl start {unit}`;"
         f" `journalctl -u {unit}` says why it ends"
@@ -109,11 +115,14 @@ def _etcdctl(inventory: Inventory, health: ClusterHealth) -> tuple[str, list[str
     host = up[0].name
     layout = inventory.layout(host)
     pair = layout.pair(Role.SERVER)
+    # Etcd's image has no shell, but it has etcdctl.
+    inside = "crictl exec $(crictl ps --quiet --name '^etcd$') etcdctl"
+    program = inside if layout.manifest else f"{layout.binaries}/etcdctl"
     flags = f"--cacert={layout.trusted} --cert={pair.certificate} --key={pair.key}"
     return (
         host,
         [
-            f'etcdctl="{layout.binaries}/etcdctl {flags}"',
+            f'etcdctl="{program} {flags}"',
             f"all={','.join(urls)}",
         ],
         urls,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from tasks.model.fields import is_ip_address
-from tasks.model.inventory import CLIENT_PORT, PEER_PORT, Inventory, Topology
+from tasks.model.inventory import CLIENT_PORT, PEER_PORT, Inventory
 from tasks.model.observation import (
     ClockReading,
     DataDirectory,
@@ -69,12 +69,6 @@ def _warning(host: str | None, sentence: str) -> Finding:
 
 
 def _members(inventory: Inventory) -> Iterator[Finding]:
-    if inventory.topology is Topology.STACKED:
-        yield _refusal(
-            None,
-            "topology is stacked: kubeadm makes those members with their control-plane nodes; "
-            "bootstrap_cluster makes external ones",
-        )
     count = len(inventory.hosts)
     if count % 2 == 0:
         tolerated = (count - 1) // 2

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from tasks.model.cluster import ClusterHealth, quorum
 from tasks.model.errors import Refused
-from tasks.model.inventory import Inventory, Topology
+from tasks.model.inventory import Inventory
 from tasks.model.plan import Plan, Stage, Step
 from tasks.model.pointers import parameter
 from tasks.plans.leaves import Work, leaf_steps
@@ -66,11 +66,6 @@ def plan_recovery(
     `health` is None where HTTPS could not even be tried. Raises Refused without `consent` when
     the cluster still serves and a restart would interrupt it, or when a majority is out of reach.
     """
-    if inventory.topology is Topology.STACKED:
-        raise Refused(
-            f"{inventory.name} is stacked: renew with `kubeadm certs renew` on each "
-            "control-plane node"
-        )
     hosts = [host.name for host in inventory.hosts if host.name not in absent]
     clients = {c.name: c.host or c.name for c in inventory.clients if c.name not in absent}
     connections = {name: name for name in hosts} | clients

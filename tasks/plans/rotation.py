@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tasks.model.cluster import ClusterHealth, DesiredMember
 from tasks.model.errors import Refused
-from tasks.model.inventory import Inventory, Topology
+from tasks.model.inventory import Inventory
 from tasks.model.plan import Plan, Stage, Step
 from tasks.plans.agreement import refuse_gone
 from tasks.plans.gate import find_obstacles
@@ -35,11 +35,6 @@ def plan_rotation(
     `absent` names the hosts and clients that cannot be reached, with the reason: they keep what
     they have, and the next run does them.
     """
-    if inventory.topology is Topology.STACKED:
-        raise Refused(
-            f"{inventory.name} is stacked: kubeadm owns those certificates; renew them with "
-            "`kubeadm certs renew` on each control-plane node"
-        )
     refuse_unseen(health)
     leader = health.leader_name
     # Those first that are ill, for their certificates may be why; the leader last.

@@ -16,9 +16,6 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
-from tasks.config.environment import read_environment
-from tasks.config.flags import BOOLEANS, CONFIG_FILE
-from tasks.config.settings import read_process, read_settings
 from tasks.engine import frame
 from tasks.engine.authority import write_private
 from tasks.engine.run import Run, both, open_run, step, together
@@ -27,22 +24,30 @@ from tasks.hosts import adoption, system
 from tasks.hosts import settings as hosts_settings
 from tasks.hosts.connection import HostConnection
 from tasks.hosts.files import parse_file, read_file_command
+from tasks.hosts.nodes import node_command, parse_node
 from tasks.model.adoption import FoundEtcd, FoundPair
 from tasks.model.certificates import FileAccess, Role
 from tasks.model.errors import CertificateRefused, InvalidInventory, Refused
 from tasks.model.inventory import CLIENT_PORT, Inventory
 from tasks.model.inventory_file import CLUSTERS, parse_inventory
-from tasks.model.member_settings import SettingsFiles, TextFile, flag_name, parse_boolean
+from tasks.model.layout import MANIFEST
 from tasks.model.pointers import parameter
 from tasks.model.record import Event
 from tasks.pki.inspect import find_intermediate, find_signer, read_bundle
 from tasks.pki.policy import read_leaf
 from tasks.plans.adopted_files import name_hosts
 from tasks.plans.adoption import adopt, find_pairs
-from tasks.plans.adoption_remarks import find_remarks, group_remarks, on_a_screen
+from tasks.plans.adoption_remarks import (
+    authority_remarks,
+    find_remarks,
+    group_remarks,
+    on_a_screen,
+)
 from tasks.plans.sharing import adoption_rows
+from tasks.procedures.adopted_settings import take_pod, take_settings
 from tasks.procedures.expiry import check_host
 from tasks.report.adoption import adoption_markdown, adoption_table
+from tasks.steps import nodes
 from tasks.steps.reports import artifact_key
 from tasks.steps.sharing import see_all
 
@@ -52,7 +57,6 @@ AUTHORITY = """The certificate is the one that the members trust. Its key could 
 at `key`, and a passphrase for it into the variable; it is encrypted when it is first used."""
 
 _BEGIN = "BEGIN CERTIFICATE"
-DATA_DIRECTORY = "ETCD_DATA_DIR"
 
 
 def ssh_content(user: str, port: int, known_hosts: str, key: str | None) -> dict[str, Any]:
@@ -104,20 +108,27 @@ async def read_etcd(run: Run, host: HostConnection) -> FoundEtcd:
     Raises Refused where there is no etcd.
     """
     unit = run.inventory.paths.service
-    process, written = await host.run(
-        adoption.etcd_command(unit), hosts_settings.settings_command(unit)
+    process, written, pods = await host.run(
+        adoption.etcd_command(unit),
+        hosts_settings.settings_command(unit),
+        node_command(MANIFEST.parent),
     )
     found = adoption.parse_etcd(host.name, process)
-    if found is None or (not found.unit_path and not found.is_running):
+    node = nodes.read_node(parse_node(host.name, pods))
+    if node.pod is not None and not (found and found.is_running):
+        found = take_pod(node)
+    elif found is None or (not found.unit_path and not found.is_running):
         others = found.others if found else ()
         runs = f"etcd runs under {', '.join(others)}, not" if others else "there is no etcd"
         units = [other for other in others if other.endswith(".service")]
         named = units[0] if len(units) == 1 else "UNIT"
         raise Refused(
-            f"{runs} under {unit}; name the unit with {parameter(unit=named)}",
+            f"{runs} under {unit}, and no static pod in {MANIFEST.parent} is etcd's; name the unit "
+            f"with {parameter(unit=named)}",
             host=host.name,
         )
-    found = take_settings(found, hosts_settings.parse_settings(unit, written))
+    else:
+        found = take_settings(found, hosts_settings.parse_settings(unit, written))
     files = [found.setting(n) for n in ("CERT_FILE", "KEY_FILE", "TRUSTED_CA_FILE")]
     if not all(files):
         return found
@@ -130,7 +141,7 @@ async def read_etcd(run: Run, host: HostConnection) -> FoundEtcd:
         adoption.members_command(
             certificate, key, trusted, url.hostname or "", url.port or CLIENT_PORT
         ),
-        system.programs_command(PurePosixPath(found.program).parent, ("etcd",)),
+        system.programs_command(PurePosixPath(found.program or "/").parent, ("etcd",)),
         read_file_command(peers),
         keep_going=True,
     )
@@ -154,50 +165,6 @@ async def read_etcd(run: Run, host: HostConnection) -> FoundEtcd:
     except (wire.NotEtcd, wire.GatewayError) as error:
         return replace(found, told=(str(error),))
     return replace(found, members=members)
-
-
-def take_settings(found: FoundEtcd, files: SettingsFiles) -> FoundEtcd:
-    """Give what was found its settings: the process's, or what its unit's files would give it."""
-    written = read_settings(files)
-    taken = written
-    if found.is_running:
-        taken = read_process(found.arguments, found.variables, files, f"{files.unit}'s process")
-    named = written.value(CONFIG_FILE)
-    settings = {name: _normal(name, value) for name, value in taken.variables().items()}
-    if not taken.faults:
-        settings.setdefault(DATA_DIRECTORY, f"{settings.get('ETCD_NAME', 'default')}.etcd")
-    return replace(
-        found,
-        program=found.program or written.program,
-        settings={name: _absolute(found, name, value) for name, value in settings.items()},
-        environment_file=next(
-            (f.path for f in files.further if f.path != named and _sets_etcd(f)), None
-        ),
-        unknown=tuple(map(str, taken.faults)),
-        skipped=tuple(map(str, (*written.ignored, *written.shadowed))),
-    )
-
-
-def _sets_etcd(file: TextFile) -> bool:
-    """Whether a file gives etcd any variable."""
-    return any(
-        name.startswith("ETCD_") for name in read_environment(file.path, file.text).variables
-    )
-
-
-def _normal(name: str, value: str) -> str:
-    """Write a switch in one way: True, 1 and t are true."""
-    try:
-        is_on = parse_boolean(value)
-    except ValueError:
-        return value
-    return str(is_on).lower() if flag_name(name) in BOOLEANS else value
-
-
-def _absolute(found: FoundEtcd, name: str, value: str) -> str:
-    """Write a path as it is from everywhere; etcd's own begin where it is started."""
-    is_path = name in (DATA_DIRECTORY, "ETCD_WAL_DIR") or name.endswith("_FILE")
-    return str(PurePosixPath(found.directory) / value) if is_path and value else value
 
 
 def _fingerprints(text: str | None) -> frozenset[str] | None:
@@ -268,7 +235,10 @@ def compose(
     document = CommentedMap(inventory.model_dump(mode="json", exclude_defaults=True))
     document["topology"] = str(inventory.topology)
     document.yaml_set_start_comment(HEAD)
-    document.yaml_set_comment_before_after_key("authority", before=AUTHORITY)
+    if inventory.authority.on_hosts:
+        del document["authority"]  # as for every stacked cluster
+    else:
+        document.yaml_set_comment_before_after_key("authority", before=AUTHORITY)
     stream = io.StringIO()
     yaml = YAML()
     yaml.width = 100
@@ -344,6 +314,8 @@ async def publish(
 
 def _authority_remarks(found: tuple[FoundEtcd, ...]) -> tuple[str, ...]:
     text = found[0].trusted_text or ""
+    if any(one.node for one in found):
+        return authority_remarks(found)
     signer = find_signer(text, text)
     if text.count(_BEGIN) > 1:
         return (

@@ -29,7 +29,7 @@ from tasks.model.expiry import (
     Grade,
     Kind,
 )
-from tasks.model.inventory import CLIENT_PORT, PEER_PORT, Inventory, Topology
+from tasks.model.inventory import CLIENT_PORT, KUBEADM_AUTHORITY, PEER_PORT, Inventory, Topology
 from tasks.model.inventory_file import CLUSTERS
 from tasks.model.layout import Pair
 from tasks.model.observation import LeafFiles, PairsObservation
@@ -137,7 +137,11 @@ def _differing_trust(run: Run, rows: list[CertificateRow]) -> list[CertificateFi
     """Tell when the members do not all trust the same authorities, as in mid-rotation."""
     trusted: dict[str, set[int]] = {}
     for row in rows:
-        if row.label == AUTHORITY and row.host in run.hosts and row.serial is not None:
+        if (
+            row.label in {AUTHORITY, KUBEADM_AUTHORITY}
+            and row.host in run.hosts
+            and row.serial is not None
+        ):
             trusted.setdefault(row.host, set()).add(row.serial)
     kinds = {frozenset(serials) for serials in trusted.values()}
     if len(kinds) < 2:  # noqa: PLR2004 - they agree
@@ -165,9 +169,8 @@ async def check_host(run: Run, host: HostConnection) -> list[CertificateRow]:
     fixed = wanted.fixed_address or (wanted.peer_address and wanted.client_address)
     member = desired_member(wanted, None if fixed else await preflight.detect_address(run, host))
     layout = inventory.layout(host.name)
-    seen = await certificates.observe_pairs(
-        run, host, host.name, layout.pairs, layout.trusted, member
-    )
+    pairs = (*layout.pairs, *((layout.authority,) if layout.authority else ()))
+    seen = await certificates.observe_pairs(run, host, host.name, pairs, layout.trusted, member)
     targets = member_targets(inventory, member, seen.group)
     urls = (member.peer_url, member.client_url)
     addresses = {url.removeprefix("https://").rsplit(":", 1)[0].strip("[]") for url in urls}
@@ -227,8 +230,10 @@ def _judge(
 
     rows: list[CertificateRow] = []
     if seen.host in {host.name for host in inventory.hosts} or seen.trusted:
-        path = str(inventory.layout(seen.host).trusted)
-        rows += judge_authorities(place(AUTHORITY, path), now)
+        layout = inventory.layout(seen.host)
+        label = layout.authority.label if layout.authority else AUTHORITY
+        key = seen.pairs.get(label)
+        rows += judge_authorities(place(label, str(layout.trusted)), now, key)
     for label, target in targets.items():
         rows.append(
             judge_pair(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pydantic import ValidationError
 
 from tasks.model.errors import Refused
-from tasks.model.inventory import Inventory, Topology
+from tasks.model.inventory import Inventory
 from tasks.model.machines import Host, SshOverride
 
 
@@ -33,11 +33,6 @@ class Wish:
 
 def wished_inventory(inventory: Inventory, wish: Wish) -> Inventory:
     """Put the hosts that are to join into the inventory; raises Refused."""
-    if inventory.topology is Topology.STACKED:
-        raise Refused(
-            f"{inventory.name} is stacked: its members come and go with control-plane nodes "
-            "(kubeadm join, kubeadm reset); these runbooks change external clusters"
-        )
     hosts = {host.name: host for host in inventory.hosts}
     for host, _ in joining_hosts(inventory, wish).values():
         hosts[host.name] = host

@@ -19,7 +19,7 @@ def adoption_table(found: tuple[FoundEtcd, ...]) -> Table:
                 one.version or "?",
                 "yes" if one.is_running else "no",
                 one.account,
-                one.environment_file or one.unit_path,
+                one.environment_file or one.unit_path or one.manifest,
                 one.setting("CERT_FILE", "none"),
             )
             for one in found

@@ -11,7 +11,7 @@ from tasks.hosts.adoption import parse_etcd
 from tasks.hosts.batch import Result
 from tasks.model.adoption import FoundEtcd
 from tasks.model.member_settings import SettingsFiles, TextFile
-from tasks.procedures.adoption import take_settings
+from tasks.procedures.adopted_settings import take_settings
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "settings"
 UNIT = "/etc/systemd/system/etcd.service"

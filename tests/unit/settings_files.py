@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from tasks.model.member_settings import SettingsFiles, TextFile, variable_name
 
 UNIT, CONF = "/etc/systemd/system/etcd.service", "/etc/etcd.conf"
+MANIFEST = "/etc/kubernetes/manifests/etcd.yaml"
 NAMES = ("name", "data-dir", "wal-dir", "listen-client-urls", "initial-cluster", "metrics")
 VALUES = st.text("ab09:/.,=-_ %$'\"\\#;`~[]{}é", min_size=1, max_size=12)
 PLAIN = st.text("ab09:/.,=-_", min_size=1, max_size=12).filter(lambda text: text[0] not in "-=")
@@ -16,6 +17,11 @@ def of_unit(unit: str, conf: str | None = None) -> SettingsFiles:
     """Make a member's files."""
     further = (TextFile(CONF, conf),) if conf is not None else ()
     return SettingsFiles("etcd.service", "node1", (TextFile(UNIT, unit),), further)
+
+
+def of_manifest(text: str) -> SettingsFiles:
+    """Make the same of a member that is a static pod."""
+    return SettingsFiles("", "node1", (), (), TextFile(MANIFEST, text))
 
 
 def escaped(text: str, special: str) -> str:
@@ -94,3 +100,37 @@ def settings_files(draw: st.DrawFn) -> SettingsFiles:
         lines.append(f"{name}: {said}" + draw(st.sampled_from(("", "  # a comment"))))
     text = "\n".join(lines) + draw(st.sampled_from(("", "\n")))
     return of_unit(f"[Service]\nExecStart=/usr/bin/etcd --config-file={CONF}\n", text)
+
+
+@st.composite
+def manifests(draw: st.DrawFn) -> SettingsFiles:
+    """Draw a pod's manifest: words in all of YAML's ways, in blocks or not, as one list or two."""
+    written = []
+    for name in draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=6, unique=True)):
+        plain, value = draw(PLAIN), draw(VALUES).replace("$", "")
+        form = draw(st.sampled_from(("plain", "'", '"', "apart")))
+        written += {
+            "plain": [f"--{name}=a{plain.replace(',', '')}b"],
+            "'": [f"'--{name}={value.replace(chr(39), chr(39) * 2)}'"],
+            '"': ['"' + escaped(f"--{name}={value}", '"\\') + '"'],
+            "apart": [f"--{name}", '"' + escaped(value.replace("=", ""), '"\\') + '"'],
+        }[form]
+    cut = draw(st.integers(0, len(written)))
+    lists = {"command": ["etcd", *written[:cut]], "args": written[cut:]}
+    lines = [
+        "# ours",
+        "kind: Pod",
+        "metadata: {name: etcd}",
+        "spec:",
+        "  containers:",
+        "  - image: x",
+    ]
+    for name, words in lists.items():
+        is_flow = draw(st.booleans())
+        if words and is_flow:
+            lines.append(f"    {name}: [{', '.join(words)}] # ours")
+        elif words:
+            lines.append(f"    {name}:")
+            lines += [f"    - {w}{draw(st.sampled_from(('', '  # ours')))}" for w in words]
+    lines += ["    unknown: {Restart: 1}", "    name: etcd", "status: {}"]
+    return of_manifest("\n".join(lines) + draw(st.sampled_from(("", "\n"))))

@@ -12,6 +12,7 @@ from tests.unit.settings_files import (
     VALUES,
     environment_files,
     flag_units,
+    manifests,
     settings_files,
 )
 
@@ -50,7 +51,10 @@ def check_edit(files: SettingsFiles, name: str, value: str) -> None:
     assert values(back) == before
 
 
-@given(st.data(), st.one_of(environment_files(), flag_units(), settings_files()), VALUES)
+SOURCES = st.one_of(environment_files(), flag_units(), settings_files(), manifests())
+
+
+@given(st.data(), SOURCES, VALUES.filter(lambda text: "$(" not in text))
 def test_an_edit_changes_one_setting_and_no_other_byte(
     data: st.DataObject, files: SettingsFiles, value: str
 ) -> None:

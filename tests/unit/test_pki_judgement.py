@@ -12,6 +12,7 @@ from tasks.model.expiry import CertificateRow, Grade, Kind
 from tasks.model.inventory import Expiry
 from tasks.model.observation import FileState, LeafFiles
 from tasks.pki.authority import create_authority
+from tasks.pki.inspect import read_certificate
 from tasks.pki.judgement import Place, judge_authorities, judge_pair
 from tasks.pki.keys import make_key, public_pem
 from tasks.pki.leaf import wanted_leaf
@@ -170,3 +171,22 @@ def test_the_authorities_of_a_host() -> None:
     assert (Kind.UNTRUSTED, Grade.WARNING) in found(judge_authorities(other, NOW)[-1])
     nothing = replace(PLACE, trusted="")
     assert found(judge_authorities(nothing, NOW)[0]) == {(Kind.MISSING, Grade.CRITICAL)}
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        (None, set()),
+        (FileState("0600", "root", "root", "x"), set()),
+        (FileState("0640", "root", "root", "x"), {(Kind.EXPOSED, Grade.WARNING)}),
+        (FileState("0644", "root", "root", "x"), {(Kind.EXPOSED, Grade.CRITICAL)}),
+    ],
+)
+def test_an_authority_s_key_on_its_host(key: FileState | None, expected: Found) -> None:
+    """Kubeadm leaves it there; it may be elsewhere."""
+    public = read_certificate(AUTHORITY.certificate_pem).public_key_pem.decode()
+    own = LeafFiles(None, key, public if key else None)
+    assert found(judge_authorities(PLACE, NOW, own)[0]) == expected
+    other = LeafFiles(None, key, public_pem(KEY.public_key()).decode() if key else None)
+    mismatched = {(Kind.MISMATCHED, Grade.CRITICAL)} if key else set()
+    assert found(judge_authorities(PLACE, NOW, other)[0]) == expected | mismatched

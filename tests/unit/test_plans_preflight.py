@@ -116,13 +116,6 @@ def test_an_even_number_is_refused_unless_it_is_on_purpose() -> None:
     assert found.severity is WARNING
 
 
-def test_a_stacked_cluster_is_refused() -> None:
-    """Kubeadm makes those."""
-    (found,) = find_reasons(inventory(topology="stacked"), tuple(map(bare, NAMES)), ways())
-    assert found.severity is REFUSAL
-    assert "kubeadm" in found.sentence
-
-
 def test_all_findings_come_at_once_and_refusals_first() -> None:
     """Not the first alone."""
     hosts = (

@@ -48,7 +48,6 @@ NAMED: dict[str, set[str]] = {
     "tasks/plans/health.py": {"check_health"},
     "tasks/plans/reconfiguration.py": {"remove_member", "replace_member"},
     "tasks/plans/voters.py": {"recover_certificates"},
-    "tasks/plans/preflight.py": {"bootstrap_cluster"},
     "tasks/plans/recovery.py": {"rotate_authority"},
     "tasks/plans/rotation.py": {"check_health", "recover_certificates"},
     "tasks/plans/succession.py": {"recover_certificates", "rotate_certificates"},

@@ -1,0 +1,164 @@
+"""What is wrong on a control-plane node, and what is only to be known; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from urllib.parse import urlsplit
+
+from tasks.model.cluster import ClusterHealth
+from tasks.model.inventory import Inventory
+from tasks.model.nodes import NodeObservation
+from tasks.model.plan import Finding, Severity
+
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+INITIAL_CLUSTER, INITIAL_STATE = "initial-cluster", "initial-cluster-state"
+
+
+def find_strays(node: NodeObservation) -> tuple[str, ...]:
+    """Tell the files that are one pod's, of which the kubelet runs the one that sorts last."""
+    by_label: dict[str, list[str]] = {}
+    for pod in node.pods:
+        by_label.setdefault(pod.label, []).append(pod.file.path)
+    return tuple(
+        f"{' and '.join(paths)} are the same pod, {label}: the kubelet runs {paths[-1]}, whose "
+        "name sorts last, and takes no notice of the others; move all but one out of that directory"
+        for label, paths in by_label.items()
+        if len(paths) > 1
+    )
+
+
+def find_problems(node: NodeObservation) -> tuple[str, ...]:
+    """List what keeps a node's etcd from being what its manifest says."""
+    pod, process = node.pod, node.process
+    found = list(find_strays(node))
+    if pod is None:
+        found.append("no file of the static pods' directory is etcd's pod, kube-system/etcd")
+        return (*found, *_kubelet(node))
+    found += [f"its manifest is not understood: {fault}" for fault in node.settings.faults]
+    if process is None:
+        found.append(f"{pod.file.path} is there, and no etcd of that pod runs")
+    elif not node.settings.faults:
+        found += [
+            f"{pod.file.path} says --{name}={wanted or 'nothing'}, and what runs has "
+            f"{running or 'nothing'}: the kubelet has not taken the file"
+            for name, wanted, running in find_differences(node)
+        ]
+    return (*found, *_kubelet(node))
+
+
+def find_differences(node: NodeObservation) -> tuple[tuple[str, str, str], ...]:
+    """List the settings of which the manifest says another value than the process has."""
+    running = node.running
+    if running is None:
+        return ()
+    return tuple(
+        (name, node.settings.value(name), running.value(name))
+        for name in sorted({*node.settings, *running})
+        if node.settings.value(name) != running.value(name)
+    )
+
+
+def _kubelet(node: NodeObservation) -> Iterable[str]:
+    kubelet = node.kubelet
+    if not kubelet.is_active:
+        yield "the kubelet does not run: nothing starts etcd there, and no change is taken"
+        return
+    if kubelet.has_seen_api is False:
+        yield (
+            f"the kubelet has not met its API server ({kubelet.api}) since it started: it stops no "
+            "pod and takes no changed manifest until it has; bring that API server back, or "
+            "restart the kubelet (systemctl restart kubelet) once it answers"
+        )
+    paths = {file.path.rpartition("/")[0] for file in node.files}
+    if kubelet.directory and paths and paths != {kubelet.directory.rstrip("/")}:
+        yield (
+            f"the kubelet reads its pods in {kubelet.directory}, and not in "
+            f"{' and '.join(sorted(paths))}; say so in paths.manifest"
+        )
+
+
+def find_remarks(node: NodeObservation, members: int) -> tuple[str, ...]:
+    """List what is to be known of a node of a cluster with so many members."""
+    found = [f"the kubelet does not take {notice}" for notice in node.broken]
+    if is_alone_on_disk(node, members):
+        found.append(
+            "its manifest's --initial-cluster names this member alone, without "
+            "--initial-cluster-state=existing: when its disk is lost while the others have no "
+            "leader, it comes up as a healthy empty cluster with the same ids; until "
+            "a runbook does it, write all members and the state existing there by hand"
+        )
+    missing = [name for name in ("kubelet", "kubeadm") if node.versions.get(name) is None]
+    missing += [] if runtime(node) else ["container runtime (containerd or crio) that runs"]
+    return (*found, *(f"there is no {name}" for name in missing))
+
+
+def is_alone_on_disk(node: NodeObservation, members: int) -> bool:
+    """Whether the member would begin a cluster of its own without its data, as kubeadm leaves it.
+
+    `kubeadm init` and each upgrade write so; where it is the only member, that is right.
+    """
+    named = node.settings.split(INITIAL_CLUSTER)
+    state = node.settings.value(INITIAL_STATE, "new")
+    return node.pod is not None and members > 1 and len(named) <= 1 and state == "new"
+
+
+def runtime(node: NodeObservation) -> str:
+    """Name what runs the containers, with its version; empty where none of the known does."""
+    found = ((name, node.versions.get(name)) for name in ("containerd", "crio"))
+    return ", ".join(f"{name} {version}" for name, version in found if version)
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What is wrong with a cluster's nodes, and what is only to be known; each names its hosts."""
+
+    problems: tuple[str, ...]
+    remarks: tuple[str, ...]
+
+
+def judge_nodes(
+    inventory: Inventory, nodes: tuple[NodeObservation, ...], health: ClusterHealth
+) -> Judgement:
+    """Judge the nodes of a stacked cluster; of no nodes nothing is said."""
+    listed = health.seen_members()
+    problems = [(node.host, sentence) for node in nodes for sentence in find_problems(node)]
+    remarks: list[tuple[str, str]] = []
+    for node in nodes:
+        data = node.mounts.on_host(PurePosixPath(node.settings.value("data-dir") or "/"))
+        wanted = inventory.layout(node.host).data
+        if node.pod and not node.settings.faults and data != wanted:
+            problems.append(
+                (
+                    node.host,
+                    f"its manifest keeps etcd's data in {data or 'no volume of the host'}, and the "
+                    f"inventory says {wanted}; say so in paths.data_directory",
+                )
+            )
+        remarks += [(node.host, sentence) for sentence in find_remarks(node, len(listed))]
+    if nodes:
+        problems += [
+            (
+                member.host,
+                f"the member list has its peer URL {url}, which no other node reaches: no member "
+                "can be added before `etcdctl member update` gives it the node's address",
+            )
+            for member in listed
+            for url in member.member.peer_urls
+            if (urlsplit(url).hostname or "") in LOOPBACK
+        ]
+    return Judgement(_told(problems), _told(remarks))
+
+
+def _told(rows: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    return tuple(f"{host}: {sentence}" for host, sentence in rows)
+
+
+def find_reasons(nodes: Iterable[NodeObservation]) -> tuple[Finding, ...]:
+    """List what forbids to change anything on nodes: what is not as its files say."""
+    return tuple(
+        Finding(Severity.REFUSAL, node.host, sentence)
+        for node in nodes
+        for sentence in find_problems(node)
+    )

@@ -1,0 +1,39 @@
+"""What is not yet done for members that the kubelet runs, and how it is done by hand."""
+
+from __future__ import annotations
+
+from tasks.model.errors import Refused
+from tasks.model.inventory import Inventory
+
+BY_HAND = {
+    "bootstrap_cluster": "`kubeadm init` makes the first member with its node, and `kubeadm join "
+    "--control-plane` each further one",
+    "add_member": "`kubeadm join --control-plane` on the new node adds its member",
+    "remove_member": "`kubeadm reset` on its node takes a member out; of a dead node, on a living "
+    "one, `crictl exec CONTAINER etcdctl member remove ID` with the healthcheck-client pair",
+    "replace_member": "on a living node `crictl exec CONTAINER etcdctl member remove ID` with the "
+    "healthcheck-client pair, then `kubeadm reset` and `kubeadm join --control-plane` on the one "
+    "that takes its place",
+    "update_member": "`kubeadm reset` on the node, and `kubeadm join --control-plane` with its new "
+    "address",
+    "rotate_certificates": "`kubeadm certs renew` each of etcd-server, etcd-peer, "
+    "etcd-healthcheck-client and apiserver-etcd-client on every node, nothing is restarted",
+    "move_leader": "`crictl exec CONTAINER etcdctl move-leader ID` on the leader's node, with the "
+    "healthcheck-client pair",
+    "rotate_authority": "write the new and the old authority into etcd/ca.crt on every node, the "
+    "one that ca.key belongs to first; restart each etcd and each API server, one node at a time; "
+    "`kubeadm certs renew` each pair; then the new authority alone, and restart them again",
+    "recover_certificates": "`kubeadm certs renew all` on each control-plane node, then move the "
+    "manifests of etcd and of the API server out of their directory, wait until both are gone, and "
+    "put them back",
+}
+
+
+def refuse_undone(inventory: Inventory, runbook: str) -> None:
+    """Raise Refused where the kubelet runs members and a runbook does not do that yet."""
+    by_hand = BY_HAND.get(runbook)
+    if by_hand and any(inventory.layout(host.name).manifest for host in inventory.hosts):
+        raise Refused(
+            f"{runbook} does not change static pods yet, and {inventory.name} is stacked; by hand: "
+            f"{by_hand}. Nothing was changed"
+        )

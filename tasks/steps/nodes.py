@@ -1,0 +1,66 @@
+"""Seeing the nodes whose etcd the kubelet runs: what their files say, and what really runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tasks.config.launch import NotUnderstood
+from tasks.config.pods import read_mounts, read_pods
+from tasks.config.settings import read_process, read_settings
+from tasks.engine.run import Run, step, together
+from tasks.hosts import nodes
+from tasks.hosts.connection import HostConnection
+from tasks.model.errors import RunbookError
+from tasks.model.member_settings import SettingsFiles
+from tasks.model.nodes import NodeObservation
+
+LOOK_SECONDS = 30.0
+
+
+@step("see the node of {host}", retry_delays_seconds=(1.0,))
+async def observe_node(run: Run, host: HostConnection) -> NodeObservation | None:
+    """See a node's pods, what runs of them, and its kubelet; None where a unit runs etcd."""
+    manifest = run.inventory.layout(host.name).manifest
+    if manifest is None:
+        return None
+    (result,) = await host.run(nodes.node_command(manifest.parent), timeout_seconds=LOOK_SECONDS)
+    return read_node(nodes.parse_node(host.name, result))
+
+
+def read_node(seen: NodeObservation) -> NodeObservation:
+    """Read what a node's files say, and what its etcd was started with."""
+    pods, broken = read_pods(seen.files)
+    seen = replace(seen, pods=pods, broken=broken)
+    pod, process = seen.pod, seen.process
+    if pod is None:
+        return seen
+    files = SettingsFiles("", seen.hostname, (), (), pod.file)
+    settings = read_settings(files)
+    if process is not None:
+        place = f"process {process.pid}"
+        running = read_process(process.arguments, process.variables, files, place)
+        seen = replace(seen, running=running)
+    try:
+        return replace(seen, settings=settings, mounts=read_mounts(pod.file))
+    except NotUnderstood as error:
+        faults = (*settings.faults, error.notice)
+        return replace(seen, settings=replace(settings, faults=faults))
+
+
+async def observe_nodes(run: Run) -> tuple[tuple[NodeObservation, ...], dict[str, str]]:
+    """See all nodes at once; the second part names those that could not be seen, with the reason.
+
+    Both are empty where units run the members.
+    """
+    silent: dict[str, str] = {}
+
+    async def see(host: HostConnection) -> NodeObservation | None:
+        try:
+            return await observe_node(run, host)
+        except RunbookError as error:
+            silent[host.name] = error.message
+            return None
+
+    having = [h for h in run.hosts.values() if run.inventory.layout(h.name).manifest]
+    seen = await together(map(see, having))
+    return tuple(node for node in seen if node is not None), silent
