@@ -13,18 +13,15 @@ import secrets
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-
-from prefect.blocks.system import Secret
 
 from tasks.engine.run import Run, step
+from tasks.engine.secret import read_secret
 from tasks.model.certificates import Generation
+from tasks.model.credentials import Passphrase
 from tasks.model.errors import AuthorityRefused, InvalidInventory
-from tasks.model.inventory import Inventory, Passphrase
+from tasks.model.inventory import Inventory
 from tasks.pki.authority import Authority, create_authority, is_encrypted, open_authority
 from tasks.plans.bootstrap import MakeAuthority
-
-_SECRET: Any = Secret  # Secret[str] would be another block type, which no server knows
 
 NEEDS_NO_KEY = "check_health needs no key: it asks on the hosts"
 
@@ -85,40 +82,7 @@ def read_trust_bundle(inventory: Inventory) -> bytes:
 
 async def read_passphrase(source: Passphrase) -> bytes:
     """Read the passphrase from where the inventory says; raises AuthorityRefused."""
-    if source.block is not None:
-        try:
-            block: Any = await _SECRET.aload(source.block)
-        except ValueError as error:
-            raise AuthorityRefused(
-                f"authority.passphrase.block: there is no Secret block '{source.block}'; make it "
-                "in the Prefect UI under Blocks"
-            ) from error
-        text = str(block.get())
-    elif source.env is not None:
-        text = os.environ.get(source.env, "")
-        if not text:
-            raise AuthorityRefused(
-                f"authority.passphrase.env: the environment variable {source.env} is not set; "
-                f"{NEEDS_NO_KEY}"
-            )
-    else:
-        text = _read_passphrase_file(source.file)
-    if not text:
-        raise AuthorityRefused("authority.passphrase: the passphrase is empty")
-    return text.encode()
-
-
-def _read_passphrase_file(path: Path | None) -> str:
-    if path is None or not path.is_file():
-        raise AuthorityRefused(
-            f"authority.passphrase.file: there is no {path}; put the passphrase of "
-            f"authority.key there, mode 0600. {NEEDS_NO_KEY}"
-        )
-    if path.stat().st_mode & 0o077:
-        raise AuthorityRefused(
-            f"authority.passphrase.file: {path} can be read by others; chmod 600 {path}"
-        )
-    return path.read_text().rstrip("\n")
+    return await read_secret(source, "authority.passphrase", NEEDS_NO_KEY, AuthorityRefused)
 
 
 async def opened_authority(

@@ -29,6 +29,7 @@ from prefect.logging import get_run_logger
 from tasks.engine import frame
 from tasks.engine.journal import Journal
 from tasks.engine.recording import journal_directory
+from tasks.etcd.login import Login
 from tasks.hosts.batch import Command, Result
 from tasks.hosts.connection import HostConnection
 from tasks.model.errors import HostSilent, LockLost, RunbookError, Transient
@@ -73,6 +74,7 @@ class Run:
             )
             for other in (*others, *inventory.dependents)
         }
+        self.login: Login | None = None
         self.lock_lost: str | None = None
         self.outcome = "done"
         self.on_exit = AsyncExitStack()

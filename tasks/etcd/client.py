@@ -1,31 +1,19 @@
-"""The one client of etcd's JSON gateway, for all endpoints of a cluster; the only httpx import.
+"""The calls that a runbook makes of etcd, and what an observation of a whole cluster asks.
 
-Owns connections, time limits and the translation of failures. Judges nothing: whether an
-observation is good, or a change of the members safe, is for the plans. What reads may be repeated;
-what changes the members may have been done although its answer was lost, so look before repeating.
+Judges nothing: whether an observation is good, or a change of the members safe, is for the plans.
+What reads may be repeated; what changes the members may have been done although its answer was
+lost, so look before repeating.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self, TypeVar
-
-import httpx
+from typing import TypeVar
 
 from tasks.etcd import wire
-from tasks.etcd.failures import (
-    Stage,
-    explain_connection_failure,
-    explain_time_out,
-    translate_gateway_error,
-)
-from tasks.etcd.handshake import find_alert
+from tasks.etcd.gateway import Endpoint, Gateway
 from tasks.model.cluster import (
-    AUTHENTICATION_IS_ON,
     Alarm,
     AlarmType,
     ClusterHealth,
@@ -34,7 +22,7 @@ from tasks.model.cluster import (
     EndpointStatus,
     Member,
 )
-from tasks.model.errors import EtcdRefused, EtcdUnavailable, MemberFailed, Refused, RunbookError
+from tasks.model.errors import MemberFailed, NotAuthorised, Refused, RunbookError
 
 POLL_SECONDS = 0.15
 ELECTION_SECONDS = 5.0
@@ -42,76 +30,19 @@ ELECTION_SECONDS = 5.0
 NO_REASON = "no quorum, or an alarm is raised (etcd 3.4 does not say which)"
 
 _HEALTH_KEY = b"etcd-runbooks/health"
-_DROPPED = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
-_STAGES = {
-    "connection.connect_tcp.started": Stage.CONNECT,
-    "connection.start_tls.started": Stage.HANDSHAKE,
-    "connection.start_tls.complete": Stage.ANSWER,
-}
-
 T = TypeVar("T")
 D = TypeVar("D")
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """A member's client URL; with `connect_to`, TCP goes there and TLS still verifies the URL.
-
-    `patience_seconds` is a shorter limit of its own, for one that did not answer before.
-    `unreachable` says why there is no way to it: it is not asked, and that is its state. `name` is
-    its host's, `member` what etcd shall call it.
-    """
-
-    name: str
-    url: str
-    connect_to: tuple[str, int] | None = None
-    patience_seconds: float | None = None
-    unreachable: str | None = None
-    member: str = ""
-
-
-class EtcdClient:
+class EtcdClient(Gateway):
     """Asks any endpoint of one cluster; made once a run, and used as `async with`.
 
     Every call ends within `timeout_seconds` (a second later when it looks into a dropped
     connection), because etcd without a leader lets some hang for longer than 10 s. Connections
     are kept for the whole run. What cannot be reached or cannot answer now raises EtcdUnavailable;
-    what a retry does not change raises EtcdRefused.
+    what a retry does not change raises EtcdRefused. With a `login` it is asked as that user as soon
+    as etcd asks for one; where no authentication is on, nobody logs in.
     """
-
-    def __init__(
-        self,
-        endpoints: tuple[Endpoint, ...],
-        tls: ssl.SSLContext,
-        timeout_seconds: float = 5.0,
-        transport: httpx.AsyncBaseTransport | None = None,
-        *,
-        explains: bool = True,
-    ) -> None:
-        self.endpoints = endpoints
-        self._tls = tls
-        # Why a connection was dropped is asked over another one, which takes up to a second.
-        self._explains = explains and transport is None
-        self._timeout_seconds = timeout_seconds
-        self._http = httpx.AsyncClient(
-            verify=tls,
-            transport=transport,
-            trust_env=False,  # A proxy from the environment must never see the cluster's traffic.
-            timeout=None,  # noqa: S113 - `_send` bounds the whole call, not each of its phases
-            limits=httpx.Limits(keepalive_expiry=None),
-        )
-
-    async def __aenter__(self) -> Self:
-        await self._http.__aenter__()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._http.__aexit__(kind, error, trace)
 
     async def get_status(self, endpoint: Endpoint) -> EndpointStatus:
         """Get what the endpoint knows of itself; answered locally, also without a leader."""
@@ -170,32 +101,9 @@ class EtcdClient:
         """Give a member another peer URL; its peers dial that one from now on."""
         await self._call(endpoint, wire.update_member(member_id, peer_url), lambda _: None)
 
-    async def stream_snapshot(self, endpoint: Endpoint) -> AsyncIterator[bytes]:
-        """Stream the member's database and its checksum, part by part.
-
-        Each part must come within `timeout_seconds`. Raises as every call does.
-        """
-        origin = httpx.URL(endpoint.url)
-        host, port = endpoint.connect_to or (origin.host, origin.port or 443)
-        try:
-            async with self._http.stream(
-                "POST",
-                origin.copy_with(host=host, port=port, path=wire.SNAPSHOT.path),
-                json=wire.SNAPSHOT.body,
-                headers={"Host": origin.netloc.decode("ascii")},
-                extensions={"sni_hostname": origin.host},
-                timeout=self._timeout_seconds,
-            ) as response:
-                async for line in response.aiter_lines():
-                    if line.strip():
-                        yield wire.parse_snapshot_line(line.encode())
-        except wire.GatewayError as error:
-            raise translate_gateway_error(error, endpoint.name, endpoint.url) from error
-        except wire.NotEtcd as error:
-            raise EtcdRefused(endpoint.url, str(error), wire.GrpcCode.UNKNOWN) from error
-        except (httpx.TransportError, OSError) as error:
-            reason = explain_connection_failure(error, f"{host}:{port}")
-            raise EtcdUnavailable(f"{endpoint.url}: {reason}", host=endpoint.name) from error
+    def stream_snapshot(self, endpoint: Endpoint) -> AsyncIterator[bytes]:
+        """Stream the member's database and its checksum, part by part; raises as calls do."""
+        return self._stream(endpoint, wire.SNAPSHOT, wire.parse_snapshot_line)
 
     async def observe_endpoint(self, endpoint: Endpoint) -> EndpointHealth:
         """Ask one endpoint, at once, for all that a health gate needs; never raises.
@@ -203,12 +111,15 @@ class EtcdClient:
         What fails is missing from the answer and told in its `error`.
         """
         failures: list[str] = []
+        forbidden: list[str] = []
 
         async def attempt(call: Awaitable[T], otherwise: D) -> T | D:
             try:
                 return await call
             except RunbookError as error:
                 failures.append(error.message.removeprefix(f"{endpoint.url}: "))
+                if isinstance(error, NotAuthorised):
+                    forbidden.append(error.sentence)
                 return otherwise
 
         async def can_read() -> bool:
@@ -233,7 +144,7 @@ class EtcdClient:
             members=members,
             alarms=tuple(dict.fromkeys((*alarms, *(status.alarms if status else ())))),
             error="; ".join(dict.fromkeys(failures)) or None,
-            has_authentication=AUTHENTICATION_IS_ON in failures,
+            rbac=next(iter(forbidden), None),
             reads=reads,
             member=endpoint.member,
         )
@@ -277,8 +188,8 @@ class EtcdClient:
         told: tuple[str, ...] = ()
         while True:
             health = await self.observe_cluster()
-            if health.has_authentication:
-                raise Refused(AUTHENTICATION_IS_ON)  # no waiting changes it
+            if health.rbac:
+                raise Refused(health.rbac)  # no waiting changes it
             problems = tuple(
                 problem
                 for problem in health.find_faults(expected)
@@ -296,71 +207,3 @@ class EtcdClient:
                     + "\nLook at the journal of etcd on the hosts named here."
                 )
             await asyncio.sleep(POLL_SECONDS)
-
-    async def _call(
-        self, endpoint: Endpoint, call: wire.Call, parse: Callable[[dict[str, Any]], T]
-    ) -> T:
-        def parse_content(content: bytes) -> T:
-            return parse(wire.parse_answer(content))
-
-        return await self._ask(endpoint, "POST", call.path, parse_content, call.body)
-
-    async def _ask(
-        self,
-        endpoint: Endpoint,
-        method: str,
-        path: str,
-        parse: Callable[[bytes], T],
-        body: dict[str, Any] | None = None,
-        query: dict[str, str] | None = None,
-    ) -> T:
-        content = await self._send(endpoint, method, path, body, query)
-        try:
-            return parse(content)
-        except wire.GatewayError as error:
-            raise translate_gateway_error(error, endpoint.name, endpoint.url) from error
-        except wire.NotEtcd as error:
-            raise EtcdRefused(endpoint.url, f"{path} {error}", wire.GrpcCode.UNKNOWN) from error
-
-    async def _send(
-        self,
-        endpoint: Endpoint,
-        method: str,
-        path: str,
-        body: dict[str, Any] | None,
-        query: dict[str, str] | None,
-    ) -> bytes:
-        if endpoint.unreachable:
-            raise EtcdUnavailable(f"{endpoint.url}: {endpoint.unreachable}", host=endpoint.name)
-        origin = httpx.URL(endpoint.url)
-        host, port = endpoint.connect_to or (origin.host, origin.port or 443)
-        stage = Stage.ANSWER  # A kept connection has neither of the others.
-
-        async def follow(event: str, _: dict[str, Any]) -> None:
-            nonlocal stage
-            if event in _STAGES:
-                stage = _STAGES[event]
-
-        try:
-            async with asyncio.timeout(endpoint.patience_seconds or self._timeout_seconds):
-                response = await self._http.request(
-                    method,
-                    origin.copy_with(host=host, port=port, path=path),
-                    params=query,
-                    json=body,
-                    headers={"Host": origin.netloc.decode("ascii")},
-                    extensions={"sni_hostname": origin.host, "trace": follow},
-                )
-        except TimeoutError as error:
-            limit = endpoint.patience_seconds or self._timeout_seconds
-            reason = explain_time_out(stage, f"{host}:{port}", limit)
-            raise EtcdUnavailable(f"{endpoint.url}: {reason}", host=endpoint.name) from error
-        # httpx translates the TLS errors of a handshake, but not the alert that TLS 1.3 sends after
-        # it, which is how etcd rejects a client certificate.
-        except (httpx.TransportError, OSError) as error:
-            cause: Exception = error
-            if isinstance(error, _DROPPED) and self._explains:
-                cause = await find_alert(host, port, origin.host, self._tls) or error
-            reason = explain_connection_failure(cause, f"{host}:{port}")
-            raise EtcdUnavailable(f"{endpoint.url}: {reason}", host=endpoint.name) from error
-        return response.content

@@ -10,9 +10,9 @@ import ssl
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from tasks.etcd.wire import COMMON_NAME_IGNORED, GatewayError, GrpcCode
-from tasks.model.cluster import AUTHENTICATION_IS_ON
-from tasks.model.errors import EtcdRefused, EtcdUnavailable
+from tasks.etcd.wire import GatewayError, GrpcCode, asks_for_token, asks_for_user
+from tasks.model.errors import EtcdRefused, EtcdUnavailable, NotAuthorised
+from tasks.model.rbac import AUTHENTICATION_IS_ON, NO_RIGHTS, STALE_LOGIN, UNKNOWN_USER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,6 +55,8 @@ _ALERTS = {
     "INTERNAL_ERROR": "etcd cannot use its own server certificate: it and its key do not match, "
     "or a file is missing or unreadable",
 }
+
+IS_A_LEARNER = "it is a learner, which does not serve this until promoted"
 
 _TRANSIENT_CODES = {GrpcCode.CANCELLED, GrpcCode.DEADLINE_EXCEEDED, GrpcCode.UNAVAILABLE}
 # Older builds answer some of these with code 2, so that the sentence decides.
@@ -155,15 +157,26 @@ def translate_gateway_error(
         # 3.4 tells of the same certificate only as a broken pipe; a restart looks so, too.
         text += "it restarts, or its server certificate lacks the usage 'client auth'"
         return EtcdUnavailable(f"{url}: {text}", host=name)
-    if COMMON_NAME_IGNORED in message or "user name is empty" in message:
-        return EtcdRefused(url, AUTHENTICATION_IS_ON, code)
-    if "not supported for learner" in message:
-        return EtcdRefused(url, "it is a learner, which does not serve this until promoted", code)
-    if code in _TRANSIENT_CODES or any(text in message for text in _TRANSIENT_MESSAGES):
+    if forbidden := _find_forbidden(error):
+        return NotAuthorised(url, forbidden, code)
+    if asks_for_token(error):
+        return EtcdUnavailable(f"{url}: {STALE_LOGIN}", host=name)
+    is_learner = "not supported for learner" in message
+    if not is_learner and (
+        code in _TRANSIENT_CODES or any(text in message for text in _TRANSIENT_MESSAGES)
+    ):
         hint = (
             ": a majority of the members must run and reach each other's peer ports"
             if "no leader" in message or "timed out" in message
             else ""
         )
         return EtcdUnavailable(f"{url}: {message}{hint}", host=name)
-    return EtcdRefused(url, message, code)
+    return EtcdRefused(url, IS_A_LEARNER if is_learner else message, code)
+
+
+def _find_forbidden(error: GatewayError) -> str | None:
+    if asks_for_user(error):
+        return AUTHENTICATION_IS_ON
+    if "authentication failed" in error.message:
+        return UNKNOWN_USER
+    return NO_RIGHTS if "permission denied" in error.message else None

@@ -13,7 +13,9 @@ import threading
 from collections.abc import Awaitable, Callable
 from time import monotonic
 
-from tasks.etcd.client import Endpoint, EtcdClient
+from tasks.etcd.client import EtcdClient
+from tasks.etcd.gateway import Endpoint
+from tasks.etcd.login import Login
 from tasks.model.errors import RunbookError
 from tasks.model.gap import Gap, Meter, read_meters
 
@@ -36,9 +38,11 @@ class Probe:
         endpoints: tuple[Endpoint, ...],
         tls: ssl.SSLContext,
         *,
+        login: Login | None = None,
         interval_seconds: float = INTERVAL_SECONDS,
     ) -> None:
         self._endpoints = endpoints
+        self._login = login.apart() if login else None
         self._interval = interval_seconds
         self._tls = tls
         self._lock = threading.Lock()
@@ -119,7 +123,11 @@ class Probe:
         while True:
             tls = self._tls
             async with EtcdClient(
-                self._endpoints, tls, timeout_seconds=ATTEMPT_SECONDS, explains=False
+                self._endpoints,
+                tls,
+                timeout_seconds=ATTEMPT_SECONDS,
+                login=self._login,
+                explains=False,
             ) as client:
                 while self._tls is tls:
                     began = monotonic()

@@ -12,7 +12,8 @@ import hashlib
 import os
 from pathlib import Path
 
-from tasks.etcd.client import Endpoint, EtcdClient
+from tasks.etcd.client import EtcdClient
+from tasks.etcd.gateway import Endpoint
 from tasks.model.errors import EtcdUnavailable, Refused
 
 CHECKSUM_BYTES = 32

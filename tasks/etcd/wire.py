@@ -50,6 +50,20 @@ class GatewayError(Exception):
         self.message = message
 
 
+_NOBODY = (COMMON_NAME_IGNORED, "user name is empty")
+_STALE = ("invalid auth token", "revision of auth store is old")
+
+
+def asks_for_user(error: GatewayError) -> bool:
+    """Whether etcd's authentication wants a user, and none was told."""
+    return any(text in error.message for text in _NOBODY)
+
+
+def asks_for_token(error: GatewayError) -> bool:
+    """Whether etcd does not know the token that it was shown (any more)."""
+    return any(text in error.message for text in _STALE)
+
+
 class NotEtcd(Exception):
     """An answer that no etcd gives; the message says what is odd about it."""
 
@@ -80,12 +94,18 @@ class Version:
 
 STATUS = Call("/v3/maintenance/status")
 SNAPSHOT = Call("/v3/maintenance/snapshot")
+LOG_IN = "/v3/auth/authenticate"
 LIST_ALARMS = Call("/v3/maintenance/alarm", {"action": "GET"})
 
 
 def list_members(*, linearizable: bool) -> Call:
     """Ask for the member list; 3.4 does not know the flag and always answers from its own view."""
     return Call("/v3/cluster/member/list", {"linearizable": linearizable})
+
+
+def authenticate(user: str, password: str) -> Call:
+    """Ask for a token; the answer and this call hold secrets."""
+    return Call(LOG_IN, {"name": user, "password": password})
 
 
 def read_key(key: bytes) -> Call:
@@ -186,6 +206,13 @@ def parse_status(answer: dict[str, Any]) -> EndpointStatus:
         alarms=tuple(_alarm(int(match[1] or 0), match[2]) for match in alarms),
         db_quota=parse_uint64(answer, "dbSizeQuota") or None,
     )
+
+
+def parse_token(answer: dict[str, Any]) -> str:
+    """Read the answer to `authenticate`; raises NotEtcd, without the token."""
+    if not (token := _text(answer, "token")):
+        raise NotEtcd("answers without a token")
+    return token
 
 
 def parse_members(answer: dict[str, Any]) -> tuple[Member, ...]:

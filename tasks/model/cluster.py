@@ -16,13 +16,6 @@ from enum import StrEnum
 
 from tasks.model.pointers import pointer
 
-AUTHENTICATION_IS_ON = (
-    "etcd's authentication (RBAC) is on. It ignores client certificates on the JSON gateway, and "
-    "this engine does not log in: that alone is why it cannot see the members or go on. The "
-    "members may be well (/health answers). Work with etcdctl --user, or switch it off for the "
-    "time of the runbook: etcdctl --user root auth disable, and afterwards auth enable"
-)
-
 
 def format_id(number: int) -> str:
     """Write a member or cluster id as etcdctl does."""
@@ -176,9 +169,9 @@ class EndpointHealth:
     """What one member's client endpoint answered; `error` says why a part is missing.
 
     `is_healthy`: it has the quorum's ear: a linearizable read works there (`reads`), or /health,
-    which is one, whatever alarms are raised. `members` is this endpoint's own view. With
-    `has_authentication` (RBAC) nothing but /health answers. `name` is its host's, `member` what
-    etcd shall call it.
+    which is one, whatever alarms are raised. `members` is this endpoint's own view. `rbac` says
+    why etcd's authentication hides what is asked. `name` is its host's, `member` what etcd shall
+    call it.
     """
 
     name: str
@@ -188,7 +181,7 @@ class EndpointHealth:
     members: tuple[Member, ...] = ()
     alarms: tuple[Alarm, ...] = ()
     error: str | None = None
-    has_authentication: bool = False
+    rbac: str | None = None
     reads: bool = False
     member: str = ""
 
@@ -226,8 +219,8 @@ class ClusterHealth:
         Source: what etcd's /health does not show: members that answer for another cluster, a
         list that differs between members, a learner, a lagging follower.
         """
-        if self.has_authentication:
-            return (AUTHENTICATION_IS_ON,)
+        if self.rbac:
+            return (self.rbac,)
         problems = [
             f"{e.name}: {e.error or 'is unhealthy'}"
             for e in self.endpoints
@@ -291,9 +284,9 @@ class ClusterHealth:
         return tuple(sorted(found, key=lambda alarm: (alarm.type, alarm.member_id)))
 
     @property
-    def has_authentication(self) -> bool:
-        """Whether RBAC is on, which keeps this engine from seeing more than /health."""
-        return any(e.has_authentication for e in self.endpoints)
+    def rbac(self) -> str | None:
+        """Why etcd's authentication (RBAC) hides what is asked, with the way out."""
+        return next((e.rbac for e in self.endpoints if e.rbac), None)
 
     def member_name(self, member_id: int) -> str:
         """Name a member, by its id where no list names it."""
@@ -309,7 +302,7 @@ class ClusterHealth:
 
         True also when nobody answers, since nobody elects then.
         """
-        if self.has_authentication or not any(e.status for e in self.endpoints):
+        if self.rbac or not any(e.status for e in self.endpoints):
             return True
         voters = [m for m in self.seen_members() if not m.member.is_learner]
         leaders = {e.status.leader for e in self.endpoints if e.status and e.is_healthy}

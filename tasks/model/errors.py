@@ -20,6 +20,7 @@
     └── Unverified           something was changed and could not be confirmed: stop here
         ├── CommandFailed        a remote command ended with a status that is not expected
         ├── EtcdRefused          etcd answered a request with an error that a retry won't change
+        │   └── NotAuthorised        its authentication (RBAC): no user, wrong password, no rights
         ├── CertificateRefused   a host's request or certificate is not what the plan says
         ├── MemberFailed         a member did not become healthy
         ├── InventoryEdited      the inventory file changed during the run and was not written
@@ -162,6 +163,14 @@ class EtcdRefused(Unverified):
         super().__init__(f"{endpoint}: {message}")
         self.endpoint = endpoint
         self.code = code
+
+
+class NotAuthorised(EtcdRefused):
+    """Etcd's authentication (RBAC) forbids what was asked; `sentence` has the way out."""
+
+    def __init__(self, endpoint: str, sentence: str, code: int) -> None:
+        super().__init__(endpoint, sentence, code)
+        self.sentence = sentence
 
 
 class CertificateRefused(Unverified):

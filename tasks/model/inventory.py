@@ -24,6 +24,7 @@ from tasks.model.certificates import (
     check_usages,
 )
 from tasks.model.clients import Client, KubeApiserver, LoadBalancer
+from tasks.model.credentials import EtcdUser, Passphrase
 from tasks.model.errors import Refused
 from tasks.model.fields import Address, Name, fill
 from tasks.model.layout import MANIFEST, Layout, Pair, PairFiles, Paths, group_pairs
@@ -59,21 +60,6 @@ class Approval(StrEnum):
 
     NONE = "none"
     REQUIRED = "required"
-
-
-class Passphrase(Strict):
-    """Where the passphrase of the authority's key comes from; never the passphrase itself."""
-
-    block: str | None = Field(None, description="A Prefect Secret block.", examples=["etcd-ca"])
-    env: str | None = Field(None, description="An environment variable.", examples=["ETCD_CA"])
-    file: Path | None = Field(None, description="A file of mode 0600.", examples=["passphrase"])
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> Self:
-        if sum(part is not None for part in (self.block, self.env, self.file)) != 1:
-            msg = "exactly one of block, env and file is needed"
-            raise ValueError(msg)
-        return self
 
 
 class Expiry(Strict):
@@ -135,6 +121,9 @@ class Inventory(Strict):
         None, description="cfssl's ca-config.json and *-csr.json, laid over `certificates`."
     )
     authority: Authority
+    login: EtcdUser | None = Field(
+        None, description="As whom etcd is asked where its authentication (RBAC) is on."
+    )
     extra_sans: tuple[Address, ...] = Field((), examples=[["etcd.example.org"]])
     clients: tuple[Client, ...] = Field((), description="Certificates outside etcd.")
     kube_apiservers: tuple[KubeApiserver, ...] = Field(

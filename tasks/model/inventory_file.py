@@ -164,6 +164,15 @@ def _completed(inventory: Inventory, file: Path) -> Inventory:
             }
         ),
     }
+    if inventory.login:
+        login, password = inventory.login, inventory.login.password
+        changes["login"] = login.model_copy(
+            update={
+                "password": password.model_copy(
+                    update={"file": password.file and absolute(password.file)}
+                )
+            }
+        )
     if binaries.source != "installed":
         changes["etcd"] = inventory.etcd.model_copy(
             update={"binaries": binaries.model_copy(update={"path": absolute(binaries.path)})}

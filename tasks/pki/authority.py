@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.types import (
     PrivateKeyTypes,
 )
 
-from tasks.model.certificates import AuthorityPolicy, KeySpec, Role, Usage
+from tasks.model.certificates import AuthorityPolicy, KeySpec, Role, SubjectName, Usage
 from tasks.model.errors import AuthorityRefused, InvalidInventory
 from tasks.pki.inspect import UNREADABLE, CertificateFacts, find_extension, read_certificate
 from tasks.pki.keys import PrivateKey, key_name, make_key, private_pem, signature_hash
@@ -86,15 +86,17 @@ class Authority:
         return self._issue(checked_public_key(request_pem, want), want, now)
 
     def issue_client(
-        self, common_name: str, validity: timedelta, now: datetime
+        self, name: str, validity: timedelta, now: datetime, *, has_common_name: bool = True
     ) -> tuple[bytes, bytes]:
         """Issue a client certificate and its key, both PEM, for the engine's own use in memory.
 
-        The key is not encrypted: it is never to be stored. Raises as `sign` does.
+        Without a common name, it is the name of an organization. The key is not encrypted: it is
+        never to be stored. Raises as `sign` does.
         """
         key = make_key(KeySpec())
         usages = (Usage.DIGITAL_SIGNATURE, Usage.CLIENT_AUTH)
-        want = WantedLeaf(Role.CLIENT, common_name, (), (), KeySpec(), usages, validity)
+        common_name, names = (name, ()) if has_common_name else ("", (SubjectName(O=name),))
+        want = WantedLeaf(Role.CLIENT, common_name, names, (), KeySpec(), usages, validity)
         return self._issue(key.public_key(), want, now), private_pem(key)
 
     def renewed(self, validity: timedelta, now: datetime) -> Authority:

@@ -50,8 +50,8 @@ def subject_parts(common_name: str, names: tuple[SubjectName, ...]) -> dict[str,
         if value and value not in parts[part]:
             _check(part, value)
             parts[part] = (*parts[part], value)
-    if not parts["CN"]:
-        raise ValueError("the common name is empty")
+    if not any(parts.values()):
+        raise ValueError("the subject is empty")
     return {part: values for part, values in parts.items() if values}
 
 

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from tasks.model.cluster import (
-    AUTHENTICATION_IS_ON,
-    ClusterHealth,
-    DesiredMember,
-    format_id,
-    quorum,
-)
+from tasks.model.cluster import ClusterHealth, DesiredMember, format_id, quorum
 from tasks.plans.health import corrupt_names, corrupt_sentence
 
 
@@ -32,8 +26,8 @@ def find_obstacles(
         for e in health.endpoints
         if e.is_healthy and not e.error and e.status and not e.status.is_learner
     }
-    if health.has_authentication:
-        return (AUTHENTICATION_IS_ON,)
+    if health.rbac:
+        return (health.rbac,)
     if restarts and (corrupt := corrupt_names(health)):
         return (corrupt_sentence(corrupt),)
     names = [member.name for member in expected]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tasks.model.certificates import Role
-from tasks.model.cluster import AUTHENTICATION_IS_ON, AlarmType, ClusterHealth, format_id
+from tasks.model.cluster import AlarmType, ClusterHealth, format_id
 from tasks.model.errors import Refused
 from tasks.model.inventory import Inventory
 from tasks.model.pointers import pointer
@@ -21,7 +21,7 @@ DEFAULT_QUOTA = 2 << 30
 def down_way_out(inventory: Inventory, health: ClusterHealth) -> str | None:
     """Say how the members that do not answer come back; None when all do, or none can be asked."""
     down = [e.name for e in health.endpoints if not e.is_up]
-    if not down or health.has_authentication:
+    if not down or health.rbac:
         return None
     layouts = [inventory.layout(name) for name in down]
     unit, names = " ".join(dict.fromkeys(one.service for one in layouts)), ", ".join(down)
@@ -49,8 +49,8 @@ def down_way_out(inventory: Inventory, health: ClusterHealth) -> str | None:
 
 def refuse_unseen(health: ClusterHealth) -> None:
     """Raise Refused when etcd's authentication keeps this engine from seeing the members."""
-    if health.has_authentication:
-        raise Refused(AUTHENTICATION_IS_ON)
+    if health.rbac:
+        raise Refused(health.rbac)
 
 
 def corrupt_sentence(names: Iterable[str]) -> str:

@@ -136,6 +136,7 @@ async def follow(recipe: Recipe[S], cluster: str | Inventory, choices: Choices) 
     shown, decision = None, None
     if not choices.dry_run and approvals.is_required(inventory, asked=choices.approval):
         async with open_run(inventory, recipe.runbook, reason=choices.reason) as run:
+            await health.open_login(run)
             await recipe.open(run)
             seen, shown = await _draft(recipe, run, {})
             if not shown.steps:
@@ -144,6 +145,7 @@ async def follow(recipe: Recipe[S], cluster: str | Inventory, choices: Choices) 
             await approvals.prepare(run, shown)
         decision = await approvals.wait(shown)
     async with open_run(inventory, recipe.runbook, reason=choices.reason) as run:
+        await health.open_login(run)
         await recipe.open(run)
         locked = not choices.dry_run
         unlocked = await recipe.lock(run, approved=shown is not None) if locked else {}

@@ -53,8 +53,8 @@ class Roster:
         """Get the client of all of them; raises AuthorityRefused where it cannot be made."""
         endpoints = await health.reach_endpoints(run, self.members, self._silent)
         if self._client is None:
-            tls = await health.client_tls(run.inventory)
-            self._client = await run.on_exit.enter_async_context(EtcdClient(endpoints, tls))
+            client = await health.make_client(run, endpoints)
+            self._client = await run.on_exit.enter_async_context(client)
         self._client.endpoints = endpoints
         return self._client
 

@@ -11,10 +11,13 @@ from time import monotonic
 
 from tasks.engine.authority import opened_authority, read_authorities, read_trust_bundle
 from tasks.engine.run import Run, step, together
-from tasks.etcd.client import POLL_SECONDS, Endpoint, EtcdClient
+from tasks.engine.secret import read_secret
+from tasks.etcd.client import POLL_SECONDS, EtcdClient
 from tasks.etcd.failures import explain_connection_failure
+from tasks.etcd.gateway import Endpoint
 from tasks.etcd.handshake import is_accepted
 from tasks.etcd.leadership import hand_over
+from tasks.etcd.login import Login
 from tasks.etcd.probe import Probe
 from tasks.etcd.tls import client_context
 from tasks.hosts.connection import HostConnection
@@ -40,15 +43,32 @@ async def etcd_client(run: Run, members: tuple[DesiredMember, ...]) -> AsyncIter
     certificates of both. Where the hosts are behind a jump host, it goes through their SSH
     connections.
     """
-    context = await client_tls(run.inventory)
-    async with EtcdClient(await reach_endpoints(run, members), context) as client:
+    async with await make_client(run, await reach_endpoints(run, members)) as client:
         yield client
+
+
+async def make_client(run: Run, endpoints: tuple[Endpoint, ...]) -> EtcdClient:
+    """Make such a client of these endpoints; it is to be entered."""
+    return EtcdClient(endpoints, await client_tls(run.inventory), login=await open_login(run))
+
+
+async def open_login(run: Run) -> Login | None:
+    """Read as whom etcd is asked where RBAC is on; one for the run, so that it logs in once.
+
+    Raises Refused where the inventory's `login.password` points to nothing.
+    """
+    wanted = run.inventory.login
+    if wanted is not None and run.login is None:
+        password = await read_secret(wanted.password, "login.password")
+        run.login = Login(wanted.user, password.decode())
+    return run.login
 
 
 @asynccontextmanager
 async def measured_service(run: Run, members: tuple[DesiredMember, ...]) -> AsyncIterator[Probe]:
     """Read linearizably 20 times a second for as long as the block, as the cluster's clients do."""
-    probe = Probe(await reach_endpoints(run, members), await client_tls(run.inventory))
+    endpoints, login = await reach_endpoints(run, members), await open_login(run)
+    probe = Probe(endpoints, await client_tls(run.inventory), login=login)
     probe.start()
     try:
         yield probe
@@ -85,9 +105,14 @@ async def reach_endpoints(
 async def client_tls(
     inventory: Inventory, generation: Generation = Generation.CURRENT
 ) -> ssl.SSLContext:
-    """Make the TLS context of a client that one authority has signed and that trusts them all."""
+    """Make the TLS context of a client that one authority has signed and that trusts them all.
+
+    With RBAC on, etcd's gateway turns every certificate away that has a common name.
+    """
     authority = await opened_authority(inventory, generation)
-    certificate, key = authority.issue_client(CLIENT_NAME, CLIENT_VALIDITY, datetime.now(UTC))
+    certificate, key = authority.issue_client(
+        CLIENT_NAME, CLIENT_VALIDITY, datetime.now(UTC), has_common_name=inventory.login is None
+    )
     return client_context(read_trust_bundle(inventory), certificate, key)
 
 

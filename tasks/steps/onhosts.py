@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from tasks.config.settings import read_settings
 from tasks.engine.authority import authority_files
 from tasks.engine.run import Run, step
-from tasks.etcd.client import Endpoint, EtcdClient
+from tasks.etcd.client import EtcdClient
+from tasks.etcd.gateway import Endpoint
 from tasks.etcd.relay import RelayTransport
 from tasks.hosts import files
 from tasks.hosts.batch import Command

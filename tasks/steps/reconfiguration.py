@@ -13,7 +13,8 @@ from time import monotonic
 
 from tasks.engine.authority import write_private
 from tasks.engine.run import Run, step
-from tasks.etcd.client import POLL_SECONDS, Endpoint, EtcdClient
+from tasks.etcd.client import POLL_SECONDS, EtcdClient
+from tasks.etcd.gateway import Endpoint
 from tasks.etcd.leadership import hand_over
 from tasks.hosts import files
 from tasks.hosts.connection import HostConnection

@@ -13,8 +13,11 @@ from typing import Any
 
 import httpx
 
-from tasks.etcd.client import Endpoint, EtcdClient
+from tasks.etcd.client import EtcdClient
+from tasks.etcd.gateway import Endpoint
+from tasks.etcd.login import Login
 from tasks.model.cluster import DesiredMember, quorum
+from tests.contract.etcd_users import PASSWORDS, READER
 
 FIRST_ID = 0x8E9E05C52164694D  # above 2**63: ids are unsigned
 CLUSTER_ID = 0xCDF818194E3A8C32
@@ -49,6 +52,7 @@ class FakeEtcd(httpx.AsyncBaseTransport):
         self.running = {member.client_url: True for member in self.members}
         self.alarms: list[tuple[int, str]] = []
         self.auth_is_enabled = False
+        self.tokens: dict[str, dict[str, str]] = {}
         self.requests: list[httpx.Request] = []
         # A real one blocks only until its members know that the leader is gone.
         self.no_leader_seconds = 0.3
@@ -64,11 +68,17 @@ class FakeEtcd(httpx.AsyncBaseTransport):
         ]
 
     def client(
-        self, timeout_seconds: float = 1.0, endpoints: tuple[Endpoint, ...] | None = None
+        self,
+        timeout_seconds: float = 1.0,
+        endpoints: tuple[Endpoint, ...] | None = None,
+        login: Login | None = None,
     ) -> EtcdClient:
-        """Make a client of this cluster."""
+        """Make a client of this cluster; its certificate has a common name unless it logs in."""
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        return EtcdClient(endpoints or self.endpoints, tls, timeout_seconds, transport=self)
+        way = _Nameless(self) if login else self
+        return EtcdClient(
+            endpoints or self.endpoints, tls, timeout_seconds, transport=way, login=login
+        )
 
     def start(self) -> None:
         """Do nothing: the members answer from the beginning."""
@@ -84,8 +94,11 @@ class FakeEtcd(httpx.AsyncBaseTransport):
             self.start_member(i)
 
     def start_member(self, i: int) -> None:
-        """Let a killed member answer again."""
-        self.running[self.members[i].client_url] = True
+        """Let a killed member answer again; it has forgotten the tokens."""
+        url = self.members[i].client_url
+        if not self.running[url]:
+            self.tokens[url] = {}
+        self.running[url] = True
 
     def close(self) -> None:
         """Let all members refuse connections."""
@@ -127,7 +140,7 @@ class FakeEtcd(httpx.AsyncBaseTransport):
             raise httpx.ConnectError("refused") from ConnectionRefusedError(111, "refused")
         row = next(row for row in self._rows if url in row.get("clientURLs", ()))
         if request.url.path.startswith("/v3/"):
-            if self.auth_is_enabled:
+            if self.auth_is_enabled and "nameless" not in request.extensions:
                 return httpx.Response(400, text=_COMMON_NAME)
             if self.gateway_is_broken:
                 broken = "write tcp: write: broken pipe" if self._is_3_4 else _BROKEN_GATEWAY
@@ -142,7 +155,11 @@ class FakeEtcd(httpx.AsyncBaseTransport):
         self, row: dict[str, Any], request: httpx.Request
     ) -> httpx.Response:
         body = json.loads(request.content)
+        if denied := self._deny(request):
+            return denied
         match request.url.path:
+            case "/v3/auth/authenticate":
+                return self._authenticate(row, body)
             case "/v3/maintenance/status":
                 return self._status(row)
             case "/v3/cluster/member/list":
@@ -159,6 +176,38 @@ class FakeEtcd(httpx.AsyncBaseTransport):
             case path if path.startswith("/v3/cluster/member/"):
                 return self._change_members(path.rpartition("/")[2], body)
         return httpx.Response(404, text="404 page not found\n")
+
+    def _authenticate(self, row: dict[str, Any], body: dict[str, str]) -> httpx.Response:
+        if row.get("isLearner"):
+            return self._error(503, 14, "etcdserver: rpc not supported for learner")
+        if not self.auth_is_enabled:
+            return self._error(400, 9, "etcdserver: authentication is not enabled")
+        if PASSWORDS.get(body["name"]) != body["password"]:
+            return self._error(
+                400, 3, "etcdserver: authentication failed, invalid user ID or password"
+            )
+        token = f"token.{sum(map(len, self.tokens.values()))}"
+        for url, is_up in self.running.items():
+            if is_up:
+                self.tokens.setdefault(url, {})[token] = body["name"]
+        return _answer(200, header=self._header(row), token=token)
+
+    def _deny(self, request: httpx.Request) -> httpx.Response | None:
+        """Ask for a user where RBAC does; status, members and alarms only in later versions."""
+        path, token = request.url.path, request.headers.get("authorization")
+        is_free = path in _FREE_BEFORE and self.version.startswith(("3.4.", "3.5.16"))
+        if path == "/v3/auth/authenticate":
+            is_free = not (self._is_3_4 and token)
+        if not self.auth_is_enabled or is_free:
+            return None
+        if token is None:
+            return self._error(400, 3, "etcdserver: user name is empty")
+        known = self.tokens.get(f"https://{request.headers['host']}", {})
+        if token not in known:
+            return self._error(401, 16, "etcdserver: invalid auth token")
+        if known[token] == READER and path not in _FREE_BEFORE:
+            return self._error(403, 7, "etcdserver: permission denied")
+        return None
 
     def _transfer(self, row: dict[str, Any], target: int) -> httpx.Response:
         if row["ID"] != str(self._leader):
@@ -260,6 +309,22 @@ class FakeEtcd(httpx.AsyncBaseTransport):
         return _answer(http_status, **old, message=message, code=code)
 
 
+class _Nameless(httpx.AsyncBaseTransport):
+    """Marks the requests of a client whose certificate has no common name."""
+
+    def __init__(self, fake: FakeEtcd) -> None:
+        self._fake = fake
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        request.extensions = {**request.extensions, "nameless": True}
+        return await self._fake.handle_async_request(request)
+
+
+_FREE_BEFORE = (
+    "/v3/maintenance/status",
+    "/v3/cluster/member/list",
+    "/v3/maintenance/alarm",
+)
 _BROKEN_GATEWAY = (
     'connection error: desc = "error reading server preface: remote error: tls: bad certificate"'
 )

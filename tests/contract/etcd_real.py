@@ -23,9 +23,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from tasks.etcd.client import Endpoint, EtcdClient
+from tasks.etcd.client import EtcdClient
+from tasks.etcd.gateway import Endpoint
+from tasks.etcd.login import Login
 from tasks.etcd.tls import client_context
 from tasks.model.cluster import DesiredMember
+from tests.contract.etcd_users import PASSWORDS, READER, ROOT
 
 DOWNLOADED = Path("/var/cache/etcd-runbooks-lab/etcd")
 BOTH = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
@@ -126,6 +129,7 @@ class RealCluster:
     directory: Path
     size: int = 3
     server_usages: tuple[x509.ObjectIdentifier, ...] = BOTH
+    flags: tuple[str, ...] = ()
     authority: TestAuthority = field(default_factory=TestAuthority)
     processes: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
 
@@ -177,6 +181,7 @@ class RealCluster:
             *(f"--trusted-ca-file={d}/ca.pem", f"--peer-trusted-ca-file={d}/ca.pem"),
             *(f"--peer-cert-file={d}/peer.pem", f"--peer-key-file={d}/peer-key.pem"),
             "--peer-client-cert-auth",
+            *self.flags,
         ]
         with (d / f"{member.name}.log").open("ab") as log:
             self.processes[i] = subprocess.Popen(
@@ -196,9 +201,10 @@ class RealCluster:
         for member in (*self.members, self.learner):
             shutil.rmtree(self.directory / member.name, ignore_errors=True)
 
-    def client_tls(self) -> ssl.SSLContext:
+    def client_tls(self, common_name: str | None = "test") -> ssl.SSLContext:
         """Make the context of a client that the cluster accepts."""
-        leaf = self.authority.issue(usages=(ExtendedKeyUsageOID.CLIENT_AUTH,))
+        usages = (ExtendedKeyUsageOID.CLIENT_AUTH,)
+        leaf = self.authority.issue(usages=usages, common_name=common_name)
         return client_context(self.authority.pem, leaf.certificate, leaf.key)
 
     async def raise_nospace(self, i: int) -> None:
@@ -231,24 +237,39 @@ class RealCluster:
         return Endpoint(self.learner.name, self.learner.client_url)
 
     async def enable_auth(self) -> None:
-        """Turn on RBAC, with a root user as it wants."""
-        for path, body in (
-            ("auth/user/add", {"name": "root", "password": "secret"}),
-            ("auth/role/add", {"name": "root"}),
-            ("auth/user/grant", {"user": "root", "role": "root"}),
-            ("auth/enable", {}),
-        ):
+        """Turn on RBAC, with all of the suite's users, of whom one has no role."""
+        calls: list[tuple[str, dict[str, Any]]] = [("auth/role/add", {"name": ROOT})]
+        for name, password in PASSWORDS.items():
+            calls.append(("auth/user/add", {"name": name, "password": password}))
+            if name != READER:
+                calls.append(("auth/user/grant", {"user": name, "role": ROOT}))
+        for path, body in (*calls, ("auth/enable", {})):
             (await self._post(path, body)).raise_for_status()
 
-    async def _post(self, path: str, body: dict[str, Any]) -> httpx.Response:
-        async with httpx.AsyncClient(verify=self.client_tls(), trust_env=False) as http:
-            return await http.post(f"{self.endpoints[0].url}/v3/{path}", json=body)
+    async def change_password(self, user: str, password: str) -> None:
+        """Give a user another password, where RBAC is on."""
+        root = await self._post("auth/authenticate", {"name": ROOT, "password": PASSWORDS[ROOT]})
+        changed = {"name": user, "password": password}
+        answer = await self._post("auth/user/changepw", changed, root.json()["token"])
+        answer.raise_for_status()
+
+    async def _post(
+        self, path: str, body: dict[str, Any], token: str | None = None
+    ) -> httpx.Response:
+        headers = {"Authorization": token} if token else {}
+        async with httpx.AsyncClient(verify=self.client_tls(None), trust_env=False) as http:
+            url = f"{self.endpoints[0].url}/v3/{path}"
+            return await http.post(url, json=body, headers=headers)
 
     def client(
-        self, timeout_seconds: float = 1.0, endpoints: tuple[Endpoint, ...] | None = None
+        self,
+        timeout_seconds: float = 1.0,
+        endpoints: tuple[Endpoint, ...] | None = None,
+        login: Login | None = None,
     ) -> EtcdClient:
-        """Make the client that the cluster accepts."""
-        return EtcdClient(endpoints or self.endpoints, self.client_tls(), timeout_seconds)
+        """Make the client that the cluster accepts; without a common name if it logs in."""
+        tls = self.client_tls(None if login else "test")
+        return EtcdClient(endpoints or self.endpoints, tls, timeout_seconds, login=login)
 
     def _write(self, name: str, content: bytes) -> None:
         (self.directory / name).write_bytes(content)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing
@@ -15,15 +16,24 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from tasks.etcd.client import EtcdClient
 from tasks.etcd.leadership import hand_over
-from tasks.model.cluster import Alarm, AlarmType, ClusterHealth
-from tasks.model.errors import EtcdRefused, EtcdUnavailable, MemberFailed, Refused
+from tasks.model.cluster import Alarm, AlarmType, ClusterHealth, Member
+from tasks.model.errors import (
+    EtcdRefused,
+    EtcdUnavailable,
+    MemberFailed,
+    NotAuthorised,
+    Refused,
+)
 from tests.contract.etcd_fake import FakeEtcd, make_members
 from tests.contract.etcd_real import BOTH, RealCluster, find_binaries
+from tests.contract.etcd_users import PASSWORDS, READER, RUNBOOKS, login_as
 
 START_SECONDS = 20.0
 ELECTION_SECONDS = 60.0
 """Votes are split again and again where three members share a processor with other tests."""
 CALL_SECONDS = 0.5
+LOGIN_SECONDS = 5.0
+"""Etcd hashes the password for some 60 ms, and much longer where others want the processor."""
 HANGS = 15.0
 """A call that takes longer has ignored its time limit; a busy machine takes some seconds."""
 NOTHING_HERE = pytest.mark.skip(reason="no etcd binary is on this machine")
@@ -317,7 +327,7 @@ async def test_authentication_is_on(own_cluster: Cluster) -> None:
     """With RBAC on, /health goes on and the calls say that the gateway ignores certificates."""
     async with healthy(own_cluster) as client:
         await own_cluster.enable_auth()
-        with pytest.raises(EtcdRefused, match=r"RBAC.*auth disable"):
+        with pytest.raises(NotAuthorised, match=r"RBAC"):
             await client.get_status(client.endpoints[0])
         observed = await client.observe_endpoint(client.endpoints[0])
         assert observed.is_healthy
@@ -327,6 +337,118 @@ async def test_authentication_is_on(own_cluster: Cluster) -> None:
         async with asyncio.timeout(2 * START_SECONDS):
             with pytest.raises(Refused, match="RBAC"):
                 await client.wait_until_healthy(own_cluster.members, 4 * START_SECONDS)
+
+
+@pytest.fixture
+def guarded(build: Build, tmp_path: Path) -> Iterator[Cluster]:
+    """Start a cluster of three that the test turns RBAC on in."""
+    with closing(build.make(tmp_path, size=3)) as cluster:
+        cluster.start()
+        yield cluster
+
+
+async def test_a_user_is_let_in_where_authentication_is_on(guarded: Cluster) -> None:
+    """One log-in serves every call at every member, also where a member forgets its token."""
+    login = login_as(RUNBOOKS)
+    async with guarded.client(LOGIN_SECONDS, login=login) as client:
+        await client.wait_until_healthy(guarded.members, START_SECONDS)
+        assert login.token is None, "nobody logs in where nothing asks for it"
+        await guarded.enable_auth()
+        health = await client.wait_until_healthy(guarded.members, START_SECONDS)
+        assert health.rbac is None
+        for endpoint in client.endpoints:
+            await client.read_linearizable(endpoint)
+            await client.list_members(endpoint)
+            await client.list_alarms(endpoint)
+        token = login.token
+        assert token
+        guarded.kill(0)
+        guarded.start_member(0)
+        await client.wait_until_healthy(guarded.members, START_SECONDS)
+        await client.read_linearizable(client.endpoints[0])
+        (added,) = await add_learner(client, "https://127.0.0.1:1")
+        await client.remove_member(client.endpoints[1], added.id)
+
+
+async def add_learner(client: EtcdClient, peer_url: str) -> list[Member]:
+    """Add one, once the members have been connected for long enough; returns its entry."""
+    async with asyncio.timeout(START_SECONDS):
+        while True:
+            try:
+                await client.add_learner(client.endpoints[0], peer_url)
+            except EtcdUnavailable:
+                await asyncio.sleep(0.3)
+                continue
+            members = await client.list_members(client.endpoints[0])
+            return [m for m in members if not m.is_started]
+
+
+async def test_tokens_that_are_unknown_are_renewed_once_for_all(guarded: Cluster) -> None:
+    """Many calls at once are refused a bad token, and one log-in is made."""
+    login = login_as(RUNBOOKS)
+    async with guarded.client(LOGIN_SECONDS, login=login) as client:
+        await client.wait_until_healthy(guarded.members, START_SECONDS)
+        await guarded.enable_auth()
+        login.token = "no-such-token"
+        first = client.endpoints[0]
+        await asyncio.gather(*(client.read_linearizable(first) for _ in range(8)))
+        renewed = login.token
+        assert renewed != "no-such-token"
+        await asyncio.gather(*(client.read_linearizable(e) for e in client.endpoints))
+        assert login.token == renewed
+
+
+async def test_neither_password_nor_token_is_logged(
+    own_cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At the most talkative, of all libraries: the calls are there, what they carried is not."""
+    login = login_as(RUNBOOKS)
+    async with own_cluster.client(LOGIN_SECONDS, login=login) as client:
+        await client.wait_until_healthy(own_cluster.members, START_SECONDS)
+        await own_cluster.enable_auth()
+        with caplog.at_level(logging.DEBUG):
+            await client.read_linearizable(client.endpoints[0])
+    assert login.token
+    assert "/v3/auth/authenticate" in caplog.text
+    assert login.token not in caplog.text
+    assert PASSWORDS[RUNBOOKS] not in caplog.text
+
+
+async def test_who_may_not_is_told_the_way_out(own_cluster: Cluster) -> None:
+    """No user, a wrong password, a user without the role: each its own sentence, no secret."""
+    async with healthy(own_cluster):
+        await own_cluster.enable_auth()
+    for login, told in (
+        (None, r"RBAC[^$]*user add etcd-runbooks[^$]*grant-role etcd-runbooks root"),
+        (login_as(RUNBOOKS, "marker-wrong"), "login.password points to"),
+        (login_as("nobody", "marker-wrong"), "no such user"),
+        (login_as(READER), r"lacks the role root. `etcdctl --user root user grant-role"),
+    ):
+        async with own_cluster.client(LOGIN_SECONDS, login=login) as client:
+            with pytest.raises(NotAuthorised, match=told) as caught:
+                await client.read_linearizable(client.endpoints[0])
+            health = await client.observe_settled()
+            assert health.rbac == caught.value.sentence
+            assert health.find_faults(own_cluster.members) == (health.rbac,)
+            assert "marker" not in f"{caught.value}{health}{login!r}"
+            with pytest.raises(Refused, match=told):
+                await client.wait_until_healthy(own_cluster.members, 4 * START_SECONDS)
+
+
+async def test_a_learner_is_seen_where_authentication_is_on(own_cluster: Cluster) -> None:
+    """It lets nobody log in; the others' token is good there."""
+    login = login_as(RUNBOOKS)
+    async with own_cluster.client(LOGIN_SECONDS, login=login) as client:
+        await client.wait_until_healthy(own_cluster.members, START_SECONDS)
+        await own_cluster.add_learner()
+        await own_cluster.enable_auth()
+        endpoint = await own_cluster.start_learner()
+        client.endpoints = (*client.endpoints, endpoint)
+        health = await observe_until(
+            client, lambda h: h.endpoints[1].status is not None and not h.rbac
+        )
+        assert health.endpoints[1].status is not None
+        assert health.endpoints[1].status.is_learner
 
 
 async def test_server_certificate_without_client_auth(build: Build, tmp_path: Path) -> None:

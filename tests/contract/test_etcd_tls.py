@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Iterator
 from contextlib import closing
@@ -10,12 +11,19 @@ from pathlib import Path
 import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from tasks.etcd.client import Endpoint, EtcdClient
+from tasks.etcd.client import EtcdClient
+from tasks.etcd.gateway import Endpoint
+from tasks.etcd.login import PAUSE_SECONDS
+from tasks.etcd.probe import Probe
+from tasks.etcd.snapshots import save_snapshot
 from tasks.etcd.tls import client_context
-from tasks.model.errors import CertificateRefused, EtcdRefused, EtcdUnavailable
+from tasks.model.errors import CertificateRefused, EtcdRefused, EtcdUnavailable, NotAuthorised
 from tests.contract.etcd_real import Leaf, RealCluster, TestAuthority, find_binaries
+from tests.contract.etcd_users import RUNBOOKS, login_as
 
 CALL_SECONDS = 2.0
+LOGIN_SECONDS = 5.0
+READS = 5
 CLIENT = (ExtendedKeyUsageOID.CLIENT_AUTH,)
 SERVER = (ExtendedKeyUsageOID.SERVER_AUTH,)
 REJECTED = "rejects our client certificate"
@@ -184,8 +192,58 @@ async def test_authentication_names_its_way_out(
         leaf = own.authority.issue(usages=CLIENT, common_name=common_name)
         tls = client_context(own.authority.pem, leaf.certificate, leaf.key)
         async with EtcdClient(own.endpoints, tls, CALL_SECONDS) as client:
-            with pytest.raises(EtcdRefused, match=r"RBAC.*auth disable"):
+            with pytest.raises(EtcdRefused, match=r"RBAC"):
                 await client.read_linearizable(own.endpoints[0])
+
+
+async def test_a_token_that_has_ended_is_renewed(cluster: RealCluster, tmp_path: Path) -> None:
+    """Etcd forgets a simple token some time after it was last shown; that is no failure."""
+    login = login_as(RUNBOOKS)
+    flags = ("--auth-token-ttl=1",)
+    with closing(RealCluster(cluster.binary, tmp_path, size=1, flags=flags)) as own:
+        own.start()
+        async with own.client(LOGIN_SECONDS, login=login) as client:
+            await client.wait_until_healthy(own.members, 20)
+            await own.enable_auth()
+            await client.read_linearizable(own.endpoints[0])
+            first = login.token
+            await asyncio.sleep(3)
+            await client.read_linearizable(own.endpoints[0])
+            assert first != login.token
+            path = tmp_path / "one.db"
+            login.token = "another-that-has-ended"
+            assert await save_snapshot(client, own.endpoints[0], path) == path.stat().st_size
+
+
+async def test_a_password_that_changes_ends_the_token(cluster: RealCluster, tmp_path: Path) -> None:
+    """What is told then is that the password is another one now."""
+    with closing(RealCluster(cluster.binary, tmp_path, size=1)) as own:
+        own.start()
+        async with own.client(LOGIN_SECONDS, login=login_as(RUNBOOKS)) as client:
+            await client.wait_until_healthy(own.members, 20)
+            await own.enable_auth()
+            await client.read_linearizable(own.endpoints[0])
+            await own.change_password(RUNBOOKS, "another")
+            await asyncio.sleep(PAUSE_SECONDS)
+            with pytest.raises(NotAuthorised, match=r"login.password points to"):
+                await client.read_linearizable(own.endpoints[0])
+
+
+async def test_the_probe_logs_in(cluster: RealCluster, tmp_path: Path) -> None:
+    """It reads as the user, in a thread of its own, with a token of its own."""
+    login = login_as(RUNBOOKS)
+    with closing(RealCluster(cluster.binary, tmp_path, size=1)) as own:
+        own.start()
+        async with own.client(LOGIN_SECONDS, login=login) as client:
+            await client.wait_until_healthy(own.members, 20)
+            await own.enable_auth()
+        probe = Probe(own.endpoints, own.client_tls(None), login=login)
+        probe.start()
+        async with asyncio.timeout(20):
+            while sum(gap.reads for gap in probe.results()) < READS:
+                await asyncio.sleep(0.1)
+        probe.stop()
+        assert login.token is None
 
 
 def open_descriptors() -> int:

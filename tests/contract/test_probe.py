@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.etcd.client import Endpoint, EtcdClient
+from tasks.etcd.client import EtcdClient
+from tasks.etcd.gateway import Endpoint
 from tasks.etcd.probe import STOP_SECONDS, Probe
 from tasks.etcd.snapshots import save_snapshot
 from tasks.model.errors import EtcdUnavailable, Refused

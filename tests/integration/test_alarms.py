@@ -1,4 +1,4 @@
-"""A full database, a member with other data, RBAC: each is told for what it is, and blocks no more.
+"""A full database, a member with other data: each is told for what it is, and blocks no more.
 
 The alarms are etcd's own: a quota is reached, and etcd's periodic check finds a database that was
 changed on disk. The commands that check_health shows are typed as they are shown.
@@ -152,32 +152,3 @@ def rot(lab: Lab, victim: str) -> None:
     while "CORRUPT" not in etcdctl(lab, "alarm", "list"):
         assert time.monotonic() < deadline, "etcd did not see it"
         time.sleep(1)
-
-
-def test_rbac_is_the_reason_that_is_told(
-    start_lab: StartLab, prefect: Prefect, tmp_path: Path
-) -> None:
-    """Every runbook that must see the members says so and what to do; with that done it goes on."""
-    scene = raise_cluster(start_lab, prefect, tmp_path)
-    lab = scene.lab
-    etcdctl(lab, "user", "add", "root:secret")
-    etcdctl(lab, "user", "grant-role", "root", "root")
-    etcdctl(lab, "auth", "enable")
-    for runbook, status, options in (
-        ("check_health", 1, ()),
-        ("move_leader", 2, ()),
-        ("rotate_certificates", 2, ("--which", "all")),
-        ("rotate_authority", 2, ("--replace", authority_digits(scene.inventory))),
-        ("bootstrap_cluster", 2, ()),
-        ("remove_member", 2, ("--member", "master03")),
-        ("add_member", 2, ("--member", scene.address("master04"))),
-        ("update_member", 2, ("--member", "master03", "--address", lab["master04"].address)),
-        ("replace_member", 2, ("--member", "master03", "--planned")),
-    ):
-        ended = run(prefect, scene, runbook, *options)
-        assert "authentication (RBAC) is on" in ended.stderr, (runbook, ended.output)
-        assert ended.status == status, (runbook, ended.output)
-    off = re.search(r"etcdctl --user root (auth disable)", ended.stderr)
-    assert off, ended.stderr
-    etcdctl(lab, "--user", "root:secret", *off[1].split())
-    assert run(prefect, scene, "move_leader").status == 0

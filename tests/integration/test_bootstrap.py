@@ -13,8 +13,8 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from tasks.engine.authority import read_passphrase
 from tasks.engine.journal import read_journal
+from tasks.model.credentials import Passphrase
 from tasks.model.errors import AuthorityRefused
-from tasks.model.inventory import Passphrase
 from tasks.model.record import Event
 from tests.integration.runbooks import (
     Prefect,

@@ -17,9 +17,11 @@ from tasks.engine.authority import (
     read_passphrase,
 )
 from tasks.engine.journal import Journal
+from tasks.engine.secret import read_secret
 from tasks.model.certificates import AuthorityPolicy
-from tasks.model.errors import AuthorityRefused
-from tasks.model.inventory import Inventory, Passphrase
+from tasks.model.credentials import Passphrase, Password
+from tasks.model.errors import AuthorityRefused, Refused
+from tasks.model.inventory import Inventory
 from tasks.pki.authority import create_authority, is_encrypted
 from tasks.plans.bootstrap import AUTHORITY, MakeAuthority
 
@@ -153,3 +155,9 @@ async def test_a_passphrase_variable_that_is_not_set_is_refused() -> None:
     """The message names the variable."""
     with pytest.raises(AuthorityRefused, match="NO_SUCH_VARIABLE"):
         await read_passphrase(Passphrase(env="NO_SUCH_VARIABLE"))
+
+
+async def test_a_secret_is_refused_by_its_field() -> None:
+    """Whose secret it is, and where the inventory says that it lies."""
+    with pytest.raises(Refused, match=r"^login.password.env: the environment variable NO_SUCH"):
+        await read_secret(Password(env="NO_SUCH_VARIABLE"), "login.password")

@@ -16,7 +16,7 @@ from tasks.etcd.failures import (
 )
 from tasks.etcd.relay import explain_complaint
 from tasks.etcd.wire import COMMON_NAME_IGNORED, GatewayError, GrpcCode
-from tasks.model.errors import EtcdRefused, EtcdUnavailable
+from tasks.model.errors import EtcdRefused, EtcdUnavailable, NotAuthorised
 
 ADDRESS = "10.0.0.1:2379"
 URL = f"https://{ADDRESS}"
@@ -96,8 +96,8 @@ GATEWAY = [
     (14, "etcdserver: rpc not supported for learner", EtcdRefused, "it is a learner"),
     (14, 'desc = "remote error: tls: bad certificate"', EtcdRefused, "lacks the usage 'client"),
     (14, "write tcp a->b: write: broken pipe", EtcdUnavailable, "lacks the usage 'client auth'"),
-    (16, COMMON_NAME_IGNORED, EtcdRefused, "auth disable"),
-    (3, "etcdserver: user name is empty", EtcdRefused, "auth disable"),
+    (16, COMMON_NAME_IGNORED, NotAuthorised, "user add etcd-runbooks"),
+    (3, "etcdserver: user name is empty", NotAuthorised, "grant-role etcd-runbooks root"),
     (5, "etcdserver: member not found", EtcdRefused, "member not found"),
 ]
 

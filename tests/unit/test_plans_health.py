@@ -14,6 +14,7 @@ from tasks.model.cluster import (
     Member,
 )
 from tasks.model.errors import Refused
+from tasks.model.rbac import AUTHENTICATION_IS_ON
 from tasks.plans import gate, reconfiguration
 from tasks.plans.reconfiguration import Joiner
 from tasks.plans.voters import refuse_without_quorum
@@ -38,7 +39,7 @@ def cluster(
             else EndpointStatus(7, i + 1, "3.7.3", 0 if i in deaf else 1, 2, 9, 9, 100, 50),
             members=() if rbac else rows,
             alarms=alarms,
-            has_authentication=rbac,
+            rbac=AUTHENTICATION_IS_ON if rbac else None,
         )
         for i, m in enumerate(MEMBERS)
     )

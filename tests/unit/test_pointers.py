@@ -35,7 +35,10 @@ HELPERS = {"pointer", "parameter"}
 SHELL = ("hosts", "embedded")
 """Folders whose strings are commands of other programs, with options of their own."""
 
-OTHERS_OPTIONS = {("tasks/plans/adoption.py", "name"), ("tasks/model/cluster.py", "user")}
+OTHERS_OPTIONS = {
+    ("tasks/plans/adoption.py", "name"),
+    *(("tasks/model/rbac.py", x) for x in ("user", "endpoints", "cacert", "cert", "key")),
+}
 """Options that messages name and that are another program's: etcd's and etcdctl's."""
 
 NAMED: dict[str, set[str]] = {
