@@ -20,6 +20,8 @@ from tasks.model.cluster import DesiredMember
 from tasks.model.fields import ADDRESS_PLACE
 from tasks.model.inventory import CLIENT_PORT, PEER_PORT, Inventory
 
+MARK = "# Managed by etcd-runbooks"
+"""How every file begins that is rendered here."""
 TEMPLATES = Path(__file__).resolve().parents[2] / "templates"
 
 _IN_QUOTES = re.compile(r"[^\x00-\x1f\x7f\u0085\u2028\u2029\"'\\$`]*")

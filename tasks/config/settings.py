@@ -62,6 +62,34 @@ def edit_settings(files: SettingsFiles, wanted: Mapping[str, str]) -> SettingsFi
     return files
 
 
+def add_setting(files: SettingsFiles, name: str, value: str, *, beside: str) -> SettingsFiles:
+    """Give a setting a value; one that is not set yet comes right after another one.
+
+    Raises NotUnderstood, with file and line, where that cannot be done without changing more.
+    """
+    before = _resolve(files)
+    if before.given.get(name) is not None:
+        return edit_settings(files, {name: value})
+    given = before.given.get(beside)
+    wanted = {**_values(before.settings), name: value}
+    ways = (
+        f" --{name}={value}",
+        f"\n{variable_name(name)}={value}",
+        f"\nEnvironment={variable_name(name)}={value}",
+        f"\n{name}: {value}",
+    )
+    for slot in given.slots if given else ():
+        text = files.text(slot.path) or ""
+        for way in ways:
+            edited = _put(files, slot.path, text[: slot.end] + way + text[slot.end :])
+            after = _resolve(edited).settings
+            is_clean = not after.faults and len(after.ignored) == len(before.settings.ignored)
+            if is_clean and _values(after) == wanted:
+                return edited
+    place = given.place if given else Place(files.files[0].path if files.files else files.unit)
+    raise NotUnderstood(place, f"--{name} is not set, and cannot be added here; set it by hand")
+
+
 def changed_files(before: SettingsFiles, after: SettingsFiles) -> tuple[TextFile, ...]:
     """List the files that an edit changed, as they are after it."""
     return tuple(file for file in after.files if file.text != before.text(file.path))
@@ -157,12 +185,14 @@ def _write(files: SettingsFiles, slot: Slot, value: str) -> SettingsFiles | None
     if text is None:
         return None
     try:
-        edited = text[: slot.start] + slot.write(value) + text[slot.end :]
+        return _put(files, slot.path, text[: slot.start] + slot.write(value) + text[slot.end :])
     except ValueError:
         return None
 
+
+def _put(files: SettingsFiles, path: str, text: str) -> SettingsFiles:
     def put(group: tuple[TextFile, ...]) -> tuple[TextFile, ...]:
-        return tuple(TextFile(f.path, edited) if f.path == slot.path else f for f in group)
+        return tuple(replace(f, text=text) if f.path == path else f for f in group)
 
     manifest = put((files.manifest,))[0] if files.manifest else None
     return replace(files, units=put(files.units), further=put(files.further), manifest=manifest)

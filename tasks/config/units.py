@@ -77,6 +77,12 @@ def read_unit(files: SettingsFiles) -> Launch:
     return Launch(words, variables, tuple(service.faults), tuple(service.ignored))
 
 
+def read_service(files: SettingsFiles, *keys: str) -> tuple[tuple[str, str], ...]:
+    """List what a unit says of some keys of its [Service], in its order: key and value."""
+    lines = (line for file in files.units for line in _service_lines(file))
+    return tuple((line.key, line.value) for line in lines if line.key in keys and line.value)
+
+
 def _service_lines(file: TextFile) -> Iterator[_Line]:
     section = ""
     for number, text, offsets in _logical_lines(file.text):

@@ -1,7 +1,8 @@
 """Files on a host: seeing them, writing them whole or not at all, keeping what they replace.
 
 Every write is: temporary file beside the target, mode and owner, validation, fsync, the old file
-copied aside, rename, fsync of the directory. Pairs of a pure command and a pure parser.
+copied aside, rename, fsync of the directory. Where a name is a link, the file that it leads to is
+meant; the link stays. Pairs of a pure command and a pure parser.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def read_file_command(path: PurePosixPath, *, with_text: bool = True) -> Command
     show = f"sed '/BEGIN .*PRIVATE KEY-/,/END .*PRIVATE KEY-/d' {target}" if with_text else ":"
     script = (
         f"[ -f {target} ] || exit 0\n"
-        f"stat -c '0%a %U %G' {target}\nsha256sum < {target} | cut -c-64\n{show}"
+        f"stat -L -c '0%a %U %G' {target}\nsha256sum < {target} | cut -c-64\n{show}"
     )
     return Command(f"read {path}" if with_text else f"stat {path}", script)
 
@@ -58,17 +59,17 @@ def write_file_command(
     `validate` is shell that fails on a bad file "$new". A file that is replaced is first copied
     under `backup`. On failure the target is as it was.
     """
-    target = quote(str(path))
     wanted = quote(f"{mode} {owner} {group}")
     # The kubelet reads every file of its directory that does not begin with a dot.
     # GNU cmp refuses standard input twice, so the payload is first written beside the target. It
     # comes as a here-document, which always ends a last line: head takes what was meant.
     script = f"""
-(umask 022; mkdir -p {quote(str(path.parent))})
-new=$(mktemp {quote(str(path.with_name(f".{path.name}")))}.XXXXXXXX)
+target=$(readlink -m {quote(str(path))})
+(umask 022; mkdir -p "${{target%/*}}/")
+new=$(mktemp "${{target%/*}}/.${{target##*/}}.XXXXXXXX")
 trap 'rm -f "$new"' EXIT
 head -c {len(content.encode())} > "$new"
-if cmp -s "$new" {target} && [ "$(stat -c '0%a %U %G' {target})" = {wanted} ]; then
+if cmp -s "$new" "$target" && [ "$(stat -c '0%a %U %G' "$target")" = {wanted} ]; then
   echo {UNCHANGED}
   exit 0
 fi
@@ -77,8 +78,8 @@ chown {quote(owner)}:{quote(group)} "$new"
 {validate or ":"}
 {keep_aside(path, backup)}
 sync "$new"
-mv -fT "$new" {target}
-sync {quote(str(path.parent))}
+mv -fT "$new" "$target"
+sync "${{target%/*}}/"
 echo {CHANGED}
 """
     return Command(f"write {path}", script.strip(), content)
@@ -105,12 +106,15 @@ def rewrite_file_command(
 
 
 def keep_aside(path: PurePosixPath, backup: PurePosixPath) -> str:
-    """Write the shell that copies an existing file under `backup`, mode and owner kept."""
+    """Write the shell that copies an existing file under `backup`, mode and owner kept.
+
+    The copy goes by the file's name, and is of the file also where that name is a link.
+    """
     target = quote(str(path))
     copy = backup / path.relative_to("/")
     return (
         f"if [ -e {target} ]; then mkdir -p {quote(str(copy.parent))} && "
-        f"cp -aT --backup=numbered {target} {quote(str(copy))}; fi"
+        f'cp -aT --backup=numbered "$(readlink -e {target})" {quote(str(copy))}; fi'
     )
 
 
@@ -125,17 +129,18 @@ def exchange_command(
     script = f"""
 take() {{
   mkdir -p "$1${{path%/*}}"
-  cp -aT --backup=numbered "$path" "$1$path"
+  cp -aT --backup=numbered "$real" "$1$path"
 }}
 for path in {names}; do
   copy={quote(str(kept))}$path
   [ -f "$copy" ] && ! cmp -s "$copy" "$path" || continue
+  real=$(readlink -m "$path")
   {"take " + quote(str(aside)) if aside else ":"}
-  new=$(mktemp "${{path%/*}}/.${{path##*/}}.XXXXXXXX")
+  new=$(mktemp "${{real%/*}}/.${{real##*/}}.XXXXXXXX")
   cp -aT "$copy" "$new"
   sync "$new"
-  mv -fT "$new" "$path"
-  sync "${{path%/*}}"
+  mv -fT "$new" "$real"
+  sync "${{real%/*}}/"
   {":" if aside else 'rm -f "$copy"'}
   echo "$path"
 done

@@ -16,7 +16,7 @@ from tasks.model.member_settings import SettingsFiles, TextFile
 COLLECT = r"""
 one() {{
   if [ ! -f "$2" ] || [ ! -r "$2" ]; then return 0; fi
-  printf '%s=%s\ntext=' "$1" "$2"
+  printf '%s=%s\nabout=%s\ntext=' "$1" "$2" "$(stat -L -c '0%a %U %G' "$2")"
   base64 -w0 < "$2"
   echo
 }}
@@ -51,15 +51,18 @@ def settings_command(unit: str) -> Command:
 
 def parse_settings(unit: str, result: Result) -> SettingsFiles:
     """Read the answer of `settings_command`; no units where there is no such unit."""
-    host_name, kind, path = "", "", ""
-    found: dict[str, dict[str, str]] = {"unit": {}, "file": {}}
+    host_name, kind, path, about = "", "", "", "0644 root root"
+    found: dict[str, dict[str, TextFile]] = {"unit": {}, "file": {}}
     for line in result.stdout.splitlines():
         key, _, value = line.partition("=")
         if key == "host":
             host_name = value
+        elif key == "about":
+            about = value
         elif key == "text":
-            found[kind][path] = base64.b64decode(value).decode(errors="replace")
+            text = base64.b64decode(value).decode(errors="replace")
+            found[kind][path] = TextFile(path, text, *about.split())
         elif key in found:
             kind, path = key, value
-    units, files = (tuple(TextFile(*item) for item in found[k].items()) for k in found)
+    units, files = (tuple(each.values()) for each in found.values())
     return SettingsFiles(unit, host_name, units, files)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from tasks.hosts.batch import Command, Result
 from tasks.hosts.files import CHANGED, UNCHANGED
-from tasks.model.observation import DataDirectory, Listener, Program
+from tasks.hosts.retirement import IGNORED
+from tasks.model.observation import DataDirectory, Directory, Listener, Places, Program
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -197,6 +198,28 @@ def make_account_command(name: str, home: PurePosixPath) -> Command:
     return Command(f"make account {name}", script)
 
 
+def places_command(paths: Iterable[str], accounts: Iterable[str]) -> Command:
+    """Tell which paths are there, with mode and owner, and which accounts and groups."""
+    script = f"""
+for path in {" ".join(map(quote, paths))}; do
+  [ ! -e "$path" ] || stat -L --printf 'place\\t%n\\t0%a\\t%U\\t%G\\n' "$path"
+done
+for name in {" ".join(map(quote, accounts))}; do
+  if getent passwd "$name" || getent group "$name"; then printf 'account\\t%s\\n' "$name" >&3; fi
+done 3>&1 > /dev/null
+"""
+    return Command("see what is there", script.strip())
+
+
+def parse_places(result: Result) -> Places:
+    """Read the answer of `places_command`."""
+    rows = [line.split("\t") for line in result.stdout.splitlines()]
+    return Places(
+        {row[1]: Directory(*row[1:]) for row in rows if row[0] == "place"},
+        frozenset(row[1] for row in rows if row[0] == "account"),
+    )
+
+
 def data_directory_command(
     state: PurePosixPath, data: PurePosixPath, wal: PurePosixPath | None = None
 ) -> Command:
@@ -209,7 +232,7 @@ data={quote(str(data))}; wal={quote(str(wal or data / "member/wal"))}
 stat -c '0%a %U %G' {quote(str(state))} 2>/dev/null || echo missing
 if ls "$wal"/*.wal >/dev/null 2>&1; then echo {DataDirectory.INITIALISED}
 elif [ ! -d "$data" ]; then echo {DataDirectory.MISSING}
-elif [ -z "$(ls -A "$data")" ]; then echo {DataDirectory.EMPTY}
+elif [ -z "$(ls -A {IGNORED} "$data")" ]; then echo {DataDirectory.EMPTY}
 else echo {DataDirectory.LEFTOVERS}; fi
 """
     return Command(f"state of {data}", script.strip())

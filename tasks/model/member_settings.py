@@ -156,10 +156,13 @@ class Settings(Mapping[str, Setting]):
 
 @dataclass(frozen=True, slots=True)
 class TextFile:
-    """A file of a host."""
+    """A file of a host: its name, its text, its mode in octal, and whose it is."""
 
     path: str
     text: str
+    mode: str = "0644"
+    owner: str = "root"
+    group: str = "root"
 
 
 @dataclass(frozen=True, slots=True)

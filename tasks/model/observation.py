@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from tasks.model.certificates import Role
-from tasks.model.member_settings import SettingsFiles
+from tasks.model.member_settings import SettingsFiles, TextFile
 
 
 class ServiceState(StrEnum):
@@ -175,10 +175,43 @@ class Path:
 
 
 @dataclass(frozen=True, slots=True)
+class Directory:
+    """A directory: its mode in octal, and whose it is."""
+
+    path: str
+    mode: str
+    owner: str
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """What is there of the files and directories, and of the accounts and groups, asked for."""
+
+    found: dict[str, Directory]
+    accounts: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """How a host is made like a member's: what it lacks, and how its files differ from that one's.
+
+    `model` is that member's host; `directories` and `accounts` are still to be made.
+    """
+
+    model: str
+    diff: str
+    files: tuple[TextFile, ...]
+    directories: tuple[Directory, ...] = ()
+    accounts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class HostTarget:
     """What a host shall hold: texts as rendered, programs by SHA-256 (empty: as installed).
 
-    `leaf_differences` says, for each role, why the pair on the host is not the wanted one.
+    `leaf_differences` says, for each role, why the pair on the host is not the wanted one. Where
+    the cluster has a layout of its own, `likeness` stands for unit and configuration.
     """
 
     host: str
@@ -189,3 +222,4 @@ class HostTarget:
     leaf_differences: dict[Role, tuple[str, ...]]
     configuration_identity: dict[str, tuple[str | None, str | None]] = field(default_factory=dict)
     """What tells clusters apart in etcd.conf, as it is and as it should be."""
+    likeness: Likeness | None = None

@@ -6,13 +6,20 @@ etcd.conf is this very cluster's; otherwise the whole run is refused.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from tasks.model.certificates import Role
 from tasks.model.cluster import ClusterHealth
 from tasks.model.errors import Refused
 from tasks.model.inventory import Inventory
-from tasks.model.observation import DataDirectory, HostObservation, HostTarget, ServiceState
+from tasks.model.observation import (
+    DataDirectory,
+    Directory,
+    HostObservation,
+    HostTarget,
+    ServiceState,
+)
 from tasks.model.plan import Plan, Stage, Step
 from tasks.model.settings import InstalledBinaries
 
@@ -33,7 +40,9 @@ class MakeAuthority(Step):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MakeAccount(Step):
-    """Make the system account that etcd runs as."""
+    """Make the system accounts that etcd runs as, and that its files belong to."""
+
+    accounts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +52,9 @@ class InstallPrograms(Step):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MakeDirectories(Step):
-    """Make the state and certificate directories with their owners."""
+    """Make directories with their owners: those that are named, or our own layout's."""
+
+    directories: tuple[Directory, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,35 +197,52 @@ def preparation_steps(
 ) -> list[Step]:
     """Plan what a host lacks before etcd.conf and the start: all that may be done early."""
     steps: list[Step] = []
-    etcd, paths, layout = inventory.etcd, inventory.paths, inventory.layout(host.host)
+    etcd, layout = inventory.etcd, inventory.layout(host.host)
     prepare = {"stage": stage, "host": host.host}
 
     def add(kind: type[Step], sentence: str, **more: object) -> None:
         steps.append(kind(**prepare, sentence=sentence, **more))  # type: ignore[arg-type]
 
-    accounts = inventory.accounts(host.host)
+    likeness = target.likeness
+    accounts = likeness.accounts if likeness else inventory.accounts(host.host)
     # Whether there are other owners of certificates is not seen; a host that has some has those.
     is_bare = not any(pair.certificate for pair in host.leaves.values())
-    if host.account_uid is None or (is_bare and set(accounts) - {etcd.run_as}):
+    has_all = not accounts if likeness else host.account_uid is not None
+    if not has_all or (not likeness and is_bare and set(accounts) - {etcd.run_as}):
         plural = "s" if len(accounts) > 1 else ""
-        add(MakeAccount, f"make the system account{plural} {', '.join(accounts)}")
+        said = f"make the system account{plural} {', '.join(accounts)}"
+        add(MakeAccount, said, accounts=accounts)
     have = {program.name: program.sha256 for program in host.programs}
     missing = [p for p, digest in target.program_sums.items() if have.get(p) != digest]
     if missing and not isinstance(etcd.binaries, InstalledBinaries):
         add(InstallPrograms, f"install {', '.join(missing)} {etcd.version} in {layout.binaries}")
-    if _directories_differ(inventory, host):
-        add(MakeDirectories, f"make {layout.state} and {paths.certificates}")
+    if likeness and likeness.directories:
+        said = f"make {', '.join(each.path for each in likeness.directories)}"
+        add(MakeDirectories, f"{said} as on {likeness.model}", directories=likeness.directories)
+    elif not likeness and _directories_differ(inventory, host):
+        add(MakeDirectories, f"make {layout.state} and {inventory.paths.certificates}")
     roles = tuple(role for role, why in target.leaf_differences.items() if why)
-    trust_differs = (
-        host.authority is None
-        or host.authority.text != target.authority
-        or host.authority.mode != "0644"
+    trust_differs = host.authority is None or (
+        trusts_others(host, target.authority)
+        if likeness
+        else host.authority.text != target.authority or host.authority.mode != "0644"
     )
     if roles or trust_differs:
         why = "; ".join(f"{role}: {', '.join(target.leaf_differences[role])}" for role in roles)
         what = f"issue certificates ({why})" if roles else "install the trusted authority"
-        add(IssueCertificates, f"{what} in {paths.certificates}", roles=roles)
+        where = dict.fromkeys(str(pair.certificate.parent) for pair in layout.pairs)
+        add(IssueCertificates, f"{what} in {', '.join(where)}", roles=roles)
     return steps
+
+
+def trusts_others(host: HostObservation, authority: str | None) -> bool:
+    """Whether a host's trusted file holds other certificates, whatever stands between them."""
+
+    def blocks(text: str | None) -> set[str]:
+        found = re.findall(r"-----BEGIN CERTIFICATE-----(.*?)-----END", text or "", re.DOTALL)
+        return {"".join(block.split()) for block in found}
+
+    return host.authority is not None and blocks(host.authority.text) != blocks(authority)
 
 
 def _host_steps(inventory: Inventory, host: HostObservation, target: HostTarget) -> list[Step]:

@@ -6,15 +6,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tasks.model.cluster import DesiredMember, SeenMember
 from tasks.model.inventory import Inventory
-from tasks.model.observation import DataDirectory, HostObservation, HostTarget, ServiceState
+from tasks.model.observation import (
+    DataDirectory,
+    HostObservation,
+    HostTarget,
+    Likeness,
+    ServiceState,
+)
 from tasks.model.plan import Plan, Stage, Step
 from tasks.plans.bootstrap import IssueCertificates, preparation_steps
 from tasks.plans.member_hosts import Leaver, judge_joiner, url_address, warn_of_hosts
-from tasks.plans.reconfiguration import PREPARE, REFRESH, order_changes, order_move
+from tasks.plans.reconfiguration import PREPARE, REFRESH, Joiner, order_changes, order_move
 
 INVENTORY = Stage(6, "on the runner")
 
@@ -101,7 +107,8 @@ def plan_members(
             is_leaving_here=member.name in here,
             is_configured=member.name in configured,
         )
-        joiners.append(joiner)
+        likeness = targets[member.name].likeness
+        joiners.append(_with_likeness(joiner, likeness) if likeness else joiner)
         if discard:
             discards.append(member.name)
     changes = order_changes(live, removals, tuple(joiners), planned=planned)
@@ -137,7 +144,7 @@ def plan_members(
     rewritten = {m.name for m in joining} if alive or len(joining) > 1 else set()
     for member in goal:
         if member.name in outdated or (member.name in rewritten and member.name in pending):
-            where = outdated.get(member.name, str(inventory.paths.configuration))
+            where = outdated.get(member.name, "its settings")
             steps.append(_refresh(member.name, where))
     steps += [_retire(inventory, REFRESH, name) for name in sorted(alive) if name in observed]
     names = ", ".join(member.name for member in goal)
@@ -147,6 +154,15 @@ def plan_members(
         f"{len(goal)} healthy members: {names}",
         (*steps, *further),
         (*warnings, *warn_of_hosts(leavers, observed, others, inventory.paths.service, awaited)),
+    )
+
+
+def _with_likeness(joiner: Joiner, likeness: Likeness) -> Joiner:
+    files = " and ".join(file.path for file in likeness.files)
+    return replace(
+        joiner,
+        written=f"{files} as on {likeness.model}, its own names and addresses in them,",
+        diff=f":\n{likeness.diff}",
     )
 
 

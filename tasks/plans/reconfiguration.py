@@ -54,7 +54,7 @@ class AddLearner(MembershipStep):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JoinMember(MembershipStep):
-    """Write etcd.conf with exactly the live members, and start etcd."""
+    """Write its settings with exactly the live members, and start etcd."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,11 +99,14 @@ class Joiner:
     """A member that shall be in the cluster, and whether its host has data of this membership.
 
     `is_stale`: that data, or the lack of it, does not go with the entry in the list any more.
+    `written` is what it is given before its start, `diff` what that differs in from its model.
     """
 
     member: DesiredMember
     has_data: bool = False
     is_stale: bool = False
+    written: str = "etcd.conf"
+    diff: str = ""
 
 
 def needs_every_voter(versions: Iterable[str | None]) -> bool:
@@ -286,7 +289,8 @@ def _join(cluster: Cluster, joiner: Joiner) -> list[Step]:
             JoinMember(
                 stage=CHANGE,
                 host=wanted.name,
-                sentence=f"write etcd.conf with exactly the live members, and {start}",
+                sentence=f"write {joiner.written} with exactly the live members, and {start}"
+                f"{joiner.diff}",
                 before=cluster.urls,
             )
         )

@@ -19,6 +19,7 @@ from tasks.hosts.connection import HostConnection
 from tasks.model.cluster import DesiredMember, label_members
 from tasks.model.errors import InventoryEdited, LockHeld, LockLost, MemberFailed, Refused
 from tasks.model.inventory_file import read_inventory
+from tasks.model.observation import Likeness
 from tasks.model.plan import Finding, Plan, Stage, Step
 from tasks.plans import bootstrap, member_changes
 from tasks.plans import reconfiguration as plans
@@ -27,6 +28,7 @@ from tasks.plans.restarts import ADDRESSES
 from tasks.procedures import restarting, rotation
 from tasks.procedures.course import Actions, Choices, Recipe, Unlocked, Verified, follow
 from tasks.procedures.drafting import Draft, draft_plan
+from tasks.procedures.likeness import make_files, to_write
 from tasks.procedures.roster import known_roster, on_client, pass_gate
 from tasks.procedures.wishes import Wish, completed, leaving_hosts, wished_inventory
 from tasks.steps import (
@@ -239,8 +241,12 @@ async def _join(run: Run, host: HostConnection, step: plans.JoinMember, *, draft
         )
     )
     own = next(member for member in draft.joining if member.name == host.name)
+    seen, like = draft.observed[host.name], None
+    if draft.pattern is not None:
+        files = to_write(make_files(run, draft.pattern, own, initial, seen))
+        like = Likeness(draft.pattern.model.layout.host, "", files)
     target = configuration.new_member_target(
-        run.inventory, own, initial, draft.observed[host.name], {}, {}, InitialState.EXISTING
+        run.inventory, own, initial, seen, {}, {}, InitialState.EXISTING, like
     )
     written = bootstrap.WriteConfiguration(stage=step.stage, host=step.host, sentence=step.sentence)
     changed = await configuration.write_configuration(run, host, written, {host.name: target})

@@ -27,9 +27,11 @@ from tasks.model.plan import Finding, Plan, Severity
 from tasks.model.pointers import parameter
 from tasks.plans import agreement, member_changes, member_hosts
 from tasks.plans.addresses import desired_member
+from tasks.plans.bootstrap import trusts_others
 from tasks.plans.member_hosts import Leaver
 from tasks.plans.preflight import clock_findings, find_reasons, is_bound_elsewhere
 from tasks.plans.voters import refuse_without_members
+from tasks.procedures.likeness import Pattern, find_likeness, find_pattern
 from tasks.procedures.roster import Roster, locate_known
 from tasks.procedures.wishes import Wish, joining_hosts
 from tasks.report.inventories import inventory_diff
@@ -58,6 +60,7 @@ class Draft:
     observed: dict[str, HostObservation]
     roster: Roster
     programs: Programs
+    pattern: Pattern | None
 
     @property
     def down(self) -> frozenset[str]:
@@ -128,9 +131,11 @@ async def draft_plan(
             warnings = (
                 f"{path} must say so too; set write_inventory to let this run do it:\n{diff}",
             )
-    targets = _targets(run, seen, programs)
+    joined = frozenset(member.name for member in joining)
+    pattern = find_pattern(run, seen.live, seen.observed, joined) if joining else None
+    targets = await _targets(run, seen, programs, goal, pattern)
     outdated, left = _find_outdated(seen.observed, goal)
-    warnings = (*warnings, *left)
+    warnings = (*warnings, *left, *(pattern.remarks if pattern else ()))
     if moved:
         plan = member_changes.plan_move(
             seen.inventory,
@@ -162,7 +167,16 @@ async def draft_plan(
             awaited=seen.awaited,
         )
     return Draft(
-        plan, findings, seen.live, seen.health, goal, seen.wanted, seen.observed, roster, programs
+        plan,
+        findings,
+        seen.live,
+        seen.health,
+        goal,
+        seen.wanted,
+        seen.observed,
+        roster,
+        programs,
+        pattern,
     )
 
 
@@ -306,11 +320,26 @@ def _tells_others(seen: _Outlook, member: DesiredMember) -> bool:
     return member.client_url not in entry.client_urls or edited != files
 
 
-def _targets(run: Run, seen: _Outlook, programs: Programs) -> dict[str, HostTarget]:
+async def _targets(
+    run: Run,
+    seen: _Outlook,
+    programs: Programs,
+    goal: tuple[DesiredMember, ...],
+    pattern: Pattern | None,
+) -> dict[str, HostTarget]:
     trusted = read_authority_certificate(seen.inventory)
+    known = {host.name for host in seen.original.hosts}
     targets = {}
     for member in seen.wanted:
         host = seen.observed[member.name]
+        is_new = pattern is not None and member.name not in known
+        if is_new and trusts_others(host, trusted.decode() if trusted else None):
+            raise Refused(
+                f"{run.inventory.layout(member.name).trusted} is there and holds other "
+                "authorities than the cluster's; what uses it on that host would lose them. Move "
+                "it away there, if nothing does",
+                host=member.name,
+            )
         differences = certificates.leaf_differences(run.inventory, member, host, trusted)
         targets[member.name] = configuration.new_member_target(
             run.inventory,
@@ -320,6 +349,7 @@ def _targets(run: Run, seen: _Outlook, programs: Programs) -> dict[str, HostTarg
             programs.sums,
             differences,
             InitialState.EXISTING,
+            await find_likeness(run, pattern, member, goal, host) if pattern else None,
         )
     return targets
 

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from tasks.model.errors import Refused
 from tasks.model.inventory import Inventory
 from tasks.model.machines import Host, SshOverride
+from tasks.plans.member_names import name_member
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ def joining_hosts(inventory: Inventory, wish: Wish) -> dict[str, tuple[Host, str
     for index, word in enumerate(wish.joining):
         left = wish.leaving[index] if index < len(wish.leaving) else None
         place = inventory.called(left) if left else None
-        host = _read_host(word, known, place)
+        host = _read_host(word, known | {n: h for n, (h, _) in found.items()}, place)
         gone = {h.name for w in wish.leaving if (h := inventory.called(w))}
         _refuse_taken(host, [h for h in inventory.hosts if h.name not in gone])
         found[host.name] = (host, place.name if place else None)
@@ -105,7 +106,10 @@ def _read_host(word: str, known: dict[str, Host], place: Host | None) -> Host:
         kept = {
             field: getattr(same, field) for field in ("member", "pairs", "certificates") if same
         }
-        return Host(name=name, address=address, ssh=like.ssh if like else SshOverride(), **kept)
+        ssh = like.ssh if like else SshOverride()
+        if same is None:
+            kept = {"member": name_member(known.values(), name, address)}
+        return Host(name=name, address=address, ssh=ssh, **kept)
     except ValidationError as error:
         said = "; ".join(str(e["msg"]).removeprefix("Value error, ") for e in error.errors())
         raise Refused(f"{word}: {said}; say NAME=ADDRESS") from error

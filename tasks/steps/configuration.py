@@ -21,8 +21,8 @@ from tasks.model.certificates import Role
 from tasks.model.cluster import DesiredMember
 from tasks.model.errors import CommandFailed
 from tasks.model.inventory import Inventory
-from tasks.model.member_settings import SettingsFiles
-from tasks.model.observation import DataDirectory, FileState, HostObservation, HostTarget
+from tasks.model.member_settings import SettingsFiles, TextFile
+from tasks.model.observation import DataDirectory, HostObservation, HostTarget, Likeness
 from tasks.plans.bootstrap import WriteConfiguration
 from tasks.plans.member_changes import RefreshConfiguration
 
@@ -35,23 +35,33 @@ def new_member_target(
     program_sums: dict[str, str],
     leaf_differences: dict[Role, tuple[str, ...]],
     state: InitialState | None = None,
+    likeness: Likeness | None = None,
 ) -> HostTarget:
-    """Render what a member shall hold; `members` is its initial cluster.
+    """Say what a member shall hold, rendered unless it is made like another one.
 
-    Without a state it is a new cluster's, unless the host has joined a running one before.
+    `members` is its initial cluster. Without a state it is a new cluster's, unless the host has
+    joined a running one before.
     """
     if state is None:
         state = InitialState.EXISTING if _has_joined(seen) else InitialState.NEW
-    configuration = render_configuration(inventory, member, members, state)
     authority = read_authority_certificate(inventory)
-    found = seen.configuration.text if seen.configuration else None
-    return HostTarget(
+    target = HostTarget(
         host=seen.host,
-        unit=render_unit(inventory),
-        configuration=configuration,
+        unit="",
+        configuration="",
         authority=authority.decode() if authority else None,
         program_sums=program_sums,
         leaf_differences=leaf_differences,
+        likeness=likeness,
+    )
+    if likeness is not None:
+        return target
+    configuration = render_configuration(inventory, member, members, state)
+    found = seen.configuration.text if seen.configuration else None
+    return replace(
+        target,
+        unit=render_unit(inventory),
+        configuration=configuration,
         configuration_identity=identity(found, configuration),
     )
 
@@ -70,33 +80,32 @@ def _has_joined(seen: HostObservation) -> bool:
 async def write_configuration(
     run: Run, host: HostConnection, _step: WriteConfiguration, targets: dict[str, HostTarget]
 ) -> bool:
-    """Write what differs of both files; systemd reads its units again only if the unit changed.
+    """Write what differs of the files; systemd reads its units again only if the unit changed.
 
     The unit is checked by systemd-analyze first, and each file is whole or as it was.
     """
     layout, target = run.inventory.layout(host.name), targets[host.name]
-    texts = {layout.configuration: target.configuration, layout.unit: target.unit}
-    return await _write(
-        run,
-        host,
-        {path: FileState("0644", "root", "root", "", text) for path, text in texts.items()},
+    preset = (
+        TextFile(str(layout.configuration), target.configuration),
+        TextFile(str(layout.unit), target.unit),
     )
+    return await _write(run, host, target.likeness.files if target.likeness else preset)
 
 
-async def _write(run: Run, host: HostConnection, wanted: dict[PurePosixPath, FileState]) -> bool:
+async def _write(run: Run, host: HostConnection, wanted: tuple[TextFile, ...]) -> bool:
     """Write files that say how a member starts, each checked before, and let that be read."""
     own = supervisor(run.inventory.layout(host.name))
     commands = [
         files.write_file_command(
-            path,
-            file.text or "",
+            PurePosixPath(file.path),
+            file.text,
             mode=file.mode,
             owner=file.owner,
             group=file.group,
             backup=run.inventory.paths.backups / run.backup,
-            validate=own.verification(path),
+            validate=own.verification(PurePosixPath(file.path)),
         )
-        for path, file in wanted.items()
+        for file in wanted
     ]
     results = await host.run(*commands, own.reload_command(), changes=True)
     return any(map(files.parse_change, results))
@@ -139,10 +148,8 @@ async def _edit(
     if not changed:
         return False
     found = await host.run(*(files.read_file_command(PurePosixPath(f.path)) for f in changed))
-    wanted = {}
     for file, result in zip(changed, found, strict=True):
         seen = files.parse_file(result)
         if seen is None or seen.text != before.text(file.path):
             raise CommandFailed(host.name, f"edit {file.path}", 1, "it has just been changed")
-        wanted[PurePosixPath(file.path)] = replace(seen, text=file.text)
-    return await _write(run, host, wanted)
+    return await _write(run, host, changed)

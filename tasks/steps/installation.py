@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from tasks.engine.run import Run, step
 from tasks.hosts import files, system
 from tasks.hosts.connection import HostConnection
 from tasks.model.errors import CommandFailed, InvalidInventory
 from tasks.model.inventory import Inventory
+from tasks.model.observation import Directory, Places
 from tasks.model.settings import ArchiveBinaries, DirectoryBinaries
 from tasks.plans.bootstrap import (
     InstallPrograms,
@@ -92,32 +93,45 @@ def _mismatch(field: str, path: Path, content: bytes, wanted: str) -> list[str]:
 
 
 @step("make the account on {host}")
-async def make_account(run: Run, host: HostConnection, _step: MakeAccount) -> bool:
+async def make_account(run: Run, host: HostConnection, planned: MakeAccount) -> bool:
     """Make the accounts of etcd and of its certificates; whether one was missing."""
     state = run.inventory.layout(host.name).state
-    commands = [
-        system.make_account_command(name, state) for name in run.inventory.accounts(host.name)
-    ]
+    commands = [system.make_account_command(name, state) for name in planned.accounts]
     return any(map(files.parse_change, await host.run(*commands, changes=True)))
 
 
 @step("make directories on {host}")
-async def make_directories(run: Run, host: HostConnection, _step: MakeDirectories) -> bool:
-    """Make the state and certificate directories with mode and owner; whether one changed."""
+async def make_directories(run: Run, host: HostConnection, planned: MakeDirectories) -> bool:
+    """Make directories with mode and owner; whether one changed."""
+    wanted = planned.directories or await _own_directories(run, host)
+    commands = [
+        files.make_directory_command(
+            PurePosixPath(each.path), mode=each.mode, owner=each.owner, group=each.group
+        )
+        for each in wanted
+    ]
+    return any(map(files.parse_change, await host.run(*commands, changes=True)))
+
+
+async def _own_directories(run: Run, host: HostConnection) -> tuple[Directory, ...]:
+    """Say which directories our own layout needs; the group is known once there is an account."""
     paths, account = run.inventory.paths, run.inventory.etcd.run_as
     (found,) = await host.run(system.account_command(account))
     group = system.parse_account(found)[1] or account
-    wanted = (
-        (paths.certificates, certificates_mode(group)),
-        (run.inventory.layout(host.name).state, state_mode(run.inventory, group)),
+    state = run.inventory.layout(host.name).state
+    return (
+        Directory(str(paths.certificates), *certificates_mode(group).split()),
+        Directory(str(state), *state_mode(run.inventory, group).split()),
     )
-    commands = []
-    for path, about in wanted:
-        mode, owner, owning_group = about.split()
-        commands.append(
-            files.make_directory_command(path, mode=mode, owner=owner, group=owning_group)
-        )
-    return any(map(files.parse_change, await host.run(*commands, changes=True)))
+
+
+@step("see what there is on {host}")
+async def see_places(
+    _run: Run, host: HostConnection, paths: tuple[str, ...], accounts: tuple[str, ...]
+) -> Places:
+    """See which files, directories and accounts there are; changes nothing."""
+    (result,) = await host.run(system.places_command(paths, accounts))
+    return system.parse_places(result)
 
 
 @step("install etcd on {host}")

@@ -205,7 +205,10 @@ async def _stop_and_set_aside(run: Run, host: HostConnection, word: str) -> bool
     layout = run.inventory.layout(host.name)
     results = await host.run(
         supervisor(layout).stop_command(),
-        *(set_aside_command(each, f"{word}-{run.backup}") for each in layout.data_directories),
+        *(
+            set_aside_command(each, f"{word}-{run.backup}", leaves_empty=each == layout.state)
+            for each in layout.data_directories
+        ),
         changes=True,
         timeout_seconds=120,
     )

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tasks.hosts import files, sessions
+from tasks.hosts import files, sessions, system
 from tasks.hosts.batch import Command
 from tasks.hosts.connection import HostConnection
+from tasks.hosts.retirement import set_aside_command
 from tasks.model.errors import (
     AccessRefused,
     CommandFailed,
@@ -23,6 +24,7 @@ from tasks.model.errors import (
     LockLost,
 )
 from tasks.model.inventory_file import load_inventory
+from tasks.model.observation import DataDirectory
 from tests.contract.local_host import LocalHost
 
 if TYPE_CHECKING:
@@ -183,6 +185,59 @@ async def test_what_was_replaced_is_put_back_and_the_new_one_again(place: Place)
     assert back.stdout.split() == forward.stdout.split() == [str(paths[0])]
     assert between.stdout.split() == ["644", "old", "old", "new"]
     assert after.stdout.split() == ["640", "new", "old", "new"]
+
+
+async def test_a_file_behind_a_link_is_written_and_put_back_and_the_link_stays(
+    place: Place,
+) -> None:
+    """Puppet's and Vault's way: its mode is judged by the file, not by the link."""
+    real, link = place.directory / "store" / "etcd.env", place.directory / "linked.env"
+    kept, aside = place.directory / "kept-link", place.directory / "aside-link"
+    make = f"mkdir {real.parent}; echo old > {real}; chmod 0640 {real}; ln -s store/etcd.env {link}"
+    await place.host.run(Command("make a link", make))
+    command = files.write_file_command(
+        link, "new\n", mode="0600", owner="root", group="root", backup=kept
+    )
+    shown = Command("show", f"readlink {link}; stat -c %a {real}; cat {real}")
+    before, _, written, back, returned = await place.host.run(
+        files.read_file_command(link), command, shown,
+        files.exchange_command([link], kept, aside), shown,
+    )  # fmt: skip
+    state = files.parse_file(before)
+    assert state is not None
+    assert (state.mode, state.text) == ("0640", "old\n")
+    assert written.stdout.split() == ["store/etcd.env", "600", "new"]
+    assert back.stdout.split() == [str(link)]
+    assert returned.stdout.split() == ["store/etcd.env", "640", "old"]
+
+
+@pytest.fixture(params=["directory", "mount point"])
+async def full(place: Place, request: pytest.FixtureRequest) -> AsyncIterator[PurePosixPath]:
+    """Make a directory, or mount a file system there, with what an ext4 of its own has."""
+    data = place.directory / str(request.param).replace(" ", "-")
+    is_mount = request.param == "mount point"
+    mount = f"mount -t tmpfs none {data}" if is_mount else ":"
+    await place.host.run(Command("make", f"mkdir {data}; {mount}; mkdir {data}/lost+found"))
+    yield data
+    if is_mount:
+        await place.host.run(Command("unmount", f"umount {data}"))
+
+
+async def test_data_is_set_aside_also_in_a_mount_point(place: Place, full: PurePosixPath) -> None:
+    """A mount point cannot be renamed: all goes into a directory within; lost+found is no data."""
+    look = system.data_directory_command(full, full)
+    aside = set_aside_command(full, "retired-1", leaves_empty=True)
+    member = f"{full}/member/snap"
+    empty, nothing, _, filled, _, left, found = await place.host.run(
+        look, aside, Command("write", f"mkdir -p {member}; touch {member}/db"),
+        look, aside, look, Command("list", f"find {full}*"),
+    )  # fmt: skip
+    states = [system.parse_data_directory(each)[1] for each in (empty, filled, left)]
+    assert states == [DataDirectory.EMPTY, DataDirectory.LEFTOVERS, DataDirectory.EMPTY]
+    assert not files.parse_change(nothing)
+    within = "/etcd-runbooks-retired-1" if "mount" in full.name else ".retired-1"
+    assert f"{full}{within}/member/snap/db" in found.stdout.split()
+    assert str(full) in found.stdout.split()
 
 
 async def test_an_upload_is_whole_or_not_there(place: Place) -> None:

@@ -15,7 +15,7 @@ def lay(lab: Lab, cluster: Cluster) -> None:
     """Write what each host has, and start etcd everywhere."""
     for name, laid in cluster.hosts.items():
         lab[name].run(["bash", "-euo", "pipefail", "-c", _script(laid)], timeout=60).check()
-    start(list(lab.hosts.values()))
+    start([lab[name] for name in cluster.hosts])
 
 
 def start(hosts: list[Host]) -> None:

@@ -1,0 +1,233 @@
+"""A new member of an adopted cluster: its settings are what the cluster's builder would have made.
+
+The builders are the referee: a fourth host that they lay out beside the other three.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tasks.config.launch import NotUnderstood
+from tasks.config.likeness import Model, choose_model, find_unlike, make_alike, refuse_leftovers
+from tasks.config.rendering import MARK
+from tasks.config.settings import read_settings
+from tasks.model.cluster import DesiredMember
+from tasks.model.inventory import Inventory
+from tasks.model.machines import Host
+from tasks.model.member_settings import SettingsFiles, TextFile
+from tasks.plans.addresses import desired_member
+from tasks.plans.member_names import name_member
+from tasks.procedures.wishes import Wish, joining_hosts
+from tests.field.layouts import UNIT, Cluster, Laid, kubeasz, kubekey, kubespray
+from tests.tasks.test_adopted_field import HOSTS, adopted, found
+
+Builder = Callable[..., Cluster]
+Adopted = tuple[Inventory, tuple[Model, ...]]
+FOUR = HOSTS | {"node4": "10.0.0.4"}
+
+
+def files_of(host: str, laid: Laid) -> SettingsFiles:
+    """Take the files that say how a member starts."""
+    texts = {
+        path: TextFile(path, file.text, file.mode, *file.owner.split(":"))
+        for path, file in laid.files.items()
+    }
+    further = tuple(file for path, file in texts.items() if path.endswith(".env"))
+    return SettingsFiles("etcd.service", host, (texts[UNIT],), further)
+
+
+def model_of(inventory: Inventory, host: Host, laid: Laid) -> Model:
+    """Make a member as it is seen."""
+    member = desired_member(host, None)
+    return Model(inventory.layout(host.name), member, files_of(host.name, laid))
+
+
+@pytest.fixture(scope="module", params=[kubespray, kubekey, kubeasz])
+def builder(request: pytest.FixtureRequest) -> Builder:
+    """Give each builder."""
+    build: Builder = request.param
+    return build
+
+
+def adopt_three(builder: Builder, directory: Path) -> Adopted:
+    """Adopt three hosts."""
+    cluster = builder(directory, HOSTS)
+    inventory = adopted(found(cluster))
+    models = tuple(model_of(inventory, h, cluster.hosts[h.name]) for h in inventory.hosts)
+    return inventory, models
+
+
+@pytest.fixture(scope="module")
+def three(builder: Builder, tmp_path_factory: pytest.TempPathFactory) -> Adopted:
+    """Adopt what each has built."""
+    return adopt_three(builder, tmp_path_factory.mktemp("three"))
+
+
+@pytest.fixture(scope="module")
+def of_kubespray(tmp_path_factory: pytest.TempPathFactory) -> Adopted:
+    """Adopt kubespray's three hosts."""
+    return adopt_three(kubespray, tmp_path_factory.mktemp("kubespray"))
+
+
+def joined(inventory: Inventory) -> tuple[Inventory, DesiredMember]:
+    """Let a fourth host join, as it is typed."""
+    hosts = joining_hosts(inventory, Wish(joining=("node4=10.0.0.4",)))
+    (host, _) = hosts["node4"]
+    return inventory.model_copy(update={"hosts": (*inventory.hosts, host)}), desired_member(
+        host, None
+    )
+
+
+def test_a_new_member_is_as_the_builder_would_have_made_it(
+    builder: Builder, three: Adopted, tmp_path: Path
+) -> None:
+    """Name, addresses, loopback listeners, metrics' URLs, files; and no byte besides."""
+    inventory, models = three
+    inventory, member = joined(inventory)
+    chosen = choose_model(models)
+    assert chosen is not None
+    model, unlike = chosen
+    assert unlike == ()
+    members = (*(each.member for each in models), member)
+    made = make_alike(model, inventory.layout("node4"), member, members, "node4")
+    refuse_leftovers(model, read_settings(made), unlike, is_alone=False)
+    wanted = files_of("node4", builder(tmp_path, FOUR).hosts["node4"])
+    state = "initial-cluster-state"
+    assert read_settings(made).value(state) == "existing"
+    for have, want in zip(made.files, wanted.files, strict=True):
+        text = want.text.replace("STATE=new", 'STATE="existing"').replace(
+            f"--{state}=new", f"--{state}=existing"
+        )
+        assert have.text.replace('"', "") == text.replace('"', "")
+        assert have.mode in {"0640", "0644"}
+
+
+def test_a_member_on_its_own_is_a_model(three: Adopted) -> None:
+    """There is none to compare with."""
+    inventory, models = three
+    inventory, member = joined(inventory)
+    chosen = choose_model(models[:1])
+    assert chosen is not None
+    members = (models[0].member, member)
+    made = make_alike(chosen[0], inventory.layout("node4"), member, members, "node4")
+    refuse_leftovers(chosen[0], read_settings(made), (), is_alone=True)
+    assert read_settings(made).split("initial-cluster") == tuple(
+        f"{m.member}={m.peer_url}" for m in members
+    )
+
+
+def changed(model: Model, old: str, new: str) -> Model:
+    """Change something in a member's files."""
+    files = model.files
+
+    def change(group: tuple[TextFile, ...]) -> tuple[TextFile, ...]:
+        return tuple(replace(file, text=file.text.replace(old, new)) for file in group)
+
+    texts = replace(files, units=change(files.units), further=change(files.further))
+    assert texts != files
+    return replace(model, files=texts)
+
+
+def test_the_member_that_most_are_like_is_the_model(of_kubespray: Adopted) -> None:
+    """One with a quota of its own is not; where it must be, the difference is told."""
+    _, (one, two, three) = of_kubespray
+    odd = changed(one, "ETCD_PROXY", "ETCD_QUOTA_BACKEND_BYTES=9999999\nETCD_PROXY")
+    chosen = choose_model((odd, two, three))
+    assert chosen is not None
+    assert chosen[0] is two
+    told = [str(each) for each in find_unlike(odd, (two,))]
+    assert told == ["quota-backend-bytes is 9999999 (/etc/etcd.env:14), on node2 unset"]
+
+
+def test_our_own_layout_is_one_of_them(of_kubespray: Adopted) -> None:
+    """Where half of the members have it or more, it is rendered and not copied."""
+    _, (one, two, three) = of_kubespray
+    ours = [changed(each, "[Unit]", f"{MARK}.\n[Unit]") for each in (one, two)]
+    assert choose_model((*ours, three)) is None
+    chosen = choose_model((ours[0], two, three))
+    assert chosen is not None
+    assert chosen[0] is two
+
+
+@pytest.mark.parametrize(
+    ("added", "reason"),
+    [
+        ("ETCD_FORCE_NEW_CLUSTER=true", "a cluster of its own"),
+        ("ETCD_DISCOVERY=https://discovery.etcd.io/x", "only for a cluster that is new"),
+    ],
+)
+def test_what_must_not_be_copied_is_refused(of_kubespray: Adopted, added: str, reason: str) -> None:
+    """File and line are named."""
+    inventory, (model, *_) = of_kubespray
+    inventory, member = joined(inventory)
+    model = changed(model, "ETCD_PROXY", f"{added}\nETCD_PROXY")
+    with pytest.raises(NotUnderstood, match=rf"/etc/etcd.env:14: .*{reason}"):
+        make_alike(model, inventory.layout("node4"), member, (member,), "node4")
+
+
+def test_what_names_the_model_and_follows_no_rule_is_refused(of_kubespray: Adopted) -> None:
+    """A setting with the model's own name, which another member has otherwise."""
+    inventory, models = of_kubespray
+    one, two, three = (
+        changed(m, "ETCD_PROXY", f"ETCD_LOG_OUTPUTS=/log/{w}\nETCD_PROXY")
+        for m, w in zip(models, ("of-node1", "of-node2", "elsewhere"), strict=True)
+    )
+    inventory, member = joined(inventory)
+    unlike = find_unlike(one, (two, three))
+    made = make_alike(one, inventory.layout("node4"), member, (member,), "node4")
+    with pytest.raises(NotUnderstood, match=r"log-outputs is '/log/of-node1', which names node1"):
+        refuse_leftovers(one, read_settings(made), unlike, is_alone=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "added"),
+    [
+        (
+            "ETCD_NAME=a\nETCD_INITIAL_CLUSTER=a=https://10.0.0.1:2380\n",
+            "ETCD_INITIAL_CLUSTER_STATE",
+        ),
+        ("ETCD_NAME=a\n", "ETCD_INITIAL_CLUSTER_STATE"),
+    ],
+)
+def test_a_member_that_says_no_state_is_given_one(
+    of_kubespray: Adopted, text: str, added: str
+) -> None:
+    """Without it etcd would make a cluster of its own."""
+    inventory, (model, *_) = of_kubespray
+    inventory, member = joined(inventory)
+    urls = "".join(
+        f"ETCD_{name}=https://10.0.0.1:{port}\n"
+        for name, port in (
+            ("INITIAL_ADVERTISE_PEER_URLS", 2380),
+            ("LISTEN_PEER_URLS", 2380),
+            ("ADVERTISE_CLIENT_URLS", 2379),
+        )
+    )
+    short = replace(model.files, further=(TextFile("/etc/etcd.env", text + urls),))
+    made = make_alike(
+        replace(model, files=short), inventory.layout("node4"), member, (member,), "node4"
+    )
+    assert f"{added}=existing\n" in made.further[0].text
+    assert read_settings(made).value("initial-cluster") == "etcd4=https://10.0.0.4:2380"
+
+
+@pytest.mark.parametrize(
+    ("hosts", "name"),
+    [
+        ({"node1": "node1", "node2": "node2"}, None),
+        ({"node1": "etcd-node1", "node2": "etcd-node2"}, "etcd-node9"),
+        ({"node1": "etcd-10.0.0.1", "node2": "etcd-10.0.0.2"}, "etcd-10.0.0.9"),
+        ({"node1": "etcd1", "node2": "etcd2", "node3": "etcd7"}, "etcd8"),
+        ({"node1": "etcd01", "node2": "etcd02"}, "etcd03"),
+        ({"node1": "alpha", "node2": "beta"}, None),
+        ({"node1": "infra0"}, "infra1"),
+    ],
+)
+def test_a_new_member_is_named_as_the_others_are(hosts: dict[str, str], name: str | None) -> None:
+    """After its host, its address, or the highest number; else as its host."""
+    known = [Host(name=h, member=m, address=f"10.0.0.{h[-1]}") for h, m in hosts.items()]
+    assert name_member(known, "node9", "10.0.0.9") == name
