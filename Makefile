@@ -23,6 +23,10 @@ help: ## Show the targets
 demo: setup ## Bring up three hosts and an etcd cluster on them (ETCD=3.7.3, LAB=lab3)
 	@$(BIN)/python -m tests.demo $(if $(LAB),--lab "$(LAB)") $(if $(ETCD),--etcd "$(ETCD)")
 
+.PHONY: demo-kubernetes
+demo-kubernetes: setup ## Bring up three Kubernetes nodes with a stacked etcd (KUBERNETES=1.34.4, LAB=kube3)
+	@$(BIN)/python -m tests.demo --kubernetes "$(or $(KUBERNETES),1.37.2)" $(if $(LAB),--lab "$(LAB)")
+
 .PHONY: test
 test: setup ## Run all tests but the long chaos runs
 	$(BIN)/pytest $(PARALLEL) -m "not chaos"

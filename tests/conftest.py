@@ -1,8 +1,9 @@
 """How the tests are spread over several workers (`pytest -n`), so that they wait side by side.
 
 The tests of a module stay together (`--dist loadfile`), and share its lab. What takes longest
-begins first, so that no long module is left over at the end. The contract's tests are apart by
-etcd's version, each of which has a cluster of its own.
+begins first, so that no long module is left over at the end; what needs Kubernetes nodes begins
+last, for their programs take the longest to build, beside everything else. The contract's tests are
+apart by etcd's version, each of which has a cluster of its own.
 """
 
 from __future__ import annotations
@@ -53,12 +54,20 @@ settings.load_profile("busy")
 
 
 VERSION = re.compile(r"\[[^]]*?(\d+\.\d+\.\d+)")
+NODES = re.compile(r"\[[^]]*?\b(1\.\d\d\.\d+)")
+"""A release of Kubernetes in a test's id: etcd's begin with 3."""
 
 
 class Spread(LoadFileScheduling):  # type: ignore[misc]
-    """Modules, and of the contract's modules the tests of one version, to one worker each."""
+    """Modules, and of the contract's modules the tests of one version, to one worker each.
+
+    All tests on nodes of one release of Kubernetes go to one worker: three nodes are as much as a
+    small machine holds.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
+        if nodes := NODES.search(nodeid):
+            return f"nodes of {nodes[1]}"
         module = str(super()._split_scope(nodeid))
         version = VERSION.search(nodeid) if module.startswith("tests/contract/") else None
         return f"{module} {version[1]}" if version else module
@@ -75,4 +84,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     last = len(LONGEST_FIRST)
     ranks = {name: rank for rank, name in enumerate(LONGEST_FIRST)}
     needs_hosts = {item.path for item in items if item.get_closest_marker("lab")}
-    items.sort(key=lambda item: ranks.get(item.path.stem, last + (item.path not in needs_hosts)))
+    needs_nodes = {item.path for item in items if "kubernetes_version" in fixtures_of(item)}
+
+    def rank(item: pytest.Item) -> int:
+        if item.path in needs_nodes:
+            return last + 2
+        return ranks.get(item.path.stem, last + (item.path not in needs_hosts))
+
+    items.sort(key=rank)
+
+
+def fixtures_of(item: pytest.Item) -> list[str]:
+    """List the names of a test's fixtures, indirect ones too."""
+    return getattr(item, "fixturenames", [])

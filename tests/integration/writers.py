@@ -23,6 +23,7 @@ import httpx
 from tests.integration.runbooks import ROOT, etcdctl
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from tests.lab.lab import Lab
@@ -42,11 +43,23 @@ class WriteReport:
 
 
 class Writers:
-    """Some writers over all the lab's endpoints, for as long as the block."""
+    """Some writers over all the lab's endpoints, for as long as the block.
 
-    def __init__(self, lab: Lab, logs: Path, count: int = 2, files: Path | None = None) -> None:
+    `files` is a directory with a client's TLS files, by the names that `bootstrap_cluster` gives
+    them; `witness` is how etcdctl is run there.
+    """
+
+    def __init__(
+        self,
+        lab: Lab,
+        logs: Path,
+        count: int = 2,
+        files: Path | None = None,
+        witness: Callable[..., str] = etcdctl,
+    ) -> None:
         first = next(iter(lab.hosts.values()))
         self._lab = lab
+        self._witness = witness
         self._files = files or first.root / DIRECTORY.removeprefix("/")
         self._logs = [logs / f"writer{number}.jsonl" for number in range(count)]
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -93,7 +106,7 @@ class Writers:
         for rows in logs:
             prefix = rows[0][0].rpartition("/")[0]
             read = ("get", "--prefix", "--keys-only")
-            there |= set(etcdctl(self._lab, *read, prefix, on=on).split())
+            there |= set(self._witness(self._lab, *read, prefix, on=on).split())
         keys = [key for rows in logs for key, _ in rows]
         gaps = [b[1] - a[1] for rows in logs for a, b in pairwise(rows)]
         return WriteReport(

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from tests.lab import revival, teardown
 from tests.lab.errors import LabError
 from tests.lab.etcd_programs import DEFAULT, INSTALLED, NEWEST
+from tests.lab.kubernetes.cluster import KubernetesCluster
+from tests.lab.kubernetes.programs import ETCD, is_built
 from tests.lab.lab import Lab
 from tests.lab.state import list_records
 
@@ -60,11 +62,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def up(options: argparse.Namespace) -> None:
     """Start a lab that stays until `down`; of one that is there, bring up what is not."""
-    name = options.name or f"lab{options.hosts}"
+    name = options.name or f"{'kube' if options.kubernetes else 'lab'}{options.hosts}"
     inventory = (options.inventory or CLUSTERS / f"{name}.yaml").absolute()
     began = time.monotonic()
     for removed in teardown.reap():
         print(f"{removed}: removed, the process that it belonged to is dead")
+    if options.kubernetes and not is_built(options.kubernetes):
+        built = f"Kubernetes {options.kubernetes} is built, once; it takes a quarter of an hour"
+        print(f"{name}: {built} of two idle cores", flush=True)
     with revival.alone():
         found = revival.find(name)
         if found is not None and found.owner is None and not revival.is_whole(Lab(found)):
@@ -79,13 +84,18 @@ def up(options: argparse.Namespace) -> None:
                 etcd=options.etcd or DEFAULT,
                 etcd_source=options.etcd_source,
                 data_disk_mb=options.data_disk_mb,
+                kubernetes=options.kubernetes,
                 inventory=inventory,
                 owned=False,
             )
+            if options.kubernetes:
+                _form(lab)
             done = [f"{options.hosts} hosts in {time.monotonic() - began:.1f} s, {inventory}"]
         else:
             lab = Lab(found)
-            revival.check_as_asked(lab, hosts=options.hosts, etcd=options.etcd)
+            revival.check_as_asked(
+                lab, hosts=options.hosts, etcd=options.etcd, kubernetes=options.kubernetes
+            )
             done = revival.revive(lab, inventory)
     print(f"{name}: {'; '.join(done) or 'is up'}")
     for host in lab.hosts.values():
@@ -93,6 +103,15 @@ def up(options: argparse.Namespace) -> None:
             f"  {host.name}  ssh -i {lab.key} -o UserKnownHostsFile={lab.known_hosts} "
             f"operator@{host.address}"
         )
+
+
+def _form(lab: Lab) -> None:
+    """Make the new nodes a cluster, or leave nothing of them."""
+    try:
+        KubernetesCluster.form(lab)
+    except BaseException:
+        lab.down()
+        raise
 
 
 def down(options: argparse.Namespace) -> None:
@@ -110,7 +129,9 @@ def list_labs(_: argparse.Namespace) -> None:
         print(f"{name}: removed, the process that it belonged to is dead")
     for record in list_records():
         stays = f"of process {record.owner.pid}" if record.owner else "until `down`"
-        print(f"{record.name}  {record.subnet}  etcd {record.etcd}  {stays}  {record.inventory}")
+        what = f"Kubernetes {record.kubernetes}, " if record.kubernetes else ""
+        what += f"etcd {record.etcd}"
+        print(f"{record.name}  {record.subnet}  {what}  {stays}  {record.inventory}")
         for host in Lab(record).hosts.values():
             power = "on" if host.is_running else "off"
             cable = "" if host.is_plugged else ", cable cut"
@@ -190,6 +211,9 @@ def _parser() -> argparse.ArgumentParser:
     sources = ("directory", "installed")
     start.add_argument("--etcd-source", choices=sources, default="directory")
     start.add_argument("--data-disk-mb", type=int, help="a disk for /var/lib that can be filled")
+    start.add_argument(
+        "--kubernetes", choices=list(ETCD), help="make them one cluster's control planes"
+    )
     start.add_argument("--inventory", type=Path, help="deployments/clusters/NAME.yaml")
     end = add("down", "remove a lab", down)
     which = end.add_mutually_exclusive_group()

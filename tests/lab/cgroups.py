@@ -2,7 +2,8 @@
 
 They are how a host's processes are found and ended: never by name, never by a remembered id.
 A group is one directory in each hierarchy that systemd tracks services in (cgroup v2, and v1's
-name=systemd where both are mounted); the resource controllers are left alone.
+name=systemd where both are mounted). v1's resource controllers are left alone but for hosts that
+run containers, which have a group of their own in each.
 """
 
 from __future__ import annotations
@@ -19,25 +20,44 @@ from tests.lab.errors import LabError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+FLAGS = frozenset({"rw", "ro", "xattr", "none", "clone_children", "noprefix"})
+"""What the options of a v1 hierarchy's mount name beside its controllers."""
+
 KILL_SECONDS = 10.0
 """How long killed processes may take to be gone."""
 
 
-def list_own_groups() -> list[Path]:
-    """List the directories of this process's own group, one a hierarchy, cgroup v2 first."""
+def list_own_groups(*, controllers: bool = False) -> list[Path]:
+    """List the directories of this process's own group, one a hierarchy, cgroup v2 first.
+
+    `controllers` says whether v1's resource controllers are among them.
+    """
     mounts: dict[str, Path] = {}
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         before, _, after = line.partition(" - ")
         kind, _, options = after.split(" ", 2)
+        point = Path(before.split()[4])
         if kind == "cgroup2":
-            mounts.setdefault("", Path(before.split()[4]))
+            mounts.setdefault("", point)
         elif kind == "cgroup" and "name=systemd" in options.split(","):
-            mounts.setdefault("name=systemd", Path(before.split()[4]))
+            mounts.setdefault("name=systemd", point)
+        elif kind == "cgroup" and controllers:
+            # As /proc/self/cgroup names a hierarchy of several: cpu,cpuacct.
+            mounts.setdefault(",".join(o for o in options.split(",") if o not in FLAGS), point)
     own = {}
     for line in Path("/proc/self/cgroup").read_text().splitlines():
         _, controller, path = line.split(":", 2)
         own[controller] = path.lstrip("/")
     return [mounts[key] / own[key] for key in sorted(mounts) if key in own]
+
+
+def make(directory: Path) -> None:
+    """Make a host's group in one hierarchy; v1's cpuset takes no process before it has its CPUs."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for level in (directory.parent, directory):
+        for name in ("cpuset.cpus", "cpuset.mems"):
+            if (level.parent / name).exists() and (level / name).exists():
+                (level / name).write_text((level.parent / name).read_text())
 
 
 def list_processes(group: Sequence[Path]) -> set[int]:

@@ -13,9 +13,11 @@ from tests.lab.commands import Completed, execute, run
 from tests.lab.errors import LabError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 SUITES = ("trixie", "sid")
+"""Those that have etcd of other versions."""
 
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
@@ -36,8 +38,9 @@ Acquire::Languages "none";
 class Suites:
     """The private apt of one directory. Not safe in two processes at once: hold a lock."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, suites: Sequence[str] = SUITES) -> None:
         self.home = home
+        self.suites = suites
 
     def update(self) -> None:
         """Fetch the suites' lists; CommandFailed with apt's words when the mirror is not there."""
@@ -45,7 +48,7 @@ class Suites:
             (self.home / directory).mkdir(parents=True, exist_ok=True)
         (self.home / "state/status").touch()
         source = f"deb [signed-by={KEYRING}] {machine_mirror()}"
-        lines = "".join(f"{source} {suite} main\n" for suite in SUITES)
+        lines = "".join(f"{source} {suite} main\n" for suite in self.suites)
         (self.home / "sources.list").write_text(lines)
         (self.home / "apt.conf").write_text(CONFIGURATION.format(home=self.home))
         self._apt("apt-get", "update", "--error-on=any")

@@ -64,6 +64,22 @@ def inventory_text(lab: LabRecord, programs: EtcdPrograms) -> str:
     hosts = "".join(
         f"  - {{name: {name}, address: {address}}}\n" for name, address in lab.addresses().items()
     )
+    known = (
+        f"{MARK}"
+        f"name: {lab.name}\n"
+        f"topology: {'stacked' if lab.kubernetes else 'external'}\n"
+        "hosts:\n"
+        f"{hosts}"
+        "ssh:\n"
+        f"  user: {OPERATOR}\n"
+        f"  key: {json.dumps(str(key_path(lab)))}\n"
+        f"  known_hosts: {json.dumps(str(known_hosts_path(lab)))}\n"
+        "etcd:\n"
+        f"  version: {programs.version}\n"
+    )
+    if lab.kubernetes:
+        # The rest is kubeadm's.
+        return known
     if lab.etcd_source == "installed":
         binaries = "    source: installed\n"
     else:
@@ -75,17 +91,7 @@ def inventory_text(lab: LabRecord, programs: EtcdPrograms) -> str:
         )
     authority = authority_path(lab)
     return (
-        f"{MARK}"
-        f"name: {lab.name}\n"
-        "topology: external\n"
-        "hosts:\n"
-        f"{hosts}"
-        "ssh:\n"
-        f"  user: {OPERATOR}\n"
-        f"  key: {json.dumps(str(key_path(lab)))}\n"
-        f"  known_hosts: {json.dumps(str(known_hosts_path(lab)))}\n"
-        "etcd:\n"
-        f"  version: {programs.version}\n"
+        f"{known}"
         "  binaries:\n"
         f"{binaries}"
         "  settings: {}\n"

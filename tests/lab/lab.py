@@ -21,6 +21,8 @@ from tests.lab.etcd_programs import DEFAULT, get_programs
 from tests.lab.host import Host
 from tests.lab.installation import write_hosts
 from tests.lab.inventory import check_place, write_inventory
+from tests.lab.kubernetes import node
+from tests.lab.kubernetes.programs import ETCD, get_kubernetes
 from tests.lab.preparedness import unavailable_reason
 from tests.lab.state import (
     NAME,
@@ -59,6 +61,7 @@ class Lab:
         etcd: str = DEFAULT,
         etcd_source: EtcdSource = "directory",
         data_disk_mb: int | None = None,
+        kubernetes: str | None = None,
         inventory: Path | None = None,
         owned: bool = True,
     ) -> Self:
@@ -66,14 +69,23 @@ class Lab:
 
         `hosts` is a number (master01, master02, …) or names. `subnet` is the first free of
         10.77.N.0/24 unless given. `data_disk_mb` gives /var/lib a disk of that size that can be
-        filled. The inventory file is written to `inventory`, or beside the lab's other files. An
-        `owned` lab is removed by the next lab command or session once this process is dead.
+        filled. `kubernetes` is a release that the hosts shall be nodes of: they have its programs
+        and images, a container runtime that runs, and no cluster yet (`KubernetesCluster.form`);
+        etcd's version is that release's then. The inventory file is written to `inventory`, or
+        beside the lab's other files. An `owned` lab is removed by the next lab command or session
+        once this process is dead.
 
         LabError says what is missing or taken; what had been started by then is gone again.
         """
         if (reason := unavailable_reason()) is not None:
             raise LabError(reason)
+        if kubernetes is not None:
+            if (reason := node.unavailable_reason()) is not None:
+                raise LabError(reason)
+            node.make_room()
+            etcd = ETCD[get_kubernetes(kubernetes).version]
         programs = get_programs(etcd)
+        own = cgroups.list_own_groups(controllers=kubernetes is not None)
         names = [f"master{n:02d}" for n in range(1, hosts + 1)] if isinstance(hosts, int) else hosts
         name = name or f"lab-{secrets.token_hex(3)}"
         record = LabRecord(
@@ -81,12 +93,13 @@ class Lab:
             slot=-1,
             subnet=subnet or "",
             boot=boot_id(),
-            cgroups=tuple(str(group / lab_group(name)) for group in cgroups.list_own_groups()),
+            cgroups=tuple(str(group / lab_group(name)) for group in own),
             owner=Owner.current() if owned else None,
             inventory=str((inventory or STATE / name / f"{name}.yaml").absolute()),
             etcd=programs.version,
             etcd_source=etcd_source,
             data_disk_mb=data_disk_mb,
+            kubernetes=kubernetes,
         )
         record = _register(record, names)
         lab = cls(record)

@@ -24,7 +24,10 @@ from tests.lab.commands import Completed, execute, run
 from tests.lab.credentials import read_public_key
 from tests.lab.errors import HostError
 from tests.lab.etcd_programs import get_programs
-from tests.lab.installation import install
+from tests.lab.installation import Disk, install
+from tests.lab.kubernetes.node import SYSTEM_DISK_MB as NODE_DISK_MB
+from tests.lab.kubernetes.node import install_node, nspawn_options
+from tests.lab.kubernetes.programs import get_kubernetes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -94,6 +97,11 @@ class Machine:
         return self.directory / "net"
 
     @property
+    def containerd(self) -> Path:
+        """A Kubernetes node's images and containers."""
+        return self.lab.disks / self.name / "containerd"
+
+    @property
     def cgroup(self) -> list[Path]:
         """The directories of the host's control group."""
         return self.lab.cgroup(self.name)
@@ -118,11 +126,14 @@ class Machine:
         """Make its disks and install a bare system with a new identity; leaves it off."""
         self.directory.mkdir(parents=True, exist_ok=True)
         disk = self.directory / "disk"
-        mounts.mount_tmpfs(disk, SYSTEM_DISK_MB)
+        mounts.mount_tmpfs(disk, NODE_DISK_MB if self.lab.kubernetes else SYSTEM_DISK_MB)
         programs = None
         if self.lab.etcd_source == "installed":
             programs = get_programs(self.lab.etcd).directory
         install(disk / "upper", self.name, read_public_key(self.lab), programs)
+        if self.lab.kubernetes:
+            release = get_kubernetes(self.lab.kubernetes)
+            install_node(Disk(disk / "upper"), release, self.containerd)
         mounts.mount_overlay(Path("/"), disk, self.root)
         if self.lab.data_disk_mb is not None:
             data = self.directory / "data"
@@ -136,6 +147,7 @@ class Machine:
         for disk in ("root", "disk", "data"):
             with contextlib.suppress(FileNotFoundError):
                 shutil.rmtree(self.directory / disk)
+        shutil.rmtree(self.containerd, ignore_errors=True)
 
     def start(self, timeout: float = BOOT_SECONDS) -> None:
         """Boot it and wait for sshd's banner (with a cut cable: for the service).
@@ -223,8 +235,7 @@ class Machine:
             f"--directory={self.root}",
             f"--machine={self.lab.name}-{self.name}",
             f"--hostname={self.name}",
-            # Taken away from hosts that do not get their network from nspawn itself.
-            "--capability=CAP_NET_ADMIN",
+            *self._powers(),
             "--register=no",
             "--keep-unit",
             "--settings=no",
@@ -237,13 +248,22 @@ class Machine:
             f"echo $$ > {shlex.quote(str(directory / 'cgroup.procs'))} || exit 1"
             for directory in self.cgroup
         )
+        # Containers leave groups of their own behind when the power is cut.
+        cgroups.remove(self.cgroup)
         for directory in self.cgroup:
-            directory.mkdir(parents=True, exist_ok=True)
+            cgroups.make(directory)
         log = shlex.quote(str(self.console))
         # The shell joins before setsid forks: when this returns, the group has a process.
         script = f'exec >>{log} 2>&1; {join}; cd /; exec setsid --fork sh -c {BOOTS} "$@"'
         environment = {**ENVIRONMENT, "SYSTEMD_NSPAWN_LOCK": "0"}
         execute(["sh", "-c", script, "sh", "sh", *nspawn], environment=environment).check()
+
+    def _powers(self) -> list[str]:
+        """List what systemd-nspawn lets the host do, and what of this machine it sees."""
+        if self.lab.kubernetes:
+            return nspawn_options(get_kubernetes(self.lab.kubernetes), self.containerd)
+        # Taken away from hosts that do not get their network from nspawn itself.
+        return ["--capability=CAP_NET_ADMIN"]
 
     def _is_ready(self) -> bool:
         if not self.is_plugged:

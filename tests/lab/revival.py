@@ -59,7 +59,7 @@ def is_whole(lab: Lab) -> bool:
     return disks <= set(mounts.list_below(lab.directory)) and all(file.exists() for file in files)
 
 
-def check_as_asked(lab: Lab, *, hosts: int, etcd: str | None) -> None:
+def check_as_asked(lab: Lab, *, hosts: int, etcd: str | None, kubernetes: str | None) -> None:
     """Refuse a lab that is another one than was asked for; LabError says how to get that."""
     record = lab.record
     differs = []
@@ -69,6 +69,8 @@ def check_as_asked(lab: Lab, *, hosts: int, etcd: str | None) -> None:
         differs.append(f"has {len(record.hosts)} hosts, not {hosts}")
     if etcd is not None and (wanted := get_programs(etcd).version) != record.etcd:
         differs.append(f"has etcd {record.etcd}, not {wanted}")
+    if kubernetes is not None and kubernetes != record.kubernetes:
+        differs.append(f"has {record.kubernetes or 'no'} Kubernetes, not {kubernetes}")
     if differs:
         raise LabError(
             f"a lab named {record.name} is up, and it {' and '.join(differs)}. Nothing was "

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 STATE = Path("/run/etcd-runbooks-lab")
 
+DISKS = Path("/var/cache/etcd-runbooks-lab/disks")
+"""Where hosts keep what can lie neither on an overlay nor in memory; one directory a lab."""
+
 UNBORN, GONE = ".unborn.", ".gone."
 """How directories begin that are not yet, or no more, a lab's; no name of a lab begins so."""
 
@@ -62,7 +65,8 @@ class LabRecord:
     """One lab as it was asked for. `hosts` maps names to the last octets of addresses.
 
     `owner` is None for a lab that stays until `down`. `cgroups` are the directories of the control
-    group above all of its processes. `slot` is unique among the labs of this machine and keeps
+    group above all of its processes. `kubernetes` is the release that the hosts are made nodes for,
+    None for hosts without any. `slot` is unique among the labs of this machine and keeps
     link names within IFNAMSIZ (15 characters). `identity` tells a lab from a later one of its
     name or slot.
     """
@@ -77,6 +81,7 @@ class LabRecord:
     etcd: str
     etcd_source: str
     data_disk_mb: int | None
+    kubernetes: str | None = None
     hosts: Mapping[str, int] = field(default_factory=dict)
     identity: str = field(default_factory=lambda: secrets.token_hex(8))
 
@@ -84,6 +89,11 @@ class LabRecord:
     def directory(self) -> Path:
         """Everything of this lab, mounts included."""
         return STATE / self.name
+
+    @property
+    def disks(self) -> Path:
+        """What of its hosts lies on this machine's disk."""
+        return DISKS / self.name
 
     @property
     def bridge(self) -> str:

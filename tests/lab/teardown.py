@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tests.lab import cgroups, mounts, network
 from tests.lab.inventory import remove_inventory
-from tests.lab.state import GONE, STATE, UNBORN, lab_group, list_records, locked
+from tests.lab.state import DISKS, GONE, STATE, UNBORN, lab_group, list_records, locked
 
 if TYPE_CHECKING:
     from tests.lab.state import LabRecord
@@ -41,6 +41,7 @@ def _remove_under_lock(lab: LabRecord) -> None:
         if link.removeprefix(lab.cable_prefix).isdigit() and link.startswith(lab.cable_prefix):
             network.remove_link(link)
     mounts.unmount_below(lab.directory)
+    shutil.rmtree(lab.disks, ignore_errors=True)
     remove_inventory(lab)
     for host in lab.hosts:
         with contextlib.suppress(OSError):
@@ -63,6 +64,9 @@ def reap_under_lock() -> list[str]:
         # Under the lock no lab is without its record, so this is what somebody deleted by hand.
         if not (directory / "lab.json").exists():
             _remove_remains(directory)
+    for disks in DISKS.glob("*/"):
+        if not (STATE / disks.name / "lab.json").exists():
+            shutil.rmtree(disks, ignore_errors=True)
     for leftover in [*STATE.glob(f"{UNBORN}*"), *STATE.glob(f"{GONE}*")]:
         shutil.rmtree(leftover, ignore_errors=True)
     return [record.name for record in abandoned]
@@ -70,7 +74,8 @@ def reap_under_lock() -> list[str]:
 
 def _remove_remains(directory: Path) -> None:
     """Take away what is found by a lab's name alone; its bridge, if there is one, stays unused."""
-    groups = [group / lab_group(directory.name) for group in cgroups.list_own_groups()]
+    own = cgroups.list_own_groups(controllers=True)
+    groups = [group / lab_group(directory.name) for group in own]
     cgroups.kill(groups)
     cgroups.remove(groups)
     mounts.unmount_below(directory)
