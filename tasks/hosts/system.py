@@ -86,6 +86,17 @@ def parse_addresses(result: Result) -> tuple[str | None, tuple[str, ...]]:
     return (on_route[0] if on_route else None, tuple(address for _, address in addresses))
 
 
+def sources_command(addresses: Iterable[str]) -> Command:
+    """Tell from which addresses of its own the host reaches others."""
+    names = " ".join(map(quote, addresses))
+    return Command("own addresses", f"for a in {names}; do ip -o route get $a || :; done")
+
+
+def parse_sources(result: Result) -> frozenset[str]:
+    """Read the answer of `sources_command`; where there is no way, there is no address."""
+    return frozenset(re.findall(r" src (\S+)", result.stdout))
+
+
 def listeners_command() -> Command:
     """Tell which TCP ports are listened on, by whom."""
     return Command("listening ports", "ss -Hltnp")

@@ -7,6 +7,7 @@ that is right. Nothing on a host is touched here.
 from __future__ import annotations
 
 import re
+from copy import deepcopy
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -23,6 +24,8 @@ from tasks.model.machines import Host
 
 HOST_FIELDS = tuple(field for field in Host.model_fields if field != "ssh")
 """What of a host goes with the machine; its SSH options stay with its place."""
+ON_HOSTS = ("clients", "kube_apiservers", "load_balancers")
+"""What may be on a member's host, or at an address of its own."""
 CLUSTERS = Path(__file__).parents[2] / "deployments" / "clusters"
 
 
@@ -92,7 +95,8 @@ def edit_hosts(
 ) -> str:
     """Rewrite an inventory's `hosts`, all else and its comments as they were.
 
-    `added` is by name: the host, and the name of the one whose place and SSH options it takes.
+    What is on a host that is removed goes on at that machine's address. `added` is by name: the
+    host, and the name of the one whose place and SSH options it takes.
     """
     yaml = YAML()
     yaml.preserve_quotes = True
@@ -101,6 +105,7 @@ def edit_hosts(
     document = yaml.load(text)
     hosts = document["hosts"]
     taken = {replaced for _, replaced in added.values() if replaced}
+    _strand(document, {host["name"]: host for host in hosts if host["name"] in removed})
     for host, replaced in added.values():
         values = host.model_dump(mode="json", exclude_defaults=True)
         place = next((i for i, h in enumerate(hosts) if h["name"] == (replaced or host.name)), None)
@@ -119,6 +124,19 @@ def edit_hosts(
     stream = StringIO()
     yaml.dump(document, stream)
     return stream.getvalue()
+
+
+def _strand(document: Any, gone: dict[str, Any]) -> None:  # noqa: ANN401 - ruamel's
+    """Say of what is on hosts that go where that machine is."""
+    for field in ON_HOSTS:
+        for other in document.get(field) or ():
+            host = gone.get(other.get("host"))
+            if host is None:
+                continue
+            del other["host"]
+            other["address"] = host.get("address") or host["name"]
+            if "ssh" in host and "ssh" not in other:
+                other["ssh"] = deepcopy(host["ssh"])
 
 
 def _indents(text: str) -> tuple[int, int, int]:

@@ -208,6 +208,17 @@ def version_findings(
     )
 
 
+def warn_of_stranded(inventory: Inventory, gone: frozenset[str]) -> tuple[str, ...]:
+    """Say of what is on the hosts that leave that it stays in the inventory."""
+    others = (*inventory.clients, *inventory.dependents)
+    return tuple(
+        f"{other.name} is on {other.host}, which leaves: it stays in the inventory, at that "
+        "machine's address; take it out where the machine is gone"
+        for other in others
+        if other.host in gone
+    )
+
+
 def warn_of_hosts(
     leavers: tuple[Leaver, ...],
     observed: dict[str, HostObservation],

@@ -32,6 +32,7 @@ from tasks.plans.member_hosts import Leaver
 from tasks.plans.preflight import clock_findings, find_reasons, is_bound_elsewhere
 from tasks.plans.voters import refuse_without_members
 from tasks.procedures.likeness import Pattern, find_likeness, find_pattern
+from tasks.procedures.location import find_strange_sources
 from tasks.procedures.roster import Roster, locate_known
 from tasks.procedures.wishes import Wish, joining_hosts
 from tasks.report.inventories import inventory_diff
@@ -85,6 +86,7 @@ class _Outlook:
     health: ClusterHealth
     live: tuple[SeenMember, ...]
     leavers: tuple[Leaver, ...]
+    dropped: frozenset[str]
 
 
 async def draft_plan(
@@ -135,7 +137,8 @@ async def draft_plan(
     pattern = find_pattern(run, seen.live, seen.observed, joined) if joining else None
     targets = await _targets(run, seen, programs, goal, pattern)
     outdated, left = _find_outdated(seen.observed, goal)
-    warnings = (*warnings, *left, *(pattern.remarks if pattern else ()))
+    stranded = member_hosts.warn_of_stranded(seen.original, seen.dropped)
+    warnings = (*warnings, *left, *stranded, *(pattern.remarks if pattern else ()))
     if moved:
         plan = member_changes.plan_move(
             seen.inventory,
@@ -232,7 +235,7 @@ async def _look(
     if inventory.hosts == original.hosts:
         after = text
     seen = _Outlook(
-        original, inventory, hosts, wanted, observed, absent, awaited, found, live, leavers
+        original, inventory, hosts, wanted, observed, absent, awaited, found, live, leavers, dropped
     )
     return seen, after
 
@@ -264,6 +267,7 @@ async def _judge(run: Run, seen: _Outlook, goal: tuple[DesiredMember, ...]) -> t
             for name, why in seen.absent.items()
             if name not in leaving
         ),
+        *await find_strange_sources(run, seen.wanted, goal),
     )
 
 

@@ -150,6 +150,15 @@ async def probe_paths(
     return tuple(path for paths in found for path in paths)
 
 
+@step("see from where {host} reaches the others", retry_delays_seconds=(1.0,))
+async def find_sources(
+    _run: Run, host: HostConnection, addresses: tuple[str, ...]
+) -> frozenset[str]:
+    """Tell from which of its own addresses a host reaches others."""
+    (result,) = await host.run(system.sources_command(addresses))
+    return system.parse_sources(result)
+
+
 @dataclass(frozen=True, slots=True)
 class Examination:
     """What was seen of all hosts, the members that it makes, and every finding."""

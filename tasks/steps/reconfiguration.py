@@ -203,10 +203,12 @@ async def write_inventory(_run: Run, planned: WriteInventory, path: Path) -> boo
 
 async def _stop_and_set_aside(run: Run, host: HostConnection, word: str) -> bool:
     layout = run.inventory.layout(host.name)
+    # Etcd's account may write in our state directory, and in others' data directory alone.
+    kept = {layout.data} - {layout.state / "default.etcd"}
     results = await host.run(
         supervisor(layout).stop_command(),
         *(
-            set_aside_command(each, f"{word}-{run.backup}", leaves_empty=each == layout.state)
+            set_aside_command(each, f"{word}-{run.backup}", leaves_empty=each in kept)
             for each in layout.data_directories
         ),
         changes=True,

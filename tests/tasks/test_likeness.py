@@ -18,7 +18,7 @@ from tasks.config.settings import read_settings
 from tasks.model.cluster import DesiredMember
 from tasks.model.inventory import Inventory
 from tasks.model.machines import Host
-from tasks.model.member_settings import SettingsFiles, TextFile
+from tasks.model.member_settings import SettingsFiles, TextFile, variable_name
 from tasks.plans.addresses import desired_member
 from tasks.plans.member_names import name_member
 from tasks.procedures.wishes import Wish, joining_hosts
@@ -231,3 +231,89 @@ def test_a_new_member_is_named_as_the_others_are(hosts: dict[str, str], name: st
     """After its host, its address, or the highest number; else as its host."""
     known = [Host(name=h, member=m, address=f"10.0.0.{h[-1]}") for h, m in hosts.items()]
     assert name_member(known, "node9", "10.0.0.9") == name
+
+
+OWN = {
+    "name": "etcd1",
+    "data-dir": "/data/etcd1.etcd",
+    "wal-dir": "/log/etcd1",
+    "initial-advertise-peer-urls": "https://10.0.0.1:2380",
+    "listen-peer-urls": "https://10.0.0.1:2380",
+    "advertise-client-urls": "https://10.0.0.1:2379",
+    "listen-client-urls": "https://10.0.0.1:2379,http://127.0.0.1:2379",
+    "listen-metrics-urls": "http://10.0.0.1:2381",
+    "initial-cluster": "etcd1=https://10.0.0.1:2380",
+    "cert-file": "/s/node1.pem",
+    "key-file": "/s/node1-key.pem",
+    "trusted-ca-file": "/s/ca.pem",
+    "peer-cert-file": "/s/node1.pem",
+    "peer-key-file": "/s/node1-key.pem",
+    "peer-trusted-ca-file": "/s/ca.pem",
+    "log-level": "warn",
+}
+SECTIONS = {"cert-file", "key-file", "trusted-ca-file"}
+
+
+def by_flags() -> tuple[tuple[TextFile, ...], tuple[TextFile, ...]]:
+    """Write the settings as flags, one in two words."""
+    words = [f"--{k}={v}" if k != "name" else f"--name {v}" for k, v in OWN.items()]
+    return (TextFile(UNIT, f"[Service]\nExecStart=/o/etcd {' '.join(words)}\n"),), ()
+
+
+def by_drop_in() -> tuple[tuple[TextFile, ...], tuple[TextFile, ...]]:
+    """Write them into a drop-in, a variable a line."""
+    lines = "".join(f'Environment="{variable_name(k)}={v}"\n' for k, v in OWN.items())
+    drop_in = TextFile(f"{UNIT}.d/10-etcd.conf", f"[Service]\n{lines}")
+    return (TextFile(UNIT, "[Service]\nExecStart=/o/etcd\n"), drop_in), ()
+
+
+def by_settings_file() -> tuple[tuple[TextFile, ...], tuple[TextFile, ...]]:
+    """Write them into a --config-file, with a comment."""
+    plain = {k: v for k, v in OWN.items() if k.removeprefix("peer-") not in SECTIONS}
+    text = "# ours\n" + "".join(f"{k}: {v}\n" for k, v in plain.items())
+    for section, prefix in (("client", ""), ("peer", "peer-")):
+        pairs = "".join(f"  {k}: {OWN[prefix + k]}\n" for k in sorted(SECTIONS))
+        text += f"{section}-transport-security:\n{pairs}"
+    unit = TextFile(UNIT, "[Service]\nExecStart=/o/etcd --config-file=/c/etcd.yml\n")
+    return (unit,), (TextFile("/c/etcd.yml", text),)
+
+
+@pytest.mark.parametrize("write", [by_flags, by_drop_in, by_settings_file])
+def test_a_new_member_is_made_wherever_the_settings_are(
+    write: Callable[[], tuple[tuple[TextFile, ...], tuple[TextFile, ...]]],
+) -> None:
+    """A log of its own, data by the member's name, files by the host's; and no state was set."""
+    pair = {"certificate": "/s/{host}.pem", "key": "/s/{host}-key.pem"}
+    hosts = [{"name": f"node{n}", "member": f"etcd{n}", "address": f"10.0.0.{n}"} for n in (1, 4)]
+    inventory = Inventory.model_validate(
+        {
+            "name": "c",
+            "even_members": True,
+            "hosts": hosts,
+            "paths": {
+                "state": "/data",
+                "data_directory": "/data/{member}.etcd",
+                "wal_directory": "/log/{member}",
+                "trusted": "/s/ca.pem",
+                "pairs": dict.fromkeys(("server", "peer", "client"), pair),
+            },
+            "etcd": {"version": "3.5.16"},
+            "authority": {"certificate": "c", "key": "k", "passphrase": {"env": "X"}},
+        }
+    )
+    old, new = (desired_member(host, None) for host in inventory.hosts)
+    files = SettingsFiles("etcd.service", "node1", *write())
+    before = read_settings(files)
+    assert {k: before.value(k) for k in OWN} == OWN
+    assert not before.faults
+    model = Model(inventory.layout("node1"), old, files)
+    made = make_alike(model, inventory.layout("node4"), new, (old, new), "node4")
+    after = read_settings(made)
+    cluster = "etcd1=https://10.0.0.1:2380,etcd4=https://10.0.0.4:2380"
+    wanted = {
+        k: v.replace("etcd1", "etcd4").replace("node1", "node4").replace("10.0.0.1", "10.0.0.4")
+        for k, v in OWN.items()
+    } | {"initial-cluster": cluster, "initial-cluster-state": "existing"}
+    assert {k: after.value(k) for k in wanted} == wanted
+    assert not after.faults
+    refuse_leftovers(model, after, (), is_alone=True)

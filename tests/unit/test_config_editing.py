@@ -144,3 +144,21 @@ def test_an_inventory_keeps_all_else() -> None:
     hosts = parse_inventory(added, Path("/x/c.yaml")).hosts
     assert [h.name for h in hosts] == ["a", "b", "c", "d"]
     assert added.startswith(INVENTORY.partition("etcd:")[0])
+
+
+CLIENTS = """\
+clients:
+- {name: api-b, host: b, certificate: /s/node-b.pem, key: /s/node-b-key.pem, trusted: /s/ca.pem}
+- {name: api-a, host: a, certificate: /s/node-a.pem, key: /s/node-a-key.pem, trusted: /s/ca.pem}
+"""
+
+
+@pytest.mark.parametrize("added", [{}, {"d": (Host(name="d", address="10.0.0.4"), "b")}])
+def test_a_client_on_a_host_that_leaves_stays_at_its_address(
+    added: dict[str, tuple[Host, str | None]],
+) -> None:
+    """Its certificate is still about; the machine is reached as before."""
+    edited = edit_hosts(INVENTORY + CLIENTS, frozenset({"b"}), added)
+    there, other = parse_inventory(edited, Path("/x/c.yaml")).clients
+    assert (there.host, there.address, there.ssh.port) == (None, "10.0.0.2", 2222)
+    assert (other.host, other.address) == ("a", None)

@@ -45,6 +45,17 @@ def test_the_default_routes_address_is_detected(
     assert system.parse_addresses(said(text)) == expected
 
 
+def test_the_addresses_that_others_see_are_told() -> None:
+    """By a gateway, on the link, on the host itself; of one that cannot be reached, none."""
+    text = (
+        "10.0.0.3 via 10.0.0.254 dev eth0 src 10.0.0.1 uid 0 \\    cache \n"
+        "10.0.1.3 dev eth1 src 10.0.1.1 uid 0 \\    cache \n"
+        "local 10.0.0.1 dev lo src 10.0.0.1 uid 0 \\    cache <local> \n"
+    )
+    assert system.parse_sources(said(text)) == {"10.0.0.1", "10.0.1.1"}
+    assert system.parse_sources(said("")) == frozenset()
+
+
 def test_listeners_are_told_with_their_program() -> None:
     """Of other accounts' listeners, ss may not know the program."""
     text = (
