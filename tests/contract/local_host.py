@@ -42,7 +42,8 @@ class LocalHost(HostConnection):
         )
         data = stdin.encode() if isinstance(stdin, str) else stdin
         try:
-            out, err = await asyncio.wait_for(process.communicate(data), timeout_seconds)
+            async with asyncio.timeout(timeout_seconds):
+                out, err = await process.communicate(data)
         except TimeoutError as error:
             process.kill()
             await process.wait()
@@ -64,7 +65,8 @@ class LocalHost(HostConnection):
         finally:
             if process.stdin is not None:
                 process.stdin.close()
-            await asyncio.wait_for(process.wait(), 20)
+            async with asyncio.timeout(20):
+                await process.wait()
 
 
 class LocalSession:
@@ -76,7 +78,8 @@ class LocalSession:
     async def read_line(self, timeout_seconds: float) -> str:
         """Read one line; empty when the session has ended."""
         assert self._process.stdout is not None
-        line = await asyncio.wait_for(self._process.stdout.readline(), timeout_seconds)
+        async with asyncio.timeout(timeout_seconds):
+            line = await self._process.stdout.readline()
         return line.decode().rstrip("\n")
 
     async def ask(self, line: str, timeout_seconds: float) -> str:

@@ -122,7 +122,7 @@ def test_without_a_server_the_command_line_finds_the_run_in_the_same_home(
     alone = Prefect(tmp_path / "home")
     alone.home.mkdir()
     process = start_runbook(alone, "replace_member", scene.inventory, *words(scene))
-    run, deadline = None, time.monotonic() + 60
+    run, deadline = None, time.monotonic() + 180
     while run is None:
         assert time.monotonic() < deadline
         time.sleep(0.5)
