@@ -120,7 +120,8 @@ def _main(arguments: list[str], errors: Console, *, runs: bool) -> int:
 
 def _explain(arguments: list[str], error: CycloptsError) -> Text:
     """Say what of a command line is wrong, whole and without a frame, and what to type next."""
-    name = arguments[0] if arguments and arguments[0] in runbook_names() else ""
+    known = (*runbook_names(), "approve")
+    name = arguments[0] if arguments and arguments[0] in known else ""
     more = " ".join(["python -m flows", *([name] if name else []), "--help"])
     said = str(error).strip()
     said += "" if said.endswith((".", "?")) else "."

@@ -174,6 +174,8 @@ def unreachable(error: BaseException) -> RecordUnreachable:
     """Say that Prefect's API cannot be used, and the ways out."""
     if isinstance(error, TimeoutError):
         reason = "no answer in time"
+    elif isinstance(error, ConnectionRefusedError):
+        reason = "nothing listens there"
     elif isinstance(error, json.JSONDecodeError | ValueError):
         reason = f"what answers there is not Prefect's API ({str(error).splitlines()[0]})"
     else:

@@ -261,7 +261,8 @@ class HostConnection:
         if not ssh.known_hosts.is_file():
             raise HostKeyRefused(
                 f"ssh.known_hosts names {ssh.known_hosts}, which does not exist; write the hosts' "
-                "keys into it after comparing their fingerprints on the console",
+                f"keys into it (`ssh-keyscan {self.host.ssh_address}` shows them) after comparing "
+                "their fingerprints on the console",
                 host=self.name,
             )
         key = self.host.ssh.key or ssh.key
@@ -329,7 +330,11 @@ class HostConnection:
         if isinstance(error, asyncssh.KeyImportError | asyncssh.KeyEncryptionError):
             key = self.host.ssh.key or self._ssh.key
             return AccessRefused(f"ssh.key {key} cannot be read: {error}", host=self.name)
-        reason = "no answer in time" if isinstance(error, TimeoutError) else str(error)
+        reason = str(error)
+        if isinstance(error, TimeoutError):
+            reason = "no answer in time"
+        elif isinstance(error, ConnectionRefusedError):
+            reason = "nothing listens there; is sshd running, and ssh.port right?"
         if self._ssh.jump_host is None:
             is_unanswered = isinstance(error, Unanswered)
         else:

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cyclopts import CycloptsError
 from prefect import Flow
 from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
 from ruamel.yaml import YAML
 
+from flows import __main__ as commands
 from flows.__main__ import main, runbook_names
 
 ROOT = Path(__file__).parents[2]
@@ -107,6 +109,14 @@ def test_a_wrong_command_line_is_refused(
     assert main(arguments) == 2
     captured = capsys.readouterr()
     assert arguments[0] in captured.err + captured.out
+
+
+@pytest.mark.parametrize("name", [*runbook_names(), "approve"])
+def test_a_wrong_command_line_points_to_its_own_help(name: str) -> None:
+    """What is wrong is said, and what to type next."""
+    said = commands._explain([name], CycloptsError(msg="a parameter is missing"))
+    assert str(said).startswith("refused: a parameter is missing. Nothing was changed")
+    assert f"python -m flows {name} --help" in str(said)
 
 
 @pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda d: str(d["name"]))
