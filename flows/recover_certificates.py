@@ -15,9 +15,9 @@ from tasks.model.plan import Plan
 from tasks.model.pointers import parameter
 from tasks.plans import agreement, leaves, sharing
 from tasks.plans import recovery as plans
-from tasks.plans.restarts import Surprise
+from tasks.plans.restarts import TRUST, Surprise
 from tasks.plans.succession import WriteTrust
-from tasks.procedures import rotation
+from tasks.procedures import restarting, rotation
 from tasks.procedures.course import Actions, Choices, Unlocked, Verified, follow
 from tasks.procedures.rotation import CertificateRecipe, Sight
 from tasks.steps import locks, onhosts, restarts, succession, trust
@@ -101,7 +101,12 @@ class _Recovery(CertificateRecipe):
     @override
     def actions(self, seen: Sight, probe: Probe | None) -> Actions:
         async def verify(run: Run, _step: plans.VerifyRecovery) -> None:
-            await rotation.wait_until_healthy(run, seen.members, self.left(seen))
+            left = self.left(seen)
+            try:
+                await rotation.wait_until_healthy(run, seen.members, left)
+            except MemberFailed as error:
+                revived = tuple(host for name, host in run.hosts.items() if name not in left)
+                raise await restarting.put_back_where_ended(run, error, revived) from error
             await rotation.verify_ways(run, await rotation.look(run, seen.absent))
 
         return {
@@ -143,7 +148,9 @@ async def _find_stuck(run: Run, plan: Plan, *, consent: bool) -> dict[str, str]:
     """
     revived = [s.host for s in plan.steps if isinstance(s, plans.ReviveMember) and s.host]
     own = (path for name in revived for path in run.inventory.layout(name).credentials)
-    against = await restarts.find_obstacles(run, revived, written=frozenset(map(str, own)))
+    against = await restarts.find_obstacles(
+        run, revived, written=frozenset((TRUST, *map(str, own)))
+    )
     if against and not consent:
         plans.refuse_obstacles(restarts.describe_obstacles(run, against))
     return {each.host: each.sentence for each in against if each.kind is Surprise.NO_START}

@@ -17,6 +17,7 @@ from tasks.model.plan import Plan, Step
 from tasks.model.pointers import parameter
 from tasks.plans import leaves, sharing
 from tasks.plans import succession as plans
+from tasks.plans.restarts import TRUST
 from tasks.procedures import barriers, restarting, rotation
 from tasks.procedures.course import Actions, Choices, Unlocked, Verified, follow
 from tasks.procedures.rotation import CertificateRecipe, Sight
@@ -123,7 +124,7 @@ class _Succession(CertificateRecipe):
         )
         plans.refuse_unless_safe(plan, seen.members, found, accept_outage=self.accept_outage)
         if any(isinstance(step, plans.RestartMember) for step in plan.steps):
-            await restarts.refuse_surprises(run, run.hosts)
+            await restarts.refuse_surprises(run, run.hosts, written=frozenset({TRUST}))
         return await self._weigh_others(run, plan, direction)
 
     async def _weigh_others(self, run: Run, plan: Plan, direction: plans.Direction) -> Plan:

@@ -41,6 +41,19 @@ class NextStart:
 
 
 @dataclass(frozen=True, slots=True)
+class Trust:
+    """The authorities of a member, by name: `held` by each trusted file, `loaded` by its process.
+
+    `loaded` are the different lists of its listeners; `changed` the files that were changed after
+    its start, be it their mode alone.
+    """
+
+    held: dict[str, tuple[str, ...]]
+    loaded: tuple[tuple[str, ...], ...]
+    changed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class StartObservation:
     """One host's member as it runs (None: not at all) and as it would start.
 
@@ -56,3 +69,4 @@ class StartObservation:
     needs_daemon_reload: bool = False
     unread: tuple[str, ...] = field(default=())
     """EnvironmentFiles that the unit needs and that are not there."""
+    trust: Trust | None = None

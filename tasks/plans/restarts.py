@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from tasks.model.member_settings import CLIENT_ADDRESSES, PEER_ADDRESSES, variable_name
-from tasks.model.restarts import NextStart, RunningEtcd, StartObservation
+from tasks.model.restarts import NextStart, RunningEtcd, StartObservation, Trust
 
 # Read at a member's first start only.
 _FIRST_START_ONLY = frozenset(
@@ -30,6 +30,9 @@ class Surprise(IntEnum):
     IGNORED = 4
     REMARK = 5
 
+
+TRUST = "trusted authorities"
+"""What `Difference.about` says of them."""
 
 ADDRESSES = frozenset(map(variable_name, (*PEER_ADDRESSES, *CLIENT_ADDRESSES)))
 """What a change of a member's address writes, by variable; `Difference.about` says flags so too."""
@@ -95,6 +98,8 @@ def _differences(
             (kind, f"{change}: {what}", about)
             for kind, what, about in _changes(host.running, host.next)
         ]
+    if host.trust is not None:
+        found += _other_trust(host.host, host.trust)
     found += [(Surprise.IGNORED, f"{host.host}: {what}", "") for what in host.next.ignored]
     found += [
         (Surprise.IGNORED if "ETCD_" in what else Surprise.REMARK, f"{host.host}: {what}", "")
@@ -121,6 +126,36 @@ def _differences(
             )
         )
     return found
+
+
+def _other_trust(host: str, trust: Trust) -> list[tuple[Surprise, str, str]]:
+    """Compare what a process has loaded with its files; names alone do not tell all."""
+    held = tuple(dict.fromkeys(trust.held.values()))
+    loaded = [names for names in trust.loaded if names not in held]
+    if loaded and held:
+        have = " and ".join(map(_counted, loaded))
+        want = "; ".join(f"{path} has {_counted(names)}" for path, names in trust.held.items())
+        sentence = (
+            f"the next restart of {host} will change: the authorities that it trusts are {have}, "
+            f"and {want} now; where a rotation was left half-done, rotate_authority goes on"
+        )
+        return [(Surprise.SETTINGS, sentence, TRUST)]
+    return [
+        (
+            Surprise.REMARK,
+            f"{host}: {path} was changed after the start of its etcd, which reads it then alone; "
+            "it names the same authorities, and whether they are the same is not seen",
+            "",
+        )
+        for path in trust.changed
+    ]
+
+
+def _counted(names: tuple[str, ...]) -> str:
+    """Name authorities; two of the same name are told as two."""
+    counts = {name: names.count(name) for name in names}
+    told = [name if count == 1 else f"{count} of {name}" for name, count in counts.items()]
+    return ", ".join(told) or "none"
 
 
 def _obstacles(host: StartObservation, cluster: tuple[int, int] | None) -> list[tuple[str, str]]:

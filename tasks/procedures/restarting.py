@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import PurePosixPath
 
-from tasks.engine.run import Run, unless
+from tasks.engine.run import Run, together, unless
 from tasks.hosts.connection import HostConnection
 from tasks.hosts.supervisors import supervisor
 from tasks.model.cluster import DesiredMember
@@ -54,7 +54,33 @@ async def restart_or_put_back(
         raise MemberFailed("\n".join(lines), host=host.name) from error
 
 
-async def _put_back(run: Run, host: HostConnection, written: tuple[PurePosixPath, ...]) -> str:
+async def put_back_where_ended(
+    run: Run, error: MemberFailed, hosts: tuple[HostConnection, ...]
+) -> MemberFailed:
+    """Add to an error what became of the members that ended after all were started anew.
+
+    Where etcd starts with the old pairs and trusted files, these are in place again; whether it
+    then serves is not asked, since the others may be down as well.
+    """
+
+    async def look(host: HostConnection) -> str | None:
+        try:
+            words = await services.find_end(run, host)
+        except RunbookError:
+            return None
+        if words is None:
+            return None
+        written = run.inventory.layout(host.name).credentials
+        told = await _put_back(run, host, written, waits=False)
+        return f"{host}: etcd ended after its start; its last words: {words}\n{told}"
+
+    told = await together(map(look, hosts))
+    return MemberFailed("\n".join([error.message, *filter(None, told)]))
+
+
+async def _put_back(
+    run: Run, host: HostConnection, written: tuple[PurePosixPath, ...], *, waits: bool = True
+) -> str:
     """Try the old files; returns what the operator is told of them, and the way out."""
     start = supervisor(run.inventory.layout(host.name)).restart_words
     again = f"run {run.runbook} again"
@@ -64,7 +90,7 @@ async def _put_back(run: Run, host: HostConnection, written: tuple[PurePosixPath
         if not changed:
             return f"this run had changed no file of etcd's there\n{on_host}"
         files = ", ".join(changed)
-        if await _starts(run, host):
+        if await _starts(run, host, waits=waits):
             return (
                 f"this run had changed there: {files}. The old one is back in place and etcd runs "
                 f"with it; the refused one is on {host.name} under {services.refused(run)}\n"
@@ -84,10 +110,16 @@ async def _put_back(run: Run, host: HostConnection, written: tuple[PurePosixPath
     )
 
 
-async def _starts(run: Run, host: HostConnection) -> bool:
-    """Whether etcd starts, and stays for some seconds; one that is not Type=notify may end then."""
+async def _starts(run: Run, host: HostConnection, *, waits: bool) -> bool:
+    """Whether etcd starts, and stays for some seconds; one that is not Type=notify may end then.
+
+    `waits` until it has found a quorum, where there is one.
+    """
     try:
-        await services.restart_member(run, host)
+        if waits:
+            await services.restart_member(run, host)
+        else:
+            await services.revive_member(run, host, accepts=False)
         async with asyncio.timeout(STAYS_SECONDS):
             await services.watch_start(run, (host,))
     except TimeoutError:

@@ -11,7 +11,9 @@ from tasks.config.starting import find_refused_flags, find_start_faults, judge_c
 from tasks.engine.run import Run, step, together
 from tasks.hosts.connection import HostConnection
 from tasks.hosts.files import find_absent_command, parse_absent
+from tasks.hosts.loaded import parse_trust, trust_command
 from tasks.hosts.supervisors import supervisor
+from tasks.model.certificates import Role
 from tasks.model.errors import HostUnreachable, Refused, RunbookError
 from tasks.model.restarts import NextStart, StartObservation
 from tasks.plans.restarts import Difference, Surprise, find_against, find_differences
@@ -46,7 +48,12 @@ async def see_next_start(run: Run, host: HostConnection) -> StartObservation | N
         # Etcd reads nothing else beside it.
         found, ignored = judge_config_file(path, text, seen.version)
         refused = find_refused_flags(seen.arguments, {}, seen.version)
-    (absent,) = await host.run(find_absent_command(settings.paths()))
+    layout = run.inventory.layout(host.name)
+    absent, trusted = await host.run(
+        find_absent_command(settings.paths()),
+        trust_command(own.group, layout.trusted_files, layout.pair(Role.SERVER)),
+        timeout_seconds=LOOK_SECONDS,
+    )
     return StartObservation(
         host.name,
         own.name,
@@ -64,6 +71,7 @@ async def see_next_start(run: Run, host: HostConnection) -> StartObservation | N
         seen.unit_file_state,
         seen.needs_daemon_reload,
         tuple(n for n, needed in seen.files.items() if needed and texts.text(n) is None),
+        parse_trust(trusted) if seen.running else None,
     )
 
 

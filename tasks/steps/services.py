@@ -133,6 +133,16 @@ async def start_joiner(run: Run, host: HostConnection, *, changed: bool) -> bool
     return True
 
 
+async def find_end(run: Run, host: HostConnection) -> str | None:
+    """Ask for the last words of an etcd that has ended; None while it runs, or waits for others."""
+    own = _supervisor(run, host)
+    (result,) = await host.run(own.status_command(), timeout_seconds=15)
+    status = own.parse_status(result)
+    if status and (status.state is ServiceState.FAILED or status.sub_state == "auto-restart"):
+        return await hear_last_words(run, host) or "it logged nothing"
+    return None
+
+
 async def watch_start(run: Run, hosts: tuple[HostConnection, ...] | None = None) -> None:
     """Watch the services while the members find each other; raises MemberFailed when etcd ends.
 
@@ -140,14 +150,11 @@ async def watch_start(run: Run, hosts: tuple[HostConnection, ...] | None = None)
     """
 
     async def look(host: HostConnection) -> None:
-        own = _supervisor(run, host)
         try:
-            (result,) = await host.run(own.status_command(), timeout_seconds=15)
+            words = await find_end(run, host)
         except Transient:
             return  # whether the member is healthy is seen over HTTPS
-        status = own.parse_status(result)
-        if status and (status.state is ServiceState.FAILED or status.sub_state == "auto-restart"):
-            words = await hear_last_words(run, host) or "it logged nothing"
+        if words is not None:
             raise MemberFailed(
                 f"etcd ended right after its start; its last words: {words}", host=host.name
             )

@@ -118,6 +118,33 @@ def test_a_member_that_would_not_start_whatever_its_certificates_are(
     recover(prefect, lab)
 
 
+@pytest.mark.chaos
+def test_a_member_that_does_not_start_with_what_recovery_wrote(lab: Lab, prefect: Prefect) -> None:
+    """Its last words are told, its old files are back, the others serve; the same command heals."""
+    expire(lab)
+    two, check = lab["master02"], "/etc/etcd/old-pair.sh"
+    drop_in = "/etc/systemd/system/etcd.service.d/50-hand.conf"
+    old = two.run(f"sha256sum < {SSL}/server.pem").check().stdout
+    refuse = f'[ "$(sha256sum < {SSL}/server.pem)" = "{old.strip()}" ] || '
+    install(two, check, refuse + "{ echo the old pair only; exit 1; }\n")
+    two.run(["mkdir", "-p", drop_in.rpartition("/")[0]]).check()
+    install(two, drop_in, f"[Service]\nExecStartPre=/bin/sh {check}\n")
+    # Down, so that recovery starts it: one that waits for its peers would read the new pair.
+    two.run("systemctl daemon-reload; systemctl stop etcd", timeout=60).check()
+    failed = run_runbook(prefect, "recover_certificates", lab)
+    assert failed.status == 1, failed.output
+    assert "master02: etcd ended after its start; its last words: the old pair only" in (
+        failed.stderr
+    )
+    assert "this run had changed there: " in failed.stderr
+    assert "The old one is back in place and etcd runs with it" in failed.stderr
+    assert "run recover_certificates again" in failed.stderr
+    assert two.run(f"sha256sum < {SSL}/server.pem").check().stdout == old
+    assert etcdctl(lab, "get", "kept", "--print-value-only").strip() == "since the beginning"
+    two.run(f"rm {check} {drop_in}; systemctl daemon-reload").check()
+    recover(prefect, lab)
+
+
 def test_a_key_that_does_not_match_and_a_pair_copied_from_another_member(
     lab: Lab, prefect: Prefect
 ) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from tasks.hosts import services
 from tasks.hosts.batch import Result
+from tasks.model.certificates import AuthorityPolicy
+from tasks.pki.authority import create_authority
+from tests.integration.pairs import install
 from tests.integration.rotations import authority_digits
 from tests.integration.runbooks import Prefect, run_runbook
 from tests.lab.etcd_programs import ETCD_3_6, ETCD_3_7, get_programs
@@ -167,25 +171,70 @@ def test_a_program_that_was_deleted_under_a_running_member(lab: Lab, prefect: Pr
     assert f"master01 would not start again: {PROGRAM} is missing" in checked.stderr
 
 
-def test_a_member_that_does_not_start_with_what_the_run_wrote(lab: Lab, prefect: Prefect) -> None:
+def test_a_trusted_file_that_was_changed_under_a_running_member(lab: Lab, prefect: Prefect) -> None:
+    """Another authority in it is told by name, and update_member refuses; the same is a remark."""
+    three, stranger = (
+        lab["master03"],
+        create_authority(AuthorityPolicy(common_name="stranger"), datetime.now(UTC)),
+    )
+    healthy = run_runbook(prefect, "check_health", lab)
+    own = three.run(["cat", TRUSTED]).check().stdout
+    install(three, TRUSTED, own + stranger.certificate_pem.decode())
+    try:
+        checked = run_runbook(prefect, "check_health", lab)
+        with second_address(lab, "master03") as address:
+            moved = run_runbook(
+                prefect, "update_member", lab, "--member", "master03", "--address", address
+            )
+    finally:
+        install(three, TRUSTED, own)
+    back = run_runbook(prefect, "check_health", lab)
+    three.run("systemctl restart etcd", timeout=60).check()
+    again = run_runbook(prefect, "check_health", lab)
+    assert (healthy.status, checked.status, moved.status) == (0, 1, 2), checked.output
+    told = "the next restart of master03 will change: the authorities that it trusts are CN=etcd"
+    assert f"{told}, and {TRUSTED} has " in checked.stderr
+    assert "CN=stranger" in checked.stderr
+    assert told in moved.stderr
+    hint = f"master03: {TRUSTED} was changed after the start of its etcd"
+    assert [hint in each.stdout for each in (healthy, back, again)] == [False, True, False]
+    assert (back.status, again.status) == (0, 0), back.output
+
+
+@pytest.mark.parametrize(
+    ("starts", "told"),
+    [
+        ("ExecStartPre=/bin/sh {check}", "did not come back after its restart"),
+        # A restart that says nothing of what comes after it.
+        pytest.param(
+            "Type=simple\\nExecStart=\\nExecStart=/bin/sh {check}",
+            "ended right after its start",
+            marks=pytest.mark.chaos,
+        ),
+    ],
+    ids=["notify", "simple"],
+)
+def test_a_member_that_does_not_start_with_what_the_run_wrote(
+    lab: Lab, prefect: Prefect, starts: str, told: str
+) -> None:
     """Its last words are told, the old file is put back, it runs; the same command leads out."""
     check, drop_in = "/etc/etcd/one-authority.sh", f"{UNIT}.d/50-hand.conf"
     refuse = f"[ $(grep -c BEGIN {TRUSTED}) = 1 ] || {{ echo one authority only; exit 1; }}"
+    refuse += f"; exec {PROGRAM}" if "simple" in starts else ""
     do = (
         f"mkdir -p {UNIT}.d; echo '{refuse}' > {check}; chmod 0644 {check}; "
-        f"printf '[Service]\\nExecStartPre=/bin/sh {check}\\n' > {drop_in}; "
+        f"printf '[Service]\\n{starts.format(check=check)}\\n' > {drop_in}; "
         "systemctl daemon-reload"
     )
+    aside_there = "$(ls -td /var/backups/etcd-runbooks/*-refused | head -n 1)"
     command = ("rotate_authority", lab, "--replace", authority_digits(lab.inventory))
     with changed(lab, "master02", do, f"rm {check} {drop_in}; systemctl daemon-reload"):
         failed = run_runbook(prefect, *command)
         lab["master02"].run("systemctl is-active etcd").check()
         trusted = lab["master02"].run(f"grep -c BEGIN {TRUSTED}").check().stdout
-        aside = lab["master02"].run(f"grep -c BEGIN /var/backups/etcd-runbooks/*-refused{TRUSTED}")
+        aside = lab["master02"].run(f"grep -c BEGIN {aside_there}{TRUSTED}")
     assert failed.status == 1, failed.output
-    assert "did not come back after its restart; its last words: one authority only" in (
-        failed.stderr
-    )
+    assert f"{told}; its last words: one authority only" in failed.stderr
     assert f"this run had changed there: {TRUSTED}. The old one is back in place" in failed.stderr
     assert "run rotate_authority again" in failed.stderr
     assert (trusted.strip(), aside.check().stdout.strip()) == ("1", "2")
@@ -193,6 +242,44 @@ def test_a_member_that_does_not_start_with_what_the_run_wrote(lab: Lab, prefect:
     assert healthy.status == 0, healthy.output
     ended = run_runbook(prefect, *command)
     assert ended.status == 0, ended.output
+
+
+@pytest.mark.chaos
+def test_a_drop_in_that_the_run_has_edited_is_put_back(lab: Lab, prefect: Prefect) -> None:
+    """Flags in it name the address; systemd has read the old one again, and etcd runs with it."""
+    two, own = lab["master02"], lab["master02"].address
+    drop_in, check = f"{UNIT}.d/50-hand.conf", "/etc/etcd/old-address.sh"
+    urls = f"https://{own}:2379,https://127.0.0.1:2379"
+    two.run(f"cp -p {CONF} /root/kept; sed -i '/^ETCD_LISTEN_CLIENT_URLS=/d' {CONF}").check()
+    two.run(["mkdir", "-p", f"{UNIT}.d"]).check()
+    flags = f"[Service]\nExecStart=\nExecStart={PROGRAM} --listen-client-urls={urls}\n"
+    two.run(f"cat > {drop_in}", text=flags).check()
+    two.run("systemctl daemon-reload; systemctl restart etcd", timeout=60).check()
+    move = ("update_member", lab, "--member", "master02", "--address")
+    with second_address(lab, "master02") as address:
+        refuse = f"if grep -q {address}: {drop_in}; then echo the old address only; exit 1; fi\n"
+        two.run(f"cat > {check}; chmod 0644 {check}", text=refuse).check()
+        first = f"{UNIT}.d/40-check.conf"
+        two.run(f"cat > {first}", text=f"[Service]\nExecStartPre=/bin/sh {check}\n").check()
+        two.run("systemctl daemon-reload").check()
+        failed = run_runbook(prefect, *move, address)
+        kept = two.run(["cat", drop_in]).check().stdout
+        loaded = two.run("systemctl show etcd -p ExecStart -p ActiveState").check().stdout
+        two.run(f"rm {first} {check}; systemctl daemon-reload").check()
+        moved = run_runbook(prefect, *move, address)
+        told = two.run(["cat", drop_in]).check().stdout
+        home = run_runbook(prefect, *move, own)
+    two.run(f"rm {drop_in}; cp -p /root/kept {CONF}; systemctl daemon-reload").check()
+    two.run("systemctl restart etcd", timeout=60).check()
+    assert failed.status == 1, failed.output
+    assert "its last words: the old address only" in failed.stderr
+    assert "The old one is back in place and etcd runs with it" in failed.stderr
+    assert drop_in in failed.stderr
+    assert kept == flags
+    assert urls in loaded
+    assert "ActiveState=active" in loaded
+    assert (moved.status, home.status) == (0, 0), moved.output + home.output
+    assert told == flags.replace(own, address)
 
 
 @pytest.mark.chaos

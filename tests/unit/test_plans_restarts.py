@@ -7,8 +7,10 @@ from dataclasses import replace
 import pytest
 
 from tasks.config.starting import find_refused_flags, find_start_faults, judge_config_file
-from tasks.model.restarts import NextStart, RunningEtcd, StartObservation
-from tasks.plans.restarts import ADDRESSES, Surprise, find_against, find_differences
+from tasks.hosts.batch import Result
+from tasks.hosts.loaded import parse_trust
+from tasks.model.restarts import NextStart, RunningEtcd, StartObservation, Trust
+from tasks.plans.restarts import ADDRESSES, TRUST, Surprise, find_against, find_differences
 
 PROGRAM = "/usr/local/bin/etcd"
 SETTINGS = {"ETCD_NAME": "m1", "ETCD_INITIAL_CLUSTER": "m1=https://10.0.0.1:2380"}
@@ -63,6 +65,57 @@ def test_each_difference_is_told(seen: StartObservation, kind: Surprise, words: 
     assert first.kind is kind
     assert words in first.sentence
     assert "m1" in first.sentence
+
+
+@pytest.mark.parametrize(
+    ("trust", "kind", "words"),
+    [
+        (
+            Trust({"/ca.pem": ("CN=a", "CN=b")}, (("CN=a",),), ()),
+            Surprise.SETTINGS,
+            "it trusts are CN=a, and /ca.pem has CN=a, CN=b now",
+        ),
+        (
+            Trust({"/ca.pem": ("CN=a", "CN=a")}, (("CN=a",),), ("/ca.pem",)),
+            Surprise.SETTINGS,
+            "/ca.pem has 2 of CN=a now",
+        ),
+        (Trust({"/ca.pem": ()}, (("CN=a",),), ()), Surprise.SETTINGS, "/ca.pem has none now"),
+        (
+            Trust({"/ca.pem": ("CN=a",)}, (("CN=a",),), ("/ca.pem",)),
+            Surprise.REMARK,
+            "/ca.pem was changed after the start of its etcd",
+        ),
+    ],
+)
+def test_a_trusted_file_that_is_not_what_runs(trust: Trust, kind: Surprise, words: str) -> None:
+    """Known where the names differ; where they do not, a later change is a hint."""
+    (found,) = find_differences((replace(SAME, trust=trust),))
+    assert found.kind is kind
+    assert words in found.sentence.replace("that it", "it")
+    assert find_against((found,), frozenset({TRUST})) == ()
+    assert bool(find_against((found,), frozenset())) is (kind is Surprise.SETTINGS)
+
+
+def test_a_trusted_file_that_is_what_runs_is_no_difference() -> None:
+    """Also with files of their own for clients and peers, and where nobody names authorities."""
+    own = Trust({"/a.pem": ("CN=a",), "/b.pem": ("CN=b",)}, (("CN=a",), ("CN=b",)), ())
+    for trust in (own, Trust({"/a.pem": ("CN=a",)}, (), ()), None):
+        assert find_differences((replace(SAME, trust=trust),)) == ()
+
+
+def test_what_a_process_has_loaded_is_read_from_its_listeners() -> None:
+    """Names may have spaces; a later change is told by the file's time."""
+    said = (
+        "started\t1000.50\nchanged\t/ca.pem\t1000.7\nfile\t/ca.pem\tCN=b, inc\n"
+        "file\t/ca.pem\tCN=a\nloaded\t*:2379\tCN=a\nloaded\t*:2379\tCN=b, inc\n"
+        "loaded\t*:2380\tCN=b, inc\nloaded\t*:2380\tCN=a\n"
+    )
+    names = ("CN=a", "CN=b, inc")
+    assert parse_trust(Result("", 0, said, "", 0)) == Trust(
+        {"/ca.pem": names}, (names,), ("/ca.pem",)
+    )
+    assert parse_trust(Result("", 0, "", "", 0)) is None
 
 
 def test_what_the_run_writes_itself_is_no_obstacle() -> None:

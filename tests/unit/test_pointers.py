@@ -52,6 +52,7 @@ NAMED: dict[str, set[str]] = {
     "tasks/plans/reconfiguration.py": {"remove_member", "replace_member"},
     "tasks/plans/voters.py": {"recover_certificates"},
     "tasks/plans/recovery.py": {"rotate_authority"},
+    "tasks/plans/restarts.py": {"rotate_authority"},
     "tasks/plans/rotation.py": {"check_health", "recover_certificates"},
     "tasks/plans/succession.py": {"recover_certificates", "rotate_certificates"},
     "tasks/steps/restarts.py": {"check_health"},
