@@ -97,7 +97,8 @@ def swap_leaf_command(
 
     The two renames follow each other at once: etcd reads both at each handshake, and a handshake
     between them fails. On failure before them the live pair is as it was. The staged pair is
-    looked at again first: what lies there may be another run's.
+    looked at again first: what lies there may be another run's. Where a name is a link, the file
+    that it leads to is replaced, and the link stays.
     """
     new_certificate, new_key = quote(f"{certificate}.new"), quote(f"{key}.new")
     script = f"""
@@ -106,8 +107,15 @@ certified=$(openssl x509 -in {new_certificate} -noout -pubkey)
   echo "the staged key and the signed certificate do not match" >&2; exit 1; }}
 {keep_aside(certificate, backup)}
 {keep_aside(key, backup)}
-mv -fT {new_key} {quote(str(key))}; mv -fT {new_certificate} {quote(str(certificate))}
-sync {quote(str(certificate.parent))} {quote(str(key.parent))}
+beside() {{  # what is renamed must lie on the file system of what it replaces
+  [ "$1" -ef "$2.new" ] || mv -fT "$1" "$2.new"
+  sync "$2.new"
+}}
+key=$(readlink -m {quote(str(key))}); certificate=$(readlink -m {quote(str(certificate))})
+beside {new_key} "$key"
+beside {new_certificate} "$certificate"
+mv -fT "$key.new" "$key"; mv -fT "$certificate.new" "$certificate"
+sync "${{certificate%/*}}/" "${{key%/*}}/"
 echo {CHANGED}
 """
     return Command(f"swap {certificate} and its key", script.strip())

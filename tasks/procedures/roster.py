@@ -117,7 +117,9 @@ async def pass_gate(run: Run, roster: Roster, step: Step) -> None:
         alive = await roster.find_alive() if isinstance(step, RemoveMember) else frozenset()
         return obstacles.find_obstacles(step, live, alive)
 
-    await health.stand_at_gate(look, f"not done: {step.sentence}", obstacles.is_stale)
+    await health.stand_at_gate(
+        look, f"not done: {step.sentence.splitlines()[0]}", obstacles.is_stale
+    )
 
 
 def on_client(

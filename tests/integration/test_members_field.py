@@ -26,9 +26,8 @@ if TYPE_CHECKING:
     from tests.lab.lab import Lab
 
 pytest_plugins = ["tests.lab.fixtures", "tests.integration.fixtures"]
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(900), pytest.mark.one_etcd]
+pytestmark = [pytest.mark.lab, pytest.mark.chaos, pytest.mark.timeout(900), pytest.mark.one_etcd]
 
-chaos = pytest.mark.chaos
 NAMES = {kubespray: "etcd4", kubekey: "etcd-master04", kubeasz: "etcd-{address}"}
 
 
@@ -107,9 +106,7 @@ def see_alike(field: Field, name: str) -> None:
             assert other.run(f"sha256sum < {pair.key} 2>/dev/null || :").stdout != digest
 
 
-@pytest.mark.parametrize(
-    "builder", [kubespray, pytest.param(kubekey, marks=chaos), pytest.param(kubeasz, marks=chaos)]
-)
+@pytest.mark.parametrize("builder", [kubespray, kubekey, kubeasz])
 def test_an_adopted_cluster_keeps_its_own_layout(
     builder: Callable[..., Cluster], start_lab: StartLab, prefect: Prefect, tmp_path: Path
 ) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import subprocess
 from base64 import b64encode
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import pytest
 
-from tasks.hosts import adoption, clients, served
+from tasks.hosts import adoption, clients, leaves, served
 from tasks.hosts.batch import Command, Result
 
 CHAIN = (
@@ -93,3 +93,33 @@ def test_a_client_is_told_and_the_note_of_it_goes_only_when_that_went_well(
     assert clients.parse_pending(said(bash(clients.pending_command("api")).stdout))
     assert bash(clients.tell_command("api", "true")).returncode == 0
     assert not clients.parse_pending(said(bash(clients.pending_command("api")).stdout))
+
+
+def test_a_pair_behind_links_is_swapped_where_they_lead(tmp_path: Path) -> None:
+    """Puppet's, Vault's and ACME's way: the links stay, the old pair is kept aside."""
+    store, names = tmp_path / "store", tmp_path / "ssl"
+    store.mkdir()
+    names.mkdir()
+    for name in ("a.pem", "a-key.pem"):
+        (store / name).write_text("old\n")
+        (names / name).symlink_to(store / name)
+    key = "openssl genpkey -algorithm ed25519 -out a-key.pem.new 2>/dev/null"
+    certificate = "openssl req -x509 -key a-key.pem.new -subj /CN=a -out a.pem.new"
+    made = Command("make", f"cd {names}; {key}; {certificate}")
+    assert bash(made).returncode == 0
+    new = (names / "a.pem.new").read_text(), (names / "a-key.pem.new").read_text()
+    swap = leaves.swap_leaf_command(
+        PurePosixPath(names / "a.pem"),
+        PurePosixPath(names / "a-key.pem"),
+        backup=PurePosixPath(tmp_path / "kept"),
+    )
+    done = bash(swap)
+    assert done.returncode == 0, done.stderr
+    assert (names / "a.pem").readlink() == store / "a.pem"
+    assert ((store / "a.pem").read_text(), (store / "a-key.pem").read_text()) == new
+    assert sorted(each.name for each in (*store.iterdir(), *names.iterdir())) == sorted(
+        ["a.pem", "a-key.pem"] * 2
+    )
+    kept = tmp_path / "kept" / str(names).removeprefix("/")
+    assert {(kept / name).read_text() for name in ("a.pem", "a-key.pem")} == {"old\n"}
+    assert not (kept / "a.pem").is_symlink()
