@@ -25,6 +25,11 @@ def no_command(user: str) -> str:
 def no_root(user: str, status: int, stderr: str) -> str:
     """Say why no script could be run as root."""
     said = stderr.strip() or f"the shell ended with status {status}"
+    if "sudo" in said and "tty" in said:
+        return (
+            f"sudo -n wants a terminal of {user} ({said.splitlines()[-1]}); allow it without one "
+            f"with 'Defaults:{user} !requiretty' in /etc/sudoers.d"
+        )
     if "sudo" in said:
         return (
             f"sudo -n is denied to {user} ({said.splitlines()[-1]}); allow it with "
