@@ -9,6 +9,7 @@ from __future__ import annotations
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+from pydantic import ValidationError
 
 from tasks.model.certificates import KeySpec
 
@@ -43,6 +44,15 @@ def key_name(key: PublicKeyTypes) -> str:
             return f"ECDSA {key.curve.key_size}"
         return f"ECDSA on {key.curve.name}"
     return type(key).__name__.removesuffix("PublicKey")
+
+
+def read_key_spec(name: str) -> KeySpec | None:
+    """Read what `key_name` says; None for a kind that is not made here."""
+    algorithm, _, size = name.partition(" ")
+    try:
+        return KeySpec.model_validate({"algo": algorithm.lower(), "size": size or 256})
+    except ValidationError:
+        return None
 
 
 def signature_hash(key: PrivateKey) -> hashes.SHA256 | hashes.SHA384 | hashes.SHA512 | None:

@@ -81,6 +81,18 @@ def name_attributes(name: x509.Name) -> list[tuple[str, str | bytes]]:
     return sorted(((a.oid.dotted_string, a.value) for a in name), key=repr)
 
 
+def differing_subject(found: x509.Name, planned: x509.Name) -> bool:
+    """Whether a subject differs in what the inventory has a word for: not in parts of other kinds.
+
+    One without a common name is not what any inventory asks for, so that is no difference.
+    """
+    known = {oid.dotted_string for oid, _ in PARTS.values()}
+    if not found.get_attributes_for_oid(NameOID.COMMON_NAME):
+        known.discard(NameOID.COMMON_NAME.dotted_string)
+    have, want = ([a for a in name_attributes(n) if a[0] in known] for n in (found, planned))
+    return have != want
+
+
 def canonical_san(text: str) -> str:
     """Bring an alternative name into its one form: RFC 5952 for IPv6, others as they are.
 

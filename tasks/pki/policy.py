@@ -6,12 +6,11 @@ import ipaddress
 from datetime import timedelta
 
 from cryptography import x509
-from pydantic import ValidationError
 
 from tasks.model.adoption import FoundLeaf
-from tasks.model.certificates import KeySpec, SubjectName, Usage
+from tasks.model.certificates import SubjectName, Usage
 from tasks.pki.inspect import UNREADABLE
-from tasks.pki.keys import key_name
+from tasks.pki.keys import key_name, read_key_spec
 from tasks.pki.names import PARTS, canonical_san, read_sans
 from tasks.pki.usages import read_usages
 
@@ -36,11 +35,12 @@ def read_leaf(pem: str | None) -> FoundLeaf | None:
     except UNREADABLE:
         return None
     known = {str(usage) for usage in Usage}
-    key = _read_key(kind)
+    key = read_key_spec(kind)
     unkept += [f"the alternative name {san}" for san in sorted(sans) if not _is_kept(san)]
     unkept += [f"the usage {usage}" for usage in sorted(usages - known)]
     unkept += [] if key else [f"the kind of key, {kind}"]
     unkept += ["what stands behind it in its file"] if further else []
+    unkept += [] if "CN" in parts else ["that its subject has no common name"]
     names = parts.pop("CN", [""])
     unkept += [f"the further common name {name}" for name in names[1:]]
     return FoundLeaf(
@@ -74,14 +74,6 @@ def _subject_names(parts: dict[str, list[str]]) -> tuple[SubjectName, ...]:
         SubjectName(**{part: values[n] for part, values in parts.items() if n < len(values)})
         for n in range(longest)
     )
-
-
-def _read_key(kind: str) -> KeySpec | None:
-    algorithm, _, size = kind.partition(" ")
-    try:
-        return KeySpec.model_validate({"algo": algorithm.lower(), "size": size or 256})
-    except ValidationError:
-        return None
 
 
 def _is_kept(san: str) -> bool:

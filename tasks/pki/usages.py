@@ -61,6 +61,13 @@ def read_usages(extensions: x509.Extensions) -> frozenset[str]:
     return frozenset(found)
 
 
+def allowed_usages(extensions: x509.Extensions) -> frozenset[str]:
+    """List the usages that a certificate allows by having no extension for them (RFC 5280)."""
+    kinds = {type(extension.value) for extension in extensions}
+    allowed = () if x509.KeyUsage in kinds else tuple(_BITS)
+    return frozenset(map(str, (*allowed, *(() if x509.ExtendedKeyUsage in kinds else _EXTENDED))))
+
+
 def _bits_set(usage: x509.KeyUsage) -> list[str]:
     return [
         bit

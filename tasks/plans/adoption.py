@@ -170,7 +170,7 @@ def _reasons_against(found: tuple[FoundEtcd, ...]) -> list[str]:
         reasons += dict.fromkeys(
             f"{one.name}: {pair.certificate} holds the key, too; give each a file of its own"
             for pair in one.pairs.values()
-            if pair.certificate == pair.key
+            if pair.certificate == pair.key and pair.key.name
         )
         reasons += dict.fromkeys(
             f"{one.name}: {pair.certificate} is signed by '{pair.intermediate}', which is no root; "

@@ -22,6 +22,7 @@ from tasks.plans.adoption import adopt, find_pairs
 from tasks.plans.adoption_remarks import find_remarks
 from tasks.steps.certificates import pair_differences
 from tests.field.layouts import Cluster, Laid, kubeasz, kubekey, kubespray
+from tests.field.openssl import make_pairs
 
 HOSTS = {f"node{number}": f"10.0.0.{number}" for number in (1, 2, 3)}
 BUILDERS = {"kubespray": kubespray, "kubekey": kubekey, "kubeasz": kubeasz}
@@ -296,3 +297,43 @@ def test_pairs_that_no_runbook_could_renew_are_refused(
     pairs = {role: replace(pair, **change) for role, pair in etcds[0].pairs.items()}
     with pytest.raises(Refused, match=words):
         adopted((replace(etcds[0], pairs=pairs), *etcds[1:]))
+
+
+USAGES = "extendedKeyUsage=serverAuth,clientAuth\n"
+SANS = "subjectAltName=IP:10.0.0.1,IP:10.0.0.2,IP:10.0.0.3"
+MADE_BY_HAND = {
+    "a wildcard, an IPv6 address": ("/CN=etcd", f"{USAGES}{SANS},DNS:*.etcd.local,IP:fd00::1\n"),
+    "names that no inventory has": ("/CN=etcd", f"{USAGES}{SANS},URI:spiffe://a/b,email:a@b.c\n"),
+    "a further usage": ("/CN=etcd", f"extendedKeyUsage=serverAuth,clientAuth,codeSigning\n{SANS}"),
+    "no usages, which allows all": ("/CN=etcd", f"{SANS}\n"),
+    "no common name": ("/O=Example/OU=Ops", f"{USAGES}{SANS}\n"),
+    "no subject at all": ("/", f"{USAGES}{SANS}\n"),
+    "further parts of the subject": ("/emailAddress=a@b.c/DC=org/CN=etcd", f"{USAGES}{SANS}\n"),
+    "several units": ("/O=A/OU=B/OU=C/CN=etcd", f"{USAGES}{SANS}\n"),
+}
+
+
+@pytest.mark.parametrize("name", MADE_BY_HAND)
+def test_certificates_made_by_hand_are_not_due(tmp_path: Path, name: str) -> None:
+    """What the inventory has no word for is remarked, and is no reason to replace them."""
+    cluster = kubeasz(tmp_path, HOSTS)
+    subject, extensions = MADE_BY_HAND[name]
+    pair = make_pairs(tmp_path, {"hand": subject}, extensions, 700)["hand"]
+    for laid in cluster.hosts.values():
+        for end, text in (("etcd.pem", pair.certificate), ("etcd-key.pem", pair.key)):
+            path = f"/etc/kubernetes/ssl/{end}"
+            laid.files[path] = replace(laid.files[path], text=text)
+    assert differences(adopted(found(cluster)), cluster) == {}
+
+
+@pytest.mark.parametrize(
+    "key", [("rsa:1024",), ("ec", "-pkeyopt", "ec_paramgen_curve:secp256k1"), ("ed448",)]
+)
+def test_a_kind_of_key_that_is_not_made_here_is_told_and_not_due(
+    tmp_path: Path, key: tuple[str, ...]
+) -> None:
+    """A rotation that is asked for gives it one of ours."""
+    cluster = kubeasz(tmp_path, HOSTS, key=key)
+    etcds = found(cluster)
+    assert differences(adopted(etcds), cluster) == {}
+    assert "the kind of key" in str(find_remarks(name_hosts(etcds, frozenset(HOSTS))))
