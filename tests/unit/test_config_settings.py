@@ -139,3 +139,12 @@ def test_what_cannot_be_understood_is_named_with_file_and_line(
     assert found.faults
     with pytest.raises(NotUnderstood, match=said):
         edit_settings(source, {"name": "other"})
+
+
+def test_the_files_that_a_start_needs_are_known_wherever_they_are_named() -> None:
+    """Flags, variables and a settings file; a relative path cannot be looked for."""
+    by_flag = files(f"Environment=ETCD_KEY_FILE=/s/k\n{ETCD} --cert-file /s/c --data-dir=d")
+    assert sorted(read_settings(by_flag).paths()) == ["/s/c", "/s/k"]
+    text = "data-dir: /d\npeer-transport-security:\n  cert-file: /s/p\n"
+    by_file = files(f"{ETCD} --config-file=/etc/e.yml", **{"e.yml": text})
+    assert sorted(read_settings(by_file).paths()) == ["/d", "/etc/e.yml", "/s/p"]
