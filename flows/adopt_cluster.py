@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tasks.engine.frame import runbook
 from tasks.engine.run import open_run
+from tasks.model.record import Event
 from tasks.procedures import adoption
 
 
@@ -48,5 +49,7 @@ async def adopt_cluster(
         inventory, text = adoption.compose(run, found, ssh, path, given)
         differences = await adoption.judge(inventory, found)
         await adoption.publish(run, path, text, found, given, differences)
-        if not dry_run:
-            await adoption.write_inventory(path, text, inventory, found)
+        if dry_run:
+            run.journal.append(Event.PROGRESS, text=f"dry run: {path} is not written")
+        else:
+            await adoption.write_inventory(run, path, text, inventory, found)

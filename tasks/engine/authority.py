@@ -47,7 +47,8 @@ def read_authority_certificate(inventory: Inventory) -> bytes | None:
     if not key.is_file():
         raise AuthorityRefused(
             f"authority.certificate {certificate} is there, but authority.key {key} is not; put "
-            "the key there, or move the certificate away to have a new authority made"
+            "the key that belongs to it there; only where no cluster has been made with it yet, "
+            "move the certificate away, and bootstrap_cluster makes both"
         )
     return certificate.read_bytes()
 

@@ -79,8 +79,9 @@ class Progress:
             self.tell(f"  {one['severity']}: {one['finding']}", "yellow")
 
     def _show_table(self, health: dict[str, Any]) -> None:
-        for line in table_lines(health["columns"], health["rows"], self._console.width):
-            self.tell(line)
+        if health["rows"]:
+            for line in table_lines(health["columns"], health["rows"], self._console.width):
+                self.tell(line)
         for problem in health["problems"]:
             self.tell(f"- {problem}", "red")
         for remark in health.get("remarks", ()):

@@ -122,9 +122,10 @@ async def read_etcd(run: Run, host: HostConnection) -> FoundEtcd:
         runs = f"etcd runs under {', '.join(others)}, not" if others else "there is no etcd"
         units = [other for other in others if other.endswith(".service")]
         named = units[0] if len(units) == 1 else "UNIT"
+        outsider = "" if others else ", or leave out a host that has no member"
         raise Refused(
             f"{runs} under {unit}, and no static pod in {MANIFEST.parent} is etcd's; name the unit "
-            f"with {parameter(unit=named)}",
+            f"with {parameter(unit=named)}{outsider}",
             host=host.name,
         )
     else:
@@ -258,12 +259,13 @@ def _without_defaults(inventory: Inventory) -> Any:  # noqa: ANN401 - pydantic's
     return paths.model_copy(update={"pairs": pairs, "trusted": trusted})
 
 
+@step("write the inventory", retry_delays_seconds=())
 async def write_inventory(
-    path: Path, text: str, inventory: Inventory, found: tuple[FoundEtcd, ...]
-) -> None:
+    run: Run, path: Path, text: str, inventory: Inventory, found: tuple[FoundEtcd, ...]
+) -> bool:
     """Write the inventory, and the authority's certificate, where there is none; both or none."""
 
-    def write() -> None:
+    def write() -> list[Path]:
         bundle, certificate = found[0].trusted_text or "", inventory.authority.certificate
         made = []
         try:
@@ -275,8 +277,11 @@ async def write_inventory(
             for file in made:
                 file.unlink()
             raise Refused(f"{error.filename}: {error.strerror}; nothing was written") from error
+        return made
 
-    await asyncio.to_thread(write)
+    made = await asyncio.to_thread(write)
+    run.journal.append(Event.PROGRESS, text=f"wrote {' and '.join(map(str, (path, *made)))}")
+    return True
 
 
 async def judge(inventory: Inventory, found: tuple[FoundEtcd, ...]) -> tuple[str, ...]:

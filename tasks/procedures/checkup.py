@@ -92,7 +92,8 @@ async def _read_clocks(run: Run) -> tuple[list[ClockReading], dict[str, str]]:
 
     await asyncio.gather(*map(read, run.hosts))
     order = list(run.hosts)
-    return sorted(clocks, key=lambda clock: order.index(clock.host)), silent
+    by_order = sorted(silent.items(), key=lambda one: order.index(one[0]))
+    return sorted(clocks, key=lambda clock: order.index(clock.host)), dict(by_order)
 
 
 async def _read_quotas(run: Run, found: ClusterHealth) -> dict[int, int]:

@@ -104,6 +104,8 @@ def test_a_cluster_as_the_procedures_make_it(
     assert found.paths == wanted.paths
     assert [h.name for h in found.hosts] == [h.name for h in wanted.hosts]
     assert "put the key of 'etcd'" in ended.stdout
+    assert f"wrote {output} and " in ended.stdout
+    assert f"dry run: {output} is not written" in shown.stdout
     again = adopt(prefect, lab, output)
     assert again.status == 2
     assert "exists and is left alone" in again.stderr

@@ -96,7 +96,7 @@ async def test_a_certificate_without_its_key_is_refused(
     """A new key would make an authority that the hosts do not trust."""
     await make(inventory, tmp_path)
     inventory.authority.key.unlink()
-    with pytest.raises(AuthorityRefused, match="put the key there"):
+    with pytest.raises(AuthorityRefused, match="put the key that belongs to it there"):
         await check_authority(inventory)
 
 
