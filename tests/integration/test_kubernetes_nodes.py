@@ -11,7 +11,7 @@ import pytest
 from tests.integration.stacked import stacked_writers
 from tests.integration.test_lab import no_trace
 from tests.lab.errors import LabError
-from tests.lab.kubernetes.cluster import KubernetesCluster, probe
+from tests.lab.kubernetes.cluster import MANIFESTS, KubernetesCluster, probe
 from tests.lab.kubernetes.watch import ApiWatch
 from tests.lab.state import DISKS
 
@@ -22,6 +22,8 @@ pytest_plugins = ["tests.lab.kubernetes.fixtures"]
 pytestmark = [pytest.mark.lab, pytest.mark.one_etcd]
 
 CAP_SYS_TIME = 25
+
+FIXTURES = Path(__file__).parents[1] / "fixtures/settings/kubeadm"
 
 
 def test_three_control_planes_are_one_cluster(kubernetes: KubernetesCluster) -> None:
@@ -50,6 +52,15 @@ def test_kubeadm_finds_its_certificates_in_order(kubernetes: KubernetesCluster) 
     names = {entry["name"]: entry.get("missing", False) for entry in found["certificates"]}
     for name in ("apiserver-etcd-client", "etcd-healthcheck-client", "etcd-peer", "etcd-server"):
         assert names[name] is False
+
+
+def test_its_manifests_are_those_that_the_other_tests_have(kubernetes: KubernetesCluster) -> None:
+    """The fixtures are what kubeadm writes, but for the addresses and the API server's release."""
+    node, minor = kubernetes.first, kubernetes.version.rpartition(".")[0]
+    for name, fixture in (("etcd", minor), ("kube-apiserver", "kube-apiserver")):
+        text = (node.root / MANIFESTS / f"{name}.yaml").read_text()
+        text = text.replace(node.address, "10.0.0.1").replace(f"v{kubernetes.version}", "v1.37.2")
+        assert text == (FIXTURES / f"{fixture}.yaml").read_text()
 
 
 def test_nothing_reaches_this_machine(kubernetes: KubernetesCluster) -> None:

@@ -17,12 +17,12 @@ last (`tests/conftest.py`).
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -70,10 +70,8 @@ def kubernetes_version(request: pytest.FixtureRequest) -> str:
     version = str(request.param)
     if (reason := _unavailable_reason()) is not None:
         pytest.skip(reason)
-    try:
-        get_kubernetes(version)
-    except LabError as error:
-        pytest.skip(f"{error}")
+    if (reason := _reason_not_built(version)) is not None:
+        pytest.skip(reason)
     return version
 
 
@@ -114,8 +112,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     """Wait for a build before the test's time begins; what went wrong is told by its fixture."""
     version = _version(item)
     if version is not None and not is_built(version) and not _unavailable_reason():
-        with contextlib.suppress(LabError):
-            get_kubernetes(version)
+        _reason_not_built(version)
     return (yield)
 
 
@@ -125,6 +122,16 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if build is not None and build.poll() is None:
         build.send_signal(signal.SIGINT)
         build.wait()
+
+
+@cache
+def _reason_not_built(version: str) -> str | None:
+    """Build a release unless that is done; what went wrong is not tried again in a session."""
+    try:
+        get_kubernetes(version)
+    except LabError as error:
+        return str(error)
+    return None
 
 
 def _unavailable_reason() -> str | None:
