@@ -18,7 +18,7 @@ from tasks.config.compatibility import check_settings
 from tasks.model.certificates import Role
 from tasks.model.cluster import DesiredMember
 from tasks.model.fields import ADDRESS_PLACE
-from tasks.model.inventory import CLIENT_PORT, PEER_PORT, Inventory
+from tasks.model.inventory import Inventory
 
 MARK = "# Managed by etcd-runbooks"
 """How every file begins that is rendered here."""
@@ -128,8 +128,8 @@ def render_configuration(
             name=member.member,
             data=layout.data,
             wal=layout.wal,
-            listen_peer_url=_listen_url(member.peer_url, PEER_PORT),
-            listen_client_url=_listen_url(member.client_url, CLIENT_PORT),
+            listen_peer_url=_listen_url(member.peer_url),
+            listen_client_url=_listen_url(member.client_url),
             peer_url=member.peer_url,
             client_url=member.client_url,
             initial_cluster=",".join(f"{each.member}={each.peer_url}" for each in members),
@@ -164,13 +164,14 @@ def _check_members(member: DesiredMember, members: tuple[DesiredMember, ...]) ->
         if not _MEMBER_NAME.fullmatch(each.member):
             raise ValueError(f"{each.member!r} is not a member's name")
         for url in (each.peer_url, each.client_url):
-            _listen_url(url, PEER_PORT)
+            _listen_url(url)
 
 
-def _listen_url(url: str, default_port: int) -> str:
+def _listen_url(url: str) -> str:
     """Make the URL on which all addresses of the advertised one's family are heard."""
     parts = urlsplit(url)
-    if parts.scheme != "https" or not parts.hostname or parts.path or "," in url or "@" in url:
+    is_plain = not parts.path and "," not in url and "@" not in url
+    if parts.scheme != "https" or not parts.hostname or not is_plain or not parts.port:
         raise ValueError(f"{url!r} is not https://ADDRESS:PORT")
     host = "[::]" if ":" in parts.hostname else "0.0.0.0"  # noqa: S104 - TLS clients only
-    return f"https://{host}:{parts.port or default_port}"
+    return f"https://{host}:{parts.port}"

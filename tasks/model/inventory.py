@@ -31,8 +31,6 @@ from tasks.model.layout import MANIFEST, Layout, Pair, PairFiles, Paths, group_p
 from tasks.model.machines import Host, Ssh
 from tasks.model.settings import Etcd
 
-CLIENT_PORT = 2379
-PEER_PORT = 2380
 KUBEADM = PurePosixPath("/etc/kubernetes/pki")
 """kubeadm's cmd/kubeadm/app/constants: CertificatesDir."""
 KUBEADM_NAMES = {
@@ -189,6 +187,16 @@ class Inventory(Strict):
         return self
 
     @model_validator(mode="after")
+    def _ports_differ(self) -> Self:
+        for host in self.hosts:
+            layout = self.layout(host.name)
+            if layout.client_port == layout.peer_port:
+                both = f"port {layout.peer_port} is its clients' port and its peers'"
+                msg = f"hosts: {host.name}: {both}; each needs its own"
+                raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
     def _hosts_policies_fit(self) -> Self:
         for host in self.hosts:
             for role in host.certificates:
@@ -273,6 +281,8 @@ class Inventory(Strict):
             binaries=paths.binaries,
             peer_address=host.peer_address or host.fixed_address,
             client_address=host.client_address or host.fixed_address,
+            peer_port=host.peer_port or self.etcd.peer_port,
+            client_port=host.client_port or self.etcd.client_port,
             manifest=paths.manifest if is_pod else None,
             authority=authority,
         )

@@ -102,6 +102,8 @@ class Layout:
     binaries: PurePosixPath
     peer_address: str | None
     client_address: str | None
+    peer_port: int
+    client_port: int
     manifest: PurePosixPath | None = None
     authority: Pair | None = None
 

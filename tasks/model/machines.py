@@ -67,6 +67,8 @@ class Host(Strict):
     )
     peer_address: IpAddress | None = Field(None, examples=["192.168.100.200"])
     client_address: IpAddress | None = Field(None, examples=["192.168.100.200"])
+    client_port: Port | None = Field(None, description="Where it is not `etcd.client_port`.")
+    peer_port: Port | None = Field(None, description="Where it is not `etcd.peer_port`.")
     ssh: SshOverride = SshOverride()
     extra_sans: tuple[Address, ...] = Field((), examples=[["etcd01.example.org"]])
     pairs: dict[Role, PairFiles] = Field(

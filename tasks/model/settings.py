@@ -9,7 +9,7 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from tasks.model.certificates import Strict
-from tasks.model.fields import Account, Sha256
+from tasks.model.fields import Account, Port, Sha256
 
 ENGINE_SETTINGS = frozenset(
     f"ETCD_{name}"
@@ -121,6 +121,8 @@ class Etcd(Strict):
         InstalledBinaries(), discriminator="source"
     )
     run_as: Account = Field("etcd", description="System user; made where it is missing.")
+    client_port: Port = Field(2379, description="Of the URL that members tell their clients.")
+    peer_port: Port = Field(2380, description="Of the URL that members tell each other.")
     cluster_token: str = Field("etcd-cluster", pattern=r"^[\w.-]{1,100}$")
     settings: Settings = Settings()
 

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from tasks.model.cluster import DesiredMember
 from tasks.model.errors import Refused
-from tasks.model.inventory import CLIENT_PORT, PEER_PORT
+from tasks.model.inventory import Inventory
 from tasks.model.machines import Host
-
-
-def member_url(address: str, port: int) -> str:
-    """Write the URL of a member's port."""
-    return f"https://[{address}]:{port}" if ":" in address else f"https://{address}:{port}"
+from tasks.model.urls import member_url
 
 
 def member_addresses(host: Host, detected: str | None) -> tuple[str, str]:
@@ -26,12 +22,12 @@ def member_addresses(host: Host, detected: str | None) -> tuple[str, str]:
     return peer, client
 
 
-def desired_member(host: Host, detected: str | None) -> DesiredMember:
+def desired_member(inventory: Inventory, host: Host, detected: str | None) -> DesiredMember:
     """Get the member that the inventory asks for; raises Refused when it has no address."""
     peer, client = member_addresses(host, detected)
     return DesiredMember(
         host.name,
-        member_url(peer, PEER_PORT),
-        member_url(client, CLIENT_PORT),
+        member_url(peer, host.peer_port or inventory.etcd.peer_port),
+        member_url(client, host.client_port or inventory.etcd.client_port),
         host.member_name,
     )

@@ -48,11 +48,15 @@ def name_hosts(found: tuple[FoundEtcd, ...], given: frozenset[str]) -> tuple[Nam
     return tuple(named)
 
 
+def find_url(found: FoundEtcd, name: str) -> str:
+    """Get the first of the URLs of a setting."""
+    return found.setting(name).split(",")[0]
+
+
 def url_addresses(found: FoundEtcd) -> frozenset[str]:
     """List the addresses in the URLs that a member tells others."""
     urls = (
-        found.setting(name).split(",")[0]
-        for name in ("INITIAL_ADVERTISE_PEER_URLS", "ADVERTISE_CLIENT_URLS")
+        find_url(found, name) for name in ("INITIAL_ADVERTISE_PEER_URLS", "ADVERTISE_CLIENT_URLS")
     )
     return frozenset(urlsplit(url).hostname or "" for url in urls)
 

@@ -14,7 +14,6 @@ from tasks.model.adoption import FoundEtcd, FoundPair
 from tasks.model.certificates import Role
 from tasks.model.errors import Refused
 from tasks.model.fields import ADDRESS_PLACE
-from tasks.model.inventory import CLIENT_PORT, PEER_PORT
 from tasks.model.layout import Paths
 from tasks.model.pointers import parameter
 from tasks.model.settings import ENGINE_SETTINGS
@@ -23,6 +22,7 @@ from tasks.plans.adopted_files import (
     adopted_directories,
     adopted_pairs,
     common,
+    find_url,
     name_hosts,
     url_addresses,
 )
@@ -39,6 +39,8 @@ _TEXTS = {
     "auto_compaction_retention": "ETCD_AUTO_COMPACTION_RETENTION",
     "log_level": "ETCD_LOG_LEVEL",
 }
+URLS = {"peer": "INITIAL_ADVERTISE_PEER_URLS", "client": "ADVERTISE_CLIENT_URLS"}
+"""What a member tells the others, and clients: its addresses and its ports."""
 METRICS = "ETCD_LISTEN_METRICS_URLS"
 ENGINE_ONLY = ENGINE_SETTINGS - {METRICS, *_NUMBERS.values(), *_TEXTS.values()}
 """What other fields of the inventory say, or what the runbooks set themselves."""
@@ -90,7 +92,7 @@ def adopt(
         "name": name,
         "topology": "external",
         "hosts": [
-            _host(host, at[host.name], own_pairs.get(host.name), own_policies.get(host.name))
+            _host(hosts, host, at, own_pairs.get(host.name), own_policies.get(host.name))
             for host in hosts
         ],
         "even_members": len(found) % 2 == 0,
@@ -99,6 +101,7 @@ def adopt(
             "version": first.version,
             "binaries": {"source": "installed"},
             "run_as": first.account,
+            **{f"{kind}_port": _port(hosts, kind) for kind in URLS},
             "cluster_token": first.setting("INITIAL_CLUSTER_TOKEN", "etcd-cluster"),
             "settings": _settings(hosts),
         },
@@ -129,12 +132,14 @@ def _stacked(
     return {
         "name": name,
         "topology": "stacked",
-        "hosts": [
-            _host(host, addresses[host.name], own_pairs.get(host.name), None) for host in hosts
-        ],
+        "hosts": [_host(hosts, host, addresses, own_pairs.get(host.name), None) for host in hosts],
         "even_members": len(hosts) % 2 == 0,
         "ssh": ssh,
-        "etcd": {"version": first.version, "run_as": first.account},
+        "etcd": {
+            "version": first.version,
+            "run_as": first.account,
+            **{f"{kind}_port": _port(hosts, kind) for kind in URLS},
+        },
         "paths": {**told, "manifest": first.manifest},
     }
 
@@ -152,13 +157,9 @@ def _reasons_against(found: tuple[FoundEtcd, ...]) -> list[str]:
             for name in _FILES
             if not one.setting(name)
         ]
-        for name, port in (
-            ("INITIAL_ADVERTISE_PEER_URLS", PEER_PORT),
-            ("ADVERTISE_CLIENT_URLS", CLIENT_PORT),
-        ):
-            url = urlsplit(one.setting(name).split(",")[0])
-            if url.scheme != "https" or url.port != port:
-                reasons.append(f"{one.name}: {_flag(name)} is not https on port {port}")
+        for name in URLS.values():
+            if urlsplit(find_url(one, name)).scheme != "https":
+                reasons.append(f"{one.name}: {_flag(name)} ({one.setting(name)}) is not https")
         if not one.has_one_authority:
             reasons.append(
                 f"{one.name}: clients and peers have different authorities "
@@ -210,19 +211,28 @@ def _missing_members(found: tuple[FoundEtcd, ...]) -> list[str]:
     return missing
 
 
+def _port(hosts: tuple[Named, ...], kind: str) -> int | None:
+    """Get the port of most hosts; the others say theirs themselves."""
+    return common(urlsplit(find_url(host.found, URLS[kind])).port for host in hosts)
+
+
 def _host(
-    host: Named, address: str, pairs: dict[str, Any] | None, certificates: dict[str, Any] | None
+    hosts: tuple[Named, ...],
+    host: Named,
+    addresses: dict[str, str],
+    pairs: dict[str, Any] | None,
+    certificates: dict[str, Any] | None,
 ) -> dict[str, Any]:
+    address = addresses[host.name]
     content: dict[str, Any] = {"name": host.name, "address": address}
     if host.member != host.name:
         content["member"] = host.member
-    for field, name in (
-        ("peer_address", "INITIAL_ADVERTISE_PEER_URLS"),
-        ("client_address", "ADVERTISE_CLIENT_URLS"),
-    ):
-        found = urlsplit(host.found.setting(name).split(",")[0]).hostname or ""
-        if found != address:
-            content[field] = found
+    for kind, name in URLS.items():
+        url = urlsplit(find_url(host.found, name))
+        if (url.hostname or "") != address:
+            content[f"{kind}_address"] = url.hostname or ""
+        if url.port != _port(hosts, kind):
+            content[f"{kind}_port"] = url.port
     own = {"pairs": pairs, "certificates": certificates}
     return content | {field: value for field, value in own.items() if value}
 

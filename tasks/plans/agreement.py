@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from tasks.model.cluster import DesiredMember, SeenMember, format_id
 from tasks.model.errors import Refused
 from tasks.model.pointers import pointer
-from tasks.plans.member_hosts import url_address
+from tasks.model.urls import split_url
 
 
 def find_gone(known: Iterable[DesiredMember], live: tuple[SeenMember, ...]) -> tuple[str, ...]:
@@ -69,7 +69,7 @@ def refuse_disagreement(
             problems.append(
                 f"{entry} is at {at_home[name]} in the inventory: correct its address there, or "
                 "move the member to it with "
-                f"{pointer('update_member', member=name, address=url_address(at_home[name]))}"
+                f"{pointer('update_member', member=name, address=split_url(at_home[name])[0])}"
             )
         else:
             problems.append(

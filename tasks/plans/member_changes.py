@@ -18,8 +18,9 @@ from tasks.model.observation import (
     ServiceState,
 )
 from tasks.model.plan import Plan, Stage, Step
+from tasks.model.urls import split_url
 from tasks.plans.bootstrap import IssueCertificates, preparation_steps
-from tasks.plans.member_hosts import Leaver, judge_joiner, url_address, warn_of_hosts
+from tasks.plans.member_hosts import Leaver, judge_joiner, warn_of_hosts
 from tasks.plans.reconfiguration import PREPARE, REFRESH, Joiner, order_changes, order_move
 
 INVENTORY = Stage(6, "on the runner")
@@ -49,7 +50,7 @@ class DropConnections(Step):
     "stopping remote peer" and the second "stopped TCP streaming connection").
     """
 
-    addresses: tuple[str, ...]
+    ends: tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,14 +206,14 @@ def _drops(
     silent = [
         m for m in live if m.member.id in removals and not m.is_healthy and m.host not in observed
     ]
-    addresses = tuple(sorted({url_address(url) for m in silent for url in m.member.peer_urls}))
+    ends = tuple(sorted({split_url(url) for m in silent for url in m.member.peer_urls}))
     names = ", ".join(m.label for m in silent)
     return [
         DropConnections(
             stage=PREPARE,
             host=m.host,
             sentence=f"end the connections with {names} that nobody has closed",
-            addresses=addresses,
+            ends=ends,
         )
         for m in live
         if silent and m.is_healthy and m.host in observed

@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 
 from tasks.model.cluster import DesiredMember, SeenMember, format_id, label_members
 from tasks.model.errors import Refused
-from tasks.model.inventory import PEER_PORT, Inventory
+from tasks.model.inventory import Inventory
 from tasks.model.machines import Host
 from tasks.model.observation import DataDirectory, HostObservation, ServiceState
 from tasks.model.plan import Finding, Severity
 from tasks.model.pointers import pointer
-from tasks.plans.addresses import member_url
+from tasks.model.urls import member_url, split_url
 from tasks.plans.reconfiguration import Joiner
 
 PERSISTS_PROMOTION = (3, 5, 24)
@@ -65,7 +65,7 @@ def find_leavers(
                 for m in live
                 if m.member.name == own
                 or format_id(m.member.id) == word.removeprefix("0x").lower()
-                or addresses & {url_address(url) for url in m.member.peer_urls}
+                or addresses & {split_url(url)[0] for url in m.member.peer_urls}
             ),
             None,
         )
@@ -76,7 +76,7 @@ def find_leavers(
             )
         if entry and entry.peer_url in urls:
             pending = entry.member.is_learner or not entry.member.is_started
-            if pending or (host and entry.peer_url not in _peer_urls(host, homes)):
+            if pending or (host and entry.peer_url not in _peer_urls(inventory, host, homes)):
                 entry = None
         name = host.name if host else entry.host if entry else None
         found.append(
@@ -85,21 +85,17 @@ def find_leavers(
                 entry.member.id if entry else None,
                 name,
                 (entry.client_url or None) if entry else None,
-                frozenset(entry.member.peer_urls if entry else _peer_urls(host, homes)),
+                frozenset(entry.member.peer_urls if entry else _peer_urls(inventory, host, homes)),
             )
         )
     return tuple(found)
 
 
-def url_address(url: str) -> str:
-    """Get the address of a member's URL."""
-    return url.removeprefix("https://").removeprefix("http://").rsplit(":", 1)[0].strip("[]")
-
-
-def _peer_urls(host: Host | None, homes: dict[str, str]) -> tuple[str, ...]:
+def _peer_urls(inventory: Inventory, host: Host | None, homes: dict[str, str]) -> tuple[str, ...]:
     if host is None:
         return ()
-    urls = [member_url(address, PEER_PORT) for address in _addresses(host)]
+    port = host.peer_port or inventory.etcd.peer_port
+    urls = [member_url(address, port) for address in _addresses(host)]
     return (*urls, homes[host.name]) if host.name in homes else tuple(urls)
 
 

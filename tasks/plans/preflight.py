@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from tasks.model.fields import is_ip_address
-from tasks.model.inventory import CLIENT_PORT, PEER_PORT, Inventory
+from tasks.model.inventory import Inventory
 from tasks.model.observation import (
     ClockReading,
     DataDirectory,
@@ -53,7 +53,7 @@ def find_reasons(
         found += _machine(host)
         found += _unit(host, inventory)
         found += _disk(host, inventory)
-        found += _ports(host)
+        found += _ports(host, inventory)
         found += _programs(host, inventory)
         found += _names(host, inventory)
     found += map(_path_finding, (p for p in paths if p.met is not Reachability.OPEN))
@@ -154,9 +154,10 @@ def _disk(host: HostObservation, inventory: Inventory) -> Iterator[Finding]:
         yield _warning(host.host, f"has {free}; etcd's default quota alone is 2 GiB")
 
 
-def _ports(host: HostObservation) -> Iterator[Finding]:
+def _ports(host: HostObservation, inventory: Inventory) -> Iterator[Finding]:
+    layout = inventory.layout(host.host)
     for listener in host.listeners:
-        if listener.port in (CLIENT_PORT, PEER_PORT) and listener.program != "etcd":
+        if listener.port in (layout.client_port, layout.peer_port) and listener.program != "etcd":
             yield _refusal(
                 host.host,
                 f"port {listener.port} is taken by {listener.program}; stop it first "

@@ -28,7 +28,7 @@ from tasks.hosts.nodes import node_command, parse_node
 from tasks.model.adoption import FoundEtcd, FoundPair
 from tasks.model.certificates import FileAccess, Role
 from tasks.model.errors import CertificateRefused, InvalidInventory, Refused
-from tasks.model.inventory import CLIENT_PORT, Inventory
+from tasks.model.inventory import Inventory
 from tasks.model.inventory_file import CLUSTERS, parse_inventory
 from tasks.model.layout import MANIFEST
 from tasks.model.pointers import parameter
@@ -139,9 +139,7 @@ async def read_etcd(run: Run, host: HostConnection) -> FoundEtcd:
     beside, asked, programs, peer_file = await host.run(
         adoption.beside_command(trusted, certificate),
         # Its own port: a second etcd on the host has another.
-        adoption.members_command(
-            certificate, key, trusted, url.hostname or "", url.port or CLIENT_PORT
-        ),
+        adoption.members_command(certificate, key, trusted, url.hostname or "", url.port or 0),
         system.programs_command(PurePosixPath(found.program or "/").parent, ("etcd",)),
         read_file_command(peers),
         keep_going=True,

@@ -211,7 +211,8 @@ async def _look(
                 f"back{another}"
             )
     wanted = tuple(
-        desired_member(host, observed[name].detected_address) for name, (host, _) in hosts.items()
+        desired_member(run.inventory, host, observed[name].detected_address)
+        for name, (host, _) in hosts.items()
     )
     refuse_without_members(live)
     located = locate_known(original, observed)

@@ -29,12 +29,13 @@ from tasks.model.expiry import (
     Grade,
     Kind,
 )
-from tasks.model.inventory import CLIENT_PORT, KUBEADM_AUTHORITY, PEER_PORT, Inventory, Topology
+from tasks.model.inventory import KUBEADM_AUTHORITY, Inventory, Topology
 from tasks.model.inventory_file import CLUSTERS
-from tasks.model.layout import Pair
+from tasks.model.layout import Layout, Pair
 from tasks.model.observation import LeafFiles, PairsObservation
 from tasks.model.pointers import parameter
 from tasks.model.record import Event
+from tasks.model.urls import split_url
 from tasks.pki.inspect import read_certificate
 from tasks.pki.judgement import Place, judge_authorities, judge_pair
 from tasks.pki.targets import LeafTarget, client_targets, member_targets
@@ -167,13 +168,14 @@ async def check_host(run: Run, host: HostConnection) -> list[CertificateRow]:
     """Look at a host's certificates and judge them."""
     inventory, wanted = run.inventory, run.inventory.host(host.name)
     fixed = wanted.fixed_address or (wanted.peer_address and wanted.client_address)
-    member = desired_member(wanted, None if fixed else await preflight.detect_address(run, host))
+    detected = None if fixed else await preflight.detect_address(run, host)
+    member = desired_member(inventory, wanted, detected)
     layout = inventory.layout(host.name)
     pairs = (*layout.pairs, *((layout.authority,) if layout.authority else ()))
     seen = await certificates.observe_pairs(run, host, host.name, pairs, layout.trusted, member)
     targets = member_targets(inventory, member, seen.group)
     urls = (member.peer_url, member.client_url)
-    addresses = {url.removeprefix("https://").rsplit(":", 1)[0].strip("[]") for url in urls}
+    addresses = {split_url(url)[0] for url in urls}
     return _judge(inventory, seen, targets, frozenset(addresses))
 
 
@@ -239,7 +241,7 @@ def _judge(
             judge_pair(
                 place(label, str(target.pair.certificate)),
                 seen.pairs[label],
-                _served(target.pair, seen),
+                _served(target.pair, seen, inventory.layout(seen.host)),
                 target.want,
                 now,
                 target.key_mode,
@@ -248,8 +250,8 @@ def _judge(
     return rows
 
 
-def _served(pair: Pair, seen: PairsObservation) -> dict[int, str | None]:
-    ports = {Role.SERVER: CLIENT_PORT, Role.PEER: PEER_PORT}
+def _served(pair: Pair, seen: PairsObservation, layout: Layout) -> dict[int, str | None]:
+    ports = {Role.SERVER: layout.client_port, Role.PEER: layout.peer_port}
     return {
         ports[role]: seen.served[ports[role]]
         for role in pair.roles

@@ -147,7 +147,7 @@ def locate_known(
     for host in inventory.hosts:
         seen = observed.get(host.name)
         try:
-            found.append(desired_member(host, seen.detected_address if seen else None))
+            found.append(desired_member(inventory, host, seen.detected_address if seen else None))
         except Refused:
             continue  # without an address and unreachable: the member list knows it
     return tuple(found)

@@ -17,9 +17,10 @@ from tasks.hosts.supervisors import supervisor
 from tasks.model.certificates import FileAccess, Role
 from tasks.model.cluster import DesiredMember
 from tasks.model.errors import CertificateRefused, RunbookError
-from tasks.model.inventory import CLIENT_PORT, PEER_PORT, Inventory
+from tasks.model.inventory import Inventory
 from tasks.model.layout import Pair
 from tasks.model.observation import HostObservation, LeafFiles, PairsObservation
+from tasks.model.urls import split_url
 from tasks.pki.inspect import find_differences, read_certificate
 from tasks.pki.leaf import WantedLeaf
 from tasks.pki.requests import openssl_key_command, openssl_request_config
@@ -135,11 +136,9 @@ async def observe_pairs(
 
 
 def _ports(member: DesiredMember) -> dict[int, str]:
-    urls = {CLIENT_PORT: member.client_url, PEER_PORT: member.peer_url}
-    return {
-        port: url.removeprefix("https://").rsplit(":", 1)[0].strip("[]")
-        for port, url in urls.items()
-    }
+    """Say at which address each port is, the clients' first."""
+    ends = (split_url(url) for url in (member.client_url, member.peer_url))
+    return {port: address for address, port in ends}
 
 
 @step("issue certificates on {host}")
@@ -298,9 +297,7 @@ async def verify_peers(run: Run, host: HostConnection, members: tuple[DesiredMem
     A bad peer pair leaves /health true on every member for a while, so it is asked here.
     """
     others = tuple(
-        (member.name, _ports(member)[PEER_PORT], PEER_PORT)
-        for member in members
-        if member.name != host.name
+        (member.name, *split_url(member.peer_url)) for member in members if member.name != host.name
     )
     if not others:
         return False

@@ -15,10 +15,11 @@ from tasks.model.certificates import Role
 from tasks.model.cluster import DesiredMember
 from tasks.model.errors import Refused, RunbookError, Transient
 from tasks.model.fields import is_ip_address
-from tasks.model.inventory import CLIENT_PORT, PEER_PORT, Inventory
+from tasks.model.inventory import Inventory
 from tasks.model.machines import Host
 from tasks.model.observation import HostObservation, LeafFiles, Path, Reachability
 from tasks.model.plan import Finding, Severity
+from tasks.model.urls import split_url
 from tasks.plans.addresses import desired_member
 from tasks.plans.preflight import find_reasons
 
@@ -120,15 +121,16 @@ async def probe_paths(
     since a refused connection does not tell a free port from a firewall.
     """
     targets = [
-        (member.name, url.removeprefix("https://").rsplit(":", 1)[0].strip("[]"), port)
+        (member.name, *split_url(url))
         for member in members
-        for url, port in ((member.peer_url, PEER_PORT), (member.client_url, CLIENT_PORT))
+        for url in (member.peer_url, member.client_url)
     ]
     async with AsyncExitStack() as stack:
 
         async def listen(seen: HostObservation) -> None:
             taken = {listener.port for listener in seen.listeners}
-            free = tuple(port for port in (PEER_PORT, CLIENT_PORT) if port not in taken)
+            layout = run.inventory.layout(seen.host)
+            free = tuple({layout.peer_port, layout.client_port} - taken)
             if free:
                 script = sessions.listener_session(seen.host, free)
                 session = await stack.enter_async_context(run.hosts[seen.host].hold(script))
@@ -188,7 +190,9 @@ async def examine_hosts(run: Run) -> Examination:
     members: list[DesiredMember] = []
     for seen in observed:
         try:
-            members.append(desired_member(run.inventory.host(seen.host), seen.detected_address))
+            members.append(
+                desired_member(run.inventory, run.inventory.host(seen.host), seen.detected_address)
+            )
         except Refused as error:
             problems.append(error)
     paths = await probe_paths(run, tuple(observed), tuple(members))
@@ -214,13 +218,15 @@ async def locate_members(run: Run) -> tuple[tuple[DesiredMember, ...], frozenset
 
     async def locate(host: Host) -> DesiredMember:
         if host.fixed_address or (host.peer_address and host.client_address):
-            return desired_member(host, None)
+            return desired_member(run.inventory, host, None)
         try:
-            return desired_member(host, await detect_address(run, run.hosts[host.name]))
+            return desired_member(
+                run.inventory, host, await detect_address(run, run.hosts[host.name])
+            )
         except Transient:
             guessed.add(host.name)
             address = await _resolve(host.ssh_address) or host.ssh_address
-            return desired_member(host, address)
+            return desired_member(run.inventory, host, address)
 
     members = await together(map(locate, run.inventory.hosts))
     return members, frozenset(guessed)

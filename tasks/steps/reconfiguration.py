@@ -22,7 +22,6 @@ from tasks.hosts.retirement import drop_connections_command, set_aside_command
 from tasks.hosts.supervisors import supervisor
 from tasks.model.cluster import ClusterHealth, Member, SeenMember
 from tasks.model.errors import EtcdRefused, EtcdUnavailable, InventoryEdited, MemberFailed
-from tasks.model.inventory import PEER_PORT
 from tasks.model.record import Event
 from tasks.plans.member_changes import (
     AwaitHost,
@@ -60,7 +59,7 @@ async def retire_host(run: Run, host: HostConnection, _step: RetireHost | AwaitH
 @step("end the dead host's connections on {host}")
 async def drop_connections(_run: Run, host: HostConnection, planned: DropConnections) -> bool:
     """End what is left of the peers' connections with a host that is dead; whether any was."""
-    commands = [drop_connections_command(address, PEER_PORT) for address in planned.addresses]
+    commands = [drop_connections_command(*end) for end in planned.ends]
     return any(map(files.parse_change, await host.run(*commands, changes=True)))
 
 

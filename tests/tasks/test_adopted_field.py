@@ -83,7 +83,7 @@ def differences(inventory: Inventory, cluster: Cluster) -> dict[str, tuple[str, 
     due = {}
     for host in inventory.hosts:
         laid = cluster.hosts[host.name]
-        targets = member_targets(inventory, desired_member(host, None), "root")
+        targets = member_targets(inventory, desired_member(inventory, host, None), "root")
         for label, target in targets.items():
             certificate = laid.files[str(target.pair.certificate)]
             key = laid.files[str(target.pair.key)]
@@ -115,7 +115,7 @@ def test_what_is_issued_is_made_as_before(cluster: Cluster) -> None:
     """Key, subject, names, usages, life, owner and modes."""
     inventory = adopted(found(cluster))
     for host in inventory.hosts:
-        targets = member_targets(inventory, desired_member(host, None), "root").values()
+        targets = member_targets(inventory, desired_member(inventory, host, None), "root").values()
         for target in targets:
             file = cluster.hosts[host.name].files[str(target.pair.certificate)]
             key = cluster.hosts[host.name].files[str(target.pair.key)]
@@ -166,7 +166,9 @@ def test_kubeasz_names(tmp_path: Path) -> None:
     layout = inventory.layout("node2")
     assert [pair.label for pair in layout.pairs] == ["server+peer+client"]
     assert layout.wal is None
-    targets = member_targets(inventory, desired_member(inventory.host("node2"), None), "root")
+    targets = member_targets(
+        inventory, desired_member(inventory, inventory.host("node2"), None), "root"
+    )
     assert list(targets) == ["server+peer+client"]
     assert "localhost" not in next(iter(targets.values())).want.sans
 

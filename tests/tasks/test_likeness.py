@@ -42,7 +42,7 @@ def files_of(host: str, laid: Laid) -> SettingsFiles:
 
 def model_of(inventory: Inventory, host: Host, laid: Laid) -> Model:
     """Make a member as it is seen."""
-    member = desired_member(host, None)
+    member = desired_member(inventory, host, None)
     return Model(inventory.layout(host.name), member, files_of(host.name, laid))
 
 
@@ -78,7 +78,7 @@ def joined(inventory: Inventory) -> tuple[Inventory, DesiredMember]:
     hosts = joining_hosts(inventory, Wish(joining=("node4=10.0.0.4",)))
     (host, _) = hosts["node4"]
     return inventory.model_copy(update={"hosts": (*inventory.hosts, host)}), desired_member(
-        host, None
+        inventory, host, None
     )
 
 
@@ -301,7 +301,7 @@ def test_a_new_member_is_made_wherever_the_settings_are(
             "authority": {"certificate": "c", "key": "k", "passphrase": {"env": "X"}},
         }
     )
-    old, new = (desired_member(host, None) for host in inventory.hosts)
+    old, new = (desired_member(inventory, host, None) for host in inventory.hosts)
     files = SettingsFiles("etcd.service", "node1", *write())
     before = read_settings(files)
     assert {k: before.value(k) for k in OWN} == OWN

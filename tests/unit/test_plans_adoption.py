@@ -11,6 +11,7 @@ from tasks.model.certificates import Role
 from tasks.model.cluster import Member
 from tasks.model.errors import Refused
 from tasks.model.inventory import Inventory
+from tasks.plans.addresses import desired_member
 from tasks.plans.adopted_files import name_hosts
 from tasks.plans.adoption import adopt, find_pairs
 from tasks.plans.adoption_remarks import find_remarks
@@ -79,6 +80,30 @@ def test_addresses_that_differ_from_ssh_are_kept() -> None:
     assert adopted(*apart).hosts[1].client_address is None
 
 
+def on_ports(number: int, client: int, peer: int) -> FoundEtcd:
+    """Make one that tells these ports."""
+    return found(
+        number,
+        ADVERTISE_CLIENT_URLS=f"https://10.0.0.{number}:{client}",
+        INITIAL_ADVERTISE_PEER_URLS=f"https://10.0.0.{number}:{peer}",
+    )
+
+
+def test_the_ports_that_members_tell_are_kept() -> None:
+    """Those of kubespray's etcd-events; a host with others says so itself."""
+    events = tuple(on_ports(n, 2382, 2383) for n in (1, 2))
+    inventory = adopted(*events, on_ports(3, 4001, 7001))
+    assert (inventory.etcd.client_port, inventory.etcd.peer_port) == (2382, 2383)
+    assert (inventory.hosts[0].client_port, inventory.hosts[0].peer_port) == (None, None)
+    members = [desired_member(inventory, host, None) for host in inventory.hosts]
+    assert members[1].client_url == "https://10.0.0.2:2382"
+    assert members[1].peer_url == "https://10.0.0.2:2383"
+    assert members[2].client_url == "https://10.0.0.3:4001"
+    assert inventory.layout(members[2].name).peer_port == 7001
+    usual = adopted(*ALL)
+    assert "port" not in str(usual.model_dump(mode="json", exclude_defaults=True)["etcd"])
+
+
 def test_further_settings_are_kept() -> None:
     """Known ones by their names, others as they are, what the runbooks set left out."""
     given = {"SNAPSHOT_COUNT": "5000", "MAX_REQUEST_BYTES": "99", "INITIAL_CLUSTER_STATE": "new"}
@@ -90,8 +115,11 @@ def test_further_settings_are_kept() -> None:
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        ({"ADVERTISE_CLIENT_URLS": "http://10.0.0.3:2379"}, "not https on port 2379"),
-        ({"INITIAL_ADVERTISE_PEER_URLS": "https://10.0.0.3:7001"}, "not https on port 2380"),
+        (
+            {"ADVERTISE_CLIENT_URLS": "http://10.0.0.3:2379"},
+            "client-urls .* is not https",
+        ),
+        ({"INITIAL_ADVERTISE_PEER_URLS": "http://10.0.0.3:2380"}, "peer-urls .* is not https"),
         ({"PEER_TRUSTED_CA_FILE": "/other/ca.pem"}, "different authorities"),
         ({"TRUSTED_CA_FILE": ""}, "--trusted-ca-file is not set"),
         ({"NAME": ""}, "has no name of its own"),
