@@ -156,7 +156,7 @@ class _Succession(CertificateRecipe):
         async def exchange(run: Run, step: plans.ExchangeAuthorities) -> None:
             await succession.exchange_authorities(run, step)
             if probe is not None:
-                probe.use(await health.client_tls(run.inventory))
+                probe.use(await health.client_tls(run))
 
         return {
             plans.MakeSuccessor: succession.make_successor,

@@ -8,7 +8,7 @@ from typing import Literal
 
 from typing_extensions import override
 
-from tasks.engine.authority import opened_authority
+from tasks.engine.authority import signing_authority
 from tasks.engine.frame import runbook
 from tasks.engine.run import Run
 from tasks.etcd.probe import Probe
@@ -69,7 +69,7 @@ class _Rotation(CertificateRecipe):
     @override
     async def plan(self, run: Run, seen: Sight) -> Plan:
         leaves.refuse_reinstalled(run.inventory, seen.observed)
-        authority = (await opened_authority(run.inventory)).certificate_pem
+        authority = (await signing_authority(run)).certificate_pem
         work = {
             name: {
                 label: certificates.pair_differences(

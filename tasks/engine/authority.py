@@ -13,14 +13,18 @@ import secrets
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
+from shlex import quote
 
 from tasks.engine.run import Run, step
 from tasks.engine.secret import read_secret
+from tasks.hosts.batch import Command
+from tasks.hosts.served import CERTIFICATE
 from tasks.model.certificates import Generation
 from tasks.model.credentials import Passphrase
-from tasks.model.errors import AuthorityRefused, InvalidInventory
+from tasks.model.errors import AuthorityRefused, InvalidInventory, RunbookError
 from tasks.model.inventory import Inventory
 from tasks.pki.authority import Authority, create_authority, is_encrypted, open_authority
+from tasks.pki.inspect import read_bundle, read_certificate
 from tasks.plans.bootstrap import MakeAuthority
 
 NEEDS_NO_KEY = "check_health needs no key: it asks on the hosts"
@@ -44,7 +48,7 @@ def read_authority_certificate(inventory: Inventory) -> bytes | None:
     certificate, key = authority_files(inventory, Generation.CURRENT)
     if not certificate.is_file():
         return None
-    if not key.is_file():
+    if not key.is_file() and not inventory.authority.on_hosts:
         raise AuthorityRefused(
             f"authority.certificate {certificate} is there, but authority.key {key} is not; put "
             "the key that belongs to it there; only where no cluster has been made with it yet, "
@@ -112,6 +116,57 @@ async def opened_authority(
     if not is_encrypted(key.read_bytes()):
         write_private(key, authority.seal_key(passphrase), 0o600)
     return authority
+
+
+async def signing_authority(run: Run, generation: Generation = Generation.CURRENT) -> Authority:
+    """Open an authority to sign, wherever its key lies; raises AuthorityRefused.
+
+    One that kubeadm left on the hosts is read from the first that has it, and stays in memory.
+    """
+    if not run.inventory.authority.on_hosts:
+        return await opened_authority(run.inventory, generation)
+    bundle, key = await _read_from_hosts(run)
+    first = read_bundle(bundle)[0]
+    own = find_authority_certificate(run.inventory)
+    if own is not None and read_certificate(own).fingerprint != first.fingerprint:
+        path = run.inventory.authority.certificate
+        raise AuthorityRefused(
+            f"the hosts' authority is {first.fingerprint[:16]}, and this runner knows another one, "
+            f"{path}; where kubeadm's was replaced on purpose, move that file away"
+        )
+    certificate = CERTIFICATE.findall(bundle)[0]  # kubeadm signs with the first of a bundle
+    return open_authority(certificate.encode(), key.encode(), None, datetime.now(UTC))
+
+
+async def client_trust(run: Run) -> bytes:
+    """Read the certificates of all the authorities that the members' own may be of, PEM."""
+    if not run.inventory.authority.on_hosts:
+        return read_trust_bundle(run.inventory)
+    bundle, _ = await _read_from_hosts(run)
+    return bundle.encode()
+
+
+async def _read_from_hosts(run: Run) -> tuple[str, str]:
+    """Read the authority's certificates and its key from the first host that has both."""
+    reasons = []
+    for name, host in run.hosts.items():
+        files = run.inventory.layout(name).authority
+        if files is None:
+            continue
+        commands = (f"cat {quote(str(path))}" for path in (files.certificate, files.key))
+        named = [Command("read the authority, to sign in memory", text) for text in commands]
+        try:
+            bundle, key = await host.run(*named)
+        except RunbookError as error:
+            reasons.append(str(error))
+            continue
+        return bundle.stdout, key.stdout
+    listed = "\n  - ".join(reasons)
+    raise AuthorityRefused(
+        f"no host of {run.inventory.name} gives the authority's key, without which nothing can be "
+        f"signed:\n  - {listed}\nwhere it is an external authority, put its certificate and key on "
+        "the runner, and name them and a passphrase under `authority` in the inventory"
+    )
 
 
 def _open(certificate: Path, key: Path, passphrase: bytes, *, to_renew: bool = False) -> Authority:

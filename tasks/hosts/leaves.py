@@ -12,6 +12,22 @@ from typing import TYPE_CHECKING
 from tasks.hosts.batch import Command, Result
 from tasks.hosts.files import CHANGED, keep_aside
 
+SWAPPING = ".swap."
+"""Begins the name of a directory that a pair stands in for the moment of its exchange."""
+
+RENAMES = f"""
+if [ "${{key%/*}}" = "${{certificate%/*}}" ]; then
+  # Starting a second mv takes milliseconds, which is many handshakes.
+  ready=$(mktemp --directory --tmpdir="${{key%/*}}" {SWAPPING}XXXXXXXX)
+  mv -fT "$key.new" "$ready/${{key##*/}}"
+  mv -fT "$certificate.new" "$ready/${{certificate##*/}}"
+  mv -f --target-directory="${{key%/*}}" "$ready/${{key##*/}}" "$ready/${{certificate##*/}}"
+  rmdir "$ready"
+else
+  mv -fT "$key.new" "$key"; mv -fT "$certificate.new" "$certificate"
+fi
+""".strip()
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import PurePosixPath
@@ -38,7 +54,7 @@ def request_leaf_command(
     staged = quote(f"{key}.new")
     script = (
         f"[ -d {quote(str(key.parent))} ] || {{ echo 'there is no {key.parent}' >&2; exit 1; }}\n"
-        f"rm -f {staged}\n"
+        f"rm -f {staged}; rm -rf {quote(str(key.parent))}/{SWAPPING}????????\n"
         # openssl says on a full disk that all went well.
         f"{{ said=$({join(key_command)} -out {staged} 2>&1) && [ -s {staged} ]; }} || {{\n"
         '  echo "${said##*.}" >&2\n'
@@ -50,8 +66,10 @@ def request_leaf_command(
 
 def discard_staged_command(pairs: Iterable[tuple[PurePosixPath, PurePosixPath]]) -> Command:
     """Take away what is staged beside pairs (certificate, key) and was not swapped."""
-    staged = [f"{path}.new" for pair in pairs for path in pair]
-    return Command("take staged pairs away", f"rm -f {join(staged)}")
+    found = tuple(pairs)
+    staged = [f"{path}.new" for pair in found for path in pair]
+    moving = [f"{quote(str(key.parent))}/{SWAPPING}????????" for _, key in found]
+    return Command("take staged pairs away", f"rm -f {join(staged)}; rm -rf {' '.join(moving)}")
 
 
 def parse_request(result: Result) -> bytes:
@@ -95,10 +113,10 @@ def swap_leaf_command(
 ) -> Command:
     """Put the staged pair in place of the live one, whose copies are kept aside.
 
-    The two renames follow each other at once: etcd reads both at each handshake, and a handshake
-    between them fails. On failure before them the live pair is as it was. The staged pair is
-    looked at again first: what lies there may be another run's. Where a name is a link, the file
-    that it leads to is replaced, and the link stays.
+    The two renames follow each other at once, in one process where the files lie together: etcd
+    reads both at each handshake, and a handshake between them fails. On failure before them the
+    live pair is as it was. The staged pair is looked at again first: what lies there may be another
+    run's. Where a name is a link, the file that it leads to is replaced, and the link stays.
     """
     new_certificate, new_key = quote(f"{certificate}.new"), quote(f"{key}.new")
     script = f"""
@@ -114,7 +132,7 @@ beside() {{  # what is renamed must lie on the file system of what it replaces
 key=$(readlink -m {quote(str(key))}); certificate=$(readlink -m {quote(str(certificate))})
 beside {new_key} "$key"
 beside {new_certificate} "$certificate"
-mv -fT "$key.new" "$key"; mv -fT "$certificate.new" "$certificate"
+{RENAMES}
 sync "${{certificate%/*}}/" "${{key%/*}}/"
 echo {CHANGED}
 """

@@ -37,7 +37,7 @@ for pid in $(pod_etcds); do
   one arguments < "/proc/$pid/cmdline"
   {{ grep -z '^ETCD_' "/proc/$pid/environ" || :; }} | one variables
 done
-main=$(systemctl show kubelet -p MainPID --value)
+main=$(systemctl show kubelet -p MainPID --value 2>/dev/null || :)
 if [ "${{main:-0}}" != 0 ]; then
   words=$(tr '\0' '\n' < "/proc/$main/cmdline")
   file=$(sed -nE 's/^--config=//p' <<< "$words" | tail -n 1)

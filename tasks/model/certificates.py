@@ -254,19 +254,19 @@ class CertificatePolicy(Strict):
         return {Role.SERVER: self.server, Role.PEER: self.peer, Role.CLIENT: self.client}[role]
 
 
-def _kubeadm_leaf(common_name: str | None, *authentication: Usage) -> LeafPolicy:
+def _kubeadm_leaf(common_name: str, *authentication: Usage) -> LeafPolicy:
     return LeafPolicy(
         common_name=common_name,
         key=KeySpec(algo="rsa", size=2048),
         validity=timedelta(hours=8760),
         usages=(Usage.DIGITAL_SIGNATURE, Usage.KEY_ENCIPHERMENT, *authentication),
-        own_names=(),
+        own_names=("{member}", "localhost", "127.0.0.1", "::1"),
     )
 
 
 KUBEADM_POLICY = CertificatePolicy(
-    server=_kubeadm_leaf(None, Usage.SERVER_AUTH, Usage.CLIENT_AUTH),
-    peer=_kubeadm_leaf(None, Usage.SERVER_AUTH, Usage.CLIENT_AUTH),
+    server=_kubeadm_leaf("{member}", Usage.SERVER_AUTH, Usage.CLIENT_AUTH),
+    peer=_kubeadm_leaf("{member}", Usage.SERVER_AUTH, Usage.CLIENT_AUTH),
     client=_kubeadm_leaf("kube-etcd-healthcheck-client", Usage.CLIENT_AUTH),
 )
 """What kubeadm's certificates have at least; a ClusterConfiguration may ask for other keys."""

@@ -39,7 +39,7 @@ KUBEADM_NAMES = {
     "client": "etcd-healthcheck-client",
 }
 """What `kubeadm certs` calls the pairs of these roles."""
-KUBEADM_AUTHORITY = "etcd-ca"
+KUBEADM_AUTHORITY, KUBEADM_CLIENT = "etcd-ca", "apiserver-etcd-client"
 NOT_OF_STACKED = ("certificates", "configuration", "unit", "binaries")
 """Paths that an external member has and a stacked one has not."""
 
@@ -263,7 +263,7 @@ class Inventory(Strict):
         authority = None
         if is_pod:
             pairs = tuple(replace(p, label=KUBEADM_NAMES.get(p.label, p.label)) for p in pairs)
-            client = KUBEADM / "apiserver-etcd-client"
+            client = KUBEADM / KUBEADM_CLIENT
             pairs += (_kubeadm_pair(client.name, (Role.CLIENT,), client),)
             authority = _kubeadm_pair(KUBEADM_AUTHORITY, (), self.trusted.with_suffix(""))
         return Layout(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from tasks.model.certificates import FileAccess, Role, Usage
 from tasks.model.clients import Client
 from tasks.model.cluster import DesiredMember
-from tasks.model.inventory import Inventory
+from tasks.model.inventory import KUBEADM_CLIENT, Inventory
 from tasks.model.layout import Pair
 from tasks.model.machines import Host
 from tasks.model.observation import LeafFiles, PairsObservation
@@ -47,9 +47,15 @@ def wanted_leaves(
 
 
 def member_targets(
-    inventory: Inventory, member: DesiredMember, group: str | None
+    inventory: Inventory,
+    member: DesiredMember,
+    group: str | None,
+    seen: PairsObservation | None = None,
 ) -> dict[str, LeafTarget]:
-    """Say what each pair of a member's host shall be, by label."""
+    """Say what each pair of a member's host shall be, by label.
+
+    Kubeadm's are kept as they were `seen`, for a ClusterConfiguration may have asked for any key.
+    """
     wanted = wanted_leaves(inventory, inventory.host(member.name), member)
     account = inventory.etcd.run_as
     targets = {}
@@ -58,15 +64,21 @@ def member_targets(
         is_etcds = any(role.is_for_members for role in pair.roles)
         owner, owning = (account, group or account) if is_etcds else ("root", "root")
         access = inventory.leaf_policy(member.name, pair.roles[0]).access or FileAccess()
+        want = wanted[pair.roles[0]]
+        if pair.label == KUBEADM_CLIENT:
+            want = replace(want, common_name=f"kube-{pair.label}")
         targets[pair.label] = LeafTarget(
             pair,
-            wanted[pair.roles[0]],
+            want,
             access.owner or owner,
             access.group or owning,
             access.certificate_mode,
             access.key_mode,
         )
-    return targets
+    if seen is None or inventory.layout(member.name).manifest is None:
+        return targets
+    trusted = (seen.trusted.text if seen.trusted else None) or ""
+    return {label: _kept(target, seen.pairs[label], trusted) for label, target in targets.items()}
 
 
 def client_targets(
@@ -92,6 +104,17 @@ def client_targets(
 
 def _as_found(client: Client, target: LeafTarget, seen: LeafFiles, trusted: str) -> LeafTarget:
     """Keep what a client's pair is, but for what the inventory says of it."""
+    kept, given = _kept(target, seen, trusted), client.model_fields_set
+    return replace(
+        kept,
+        want=replace(kept.want, common_name=client.common_name or kept.want.common_name),
+        owner=client.owner if "owner" in given else kept.owner,
+        group=client.group if "group" in given else kept.group,
+    )
+
+
+def _kept(target: LeafTarget, seen: LeafFiles, trusted: str) -> LeafTarget:
+    """Keep what a pair is; what cannot be read of it is as the target has it."""
     pem = seen.certificate.text if seen.certificate else None
     found = read_leaf(pem)
     if found is None or seen.certificate is None:
@@ -99,21 +122,23 @@ def _as_found(client: Client, target: LeafTarget, seen: LeafFiles, trusted: str)
     signer = find_signer(pem or "", trusted)
     # One that was cut short by the end of its authority says nothing of how long it shall last.
     is_cut = signer is not None and read_certificate(pem or "").not_after >= signer.not_after
+    needed = target.want.role.needed_usages
     want = replace(
         target.want,
-        common_name=client.common_name or found.common_name or target.want.common_name,
+        common_name=found.common_name or target.want.common_name,
         names=found.names,
-        sans=found.sans,
+        # What has to be there is added: an address that has changed since.
+        sans=tuple(dict.fromkeys((*found.sans, *target.want.sans))),
         key=found.key or target.want.key,
-        usages=tuple(u for u in Usage if u in found.usages or u in Role.CLIENT.needed_usages),
+        usages=tuple(u for u in Usage if u in found.usages or u in needed),
         validity=target.want.validity if is_cut else found.validity,
     )
-    given, key = client.model_fields_set, seen.key or seen.certificate
+    key = seen.key or seen.certificate
     return replace(
         target,
         want=want,
-        owner=client.owner if "owner" in given else key.owner,
-        group=client.group if "group" in given else key.group,
+        owner=key.owner,
+        group=key.group,
         certificate_mode=seen.certificate.mode,
         key_mode=f"0{int(key.mode, 8) & 0o770:03o}" if seen.key else target.key_mode,
     )

@@ -137,6 +137,8 @@ def judge_nodes(
                 )
             )
         remarks += [(node.host, sentence) for sentence in find_remarks(node, len(listed))]
+    if nodes and len(nodes) % 2 == 0 and len(nodes) == len(inventory.hosts):
+        remarks.append(("", f"{len(nodes)} control planes bear no more failures than one less"))
     if nodes:
         problems += [
             (
@@ -152,13 +154,19 @@ def judge_nodes(
 
 
 def _told(rows: Iterable[tuple[str, str]]) -> tuple[str, ...]:
-    return tuple(f"{host}: {sentence}" for host, sentence in rows)
+    return tuple(f"{host}: {sentence}" if host else sentence for host, sentence in rows)
 
 
 def find_reasons(nodes: Iterable[NodeObservation]) -> tuple[Finding, ...]:
-    """List what forbids to change anything on nodes: what is not as its files say."""
-    return tuple(
-        Finding(Severity.REFUSAL, node.host, sentence)
-        for node in nodes
-        for sentence in find_problems(node)
-    )
+    """List what forbids to change anything on nodes, or is to be weighed.
+
+    Where two files are one pod, nobody knows which of them the next hand will edit.
+    """
+    found = []
+    for node in nodes:
+        strays = find_strays(node)
+        found += [
+            Finding(Severity.REFUSAL if said in strays else Severity.WARNING, node.host, said)
+            for said in find_problems(node)
+        ]
+    return tuple(found)

@@ -18,6 +18,12 @@ SWAP = Stage(2, "swap, one host at a time", is_serial=True)
 VERIFY = Stage(3, "verify")
 
 
+KUBERNETES = (
+    "Kubernetes' own certificates (the API server's, kubelets', those in kubeconfig files) are not "
+    "etcd's and stay as they are; `kubeadm certs check-expiration` lists them"
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyLeaves(Step):
     """See that every member serves what is on its disk and reaches every other."""
@@ -66,4 +72,6 @@ def plan_rotation(
     verify = VerifyLeaves(
         stage=VERIFY, host=None, sentence="see every member serve its pairs and reach every other"
     )
-    return Plan("rotate_certificates", inventory.name, goal, (*steps, verify))
+    pods = any(inventory.layout(host.name).manifest for host in inventory.hosts)
+    warnings = (KUBERNETES,) if pods else ()
+    return Plan("rotate_certificates", inventory.name, goal, (*steps, verify), warnings)

@@ -16,10 +16,6 @@ BY_HAND = {
     "that takes its place",
     "update_member": "`kubeadm reset` on the node, and `kubeadm join --control-plane` with its new "
     "address",
-    "rotate_certificates": "`kubeadm certs renew` each of etcd-server, etcd-peer, "
-    "etcd-healthcheck-client and apiserver-etcd-client on every node, nothing is restarted",
-    "move_leader": "`crictl exec CONTAINER etcdctl move-leader ID` on the leader's node, with the "
-    "healthcheck-client pair",
     "rotate_authority": "write the new and the old authority into etcd/ca.crt on every node, the "
     "one that ca.key belongs to first; restart each etcd and each API server, one node at a time; "
     "`kubeadm certs renew` each pair; then the new authority alone, and restart them again",

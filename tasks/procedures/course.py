@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
-from tasks.engine.authority import opened_authority
+from tasks.engine.authority import signing_authority
 from tasks.engine.run import Run, both, open_run, perform
 from tasks.etcd.client import EtcdClient
 from tasks.etcd.probe import Probe
@@ -68,7 +68,7 @@ class Recipe(ABC, Generic[S]):
 
     async def open(self, run: Run) -> None:
         """Refuse before any host is asked what cannot be done at all; here: without authority."""
-        await opened_authority(run.inventory)
+        await signing_authority(run)
 
     async def lock(self, run: Run, *, approved: bool) -> Unlocked:
         """Take the cluster's lock; here: a majority, and every host that can be reached.

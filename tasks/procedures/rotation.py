@@ -16,17 +16,19 @@ from tasks.hosts.connection import HostConnection
 from tasks.model.cluster import ClusterHealth, DesiredMember
 from tasks.model.errors import CertificateRefused, MemberFailed, NotSeen, Refused, Transient
 from tasks.model.layout import Pair
+from tasks.model.nodes import NodeObservation
 from tasks.model.observation import LeafFiles, PairsObservation, ServiceState
 from tasks.model.plan import Finding, Severity
 from tasks.pki.inspect import read_certificate
 from tasks.pki.targets import LeafTarget, client_targets, member_targets
 from tasks.plans.leaves import StageLeaves, SwapLeaves
+from tasks.plans.nodes import find_reasons
 from tasks.plans.preflight import clock_findings
 from tasks.plans.recovery import Damage, ReviveMember
 from tasks.procedures import location
 from tasks.procedures.course import Recipe, Unlocked
 from tasks.report.tables import Table
-from tasks.steps import certificates, health, onhosts, services, trust
+from tasks.steps import certificates, health, nodes, onhosts, services, trust
 
 HEALTHY_SECONDS = 60.0
 NO_PAIR = LeafFiles(None, None, None)
@@ -45,15 +47,17 @@ class Sight:
     observed: dict[str, PairsObservation]
     absent: dict[str, str]
     targets: Targets
+    nodes: tuple[NodeObservation, ...] = ()
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """What forbids the run or is to be weighed: clocks, and who is absent."""
+        """What forbids the run or is to be weighed: clocks, static pods, and who is absent."""
         absent = tuple(
             Finding(Severity.WARNING, name, f"is left out: {why}")
             for name, why in self.absent.items()
         )
-        return (*clock_findings(tuple(self.observed.values())), *absent)
+        clocks = clock_findings(tuple(self.observed.values()))
+        return (*clocks, *find_reasons(self.nodes), *absent)
 
 
 class CertificateRecipe(Recipe[Sight]):
@@ -115,10 +119,11 @@ async def look(run: Run, unlocked: Unlocked) -> Sight:
     targets: Targets = {
         name: client_targets(inventory, outside[name], seen)
         if name in clients
-        else member_targets(inventory, by_name[name], seen.group)
+        else member_targets(inventory, by_name[name], seen.group, seen)
         for name, seen in observed.items()
     }
-    return Sight(members, dict(sorted(observed.items())), absent, targets)
+    pods, _ = await nodes.observe_nodes(run, frozenset(absent))
+    return Sight(members, dict(sorted(observed.items())), absent, targets, pods)
 
 
 async def read_health(run: Run, sight: Sight) -> ClusterHealth:

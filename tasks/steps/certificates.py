@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
 
-from tasks.engine.authority import opened_authority, read_trust_bundle
+from tasks.engine.authority import read_trust_bundle, signing_authority
 from tasks.engine.run import Run, step
 from tasks.hosts import clients, files, leaves, served, system
 from tasks.hosts.batch import Command
@@ -240,7 +240,7 @@ async def _signed(run: Run, host: HostConnection, targets: list[LeafTarget]) -> 
 
     run.on_exit.push_async_exit(discard)
     answers = await host.run(*requests, changes=True)
-    authority = await opened_authority(run.inventory)
+    authority = await signing_authority(run)
     return [
         leaves.stage_leaf_command(
             target.pair.certificate,

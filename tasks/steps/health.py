@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 
-from tasks.engine.authority import opened_authority, read_authorities, read_trust_bundle
+from tasks.engine.authority import client_trust, read_authorities, signing_authority
 from tasks.engine.run import Run, step, together
 from tasks.engine.secret import read_secret
 from tasks.etcd.client import POLL_SECONDS, EtcdClient
@@ -24,7 +24,6 @@ from tasks.hosts.connection import HostConnection
 from tasks.model.certificates import Generation
 from tasks.model.cluster import ClusterHealth, DesiredMember
 from tasks.model.errors import EtcdUnavailable, MemberFailed, RunbookError
-from tasks.model.inventory import Inventory
 from tasks.plans.gate import find_obstacles
 
 CLIENT_NAME = "etcd-runbooks"
@@ -49,7 +48,7 @@ async def etcd_client(run: Run, members: tuple[DesiredMember, ...]) -> AsyncIter
 
 async def make_client(run: Run, endpoints: tuple[Endpoint, ...]) -> EtcdClient:
     """Make such a client of these endpoints; it is to be entered."""
-    return EtcdClient(endpoints, await client_tls(run.inventory), login=await open_login(run))
+    return EtcdClient(endpoints, await client_tls(run), login=await open_login(run))
 
 
 async def open_login(run: Run) -> Login | None:
@@ -68,7 +67,7 @@ async def open_login(run: Run) -> Login | None:
 async def measured_service(run: Run, members: tuple[DesiredMember, ...]) -> AsyncIterator[Probe]:
     """Read linearizably 20 times a second for as long as the block, as the cluster's clients do."""
     endpoints, login = await reach_endpoints(run, members), await open_login(run)
-    probe = Probe(endpoints, await client_tls(run.inventory), login=login)
+    probe = Probe(endpoints, await client_tls(run), login=login)
     probe.start()
     try:
         yield probe
@@ -102,18 +101,16 @@ async def reach_endpoints(
     return await together(map(reach, members))
 
 
-async def client_tls(
-    inventory: Inventory, generation: Generation = Generation.CURRENT
-) -> ssl.SSLContext:
+async def client_tls(run: Run, generation: Generation = Generation.CURRENT) -> ssl.SSLContext:
     """Make the TLS context of a client that one authority has signed and that trusts them all.
 
     With RBAC on, etcd's gateway turns every certificate away that has a common name.
     """
-    authority = await opened_authority(inventory, generation)
+    authority = await signing_authority(run, generation)
     certificate, key = authority.issue_client(
-        CLIENT_NAME, CLIENT_VALIDITY, datetime.now(UTC), has_common_name=inventory.login is None
+        CLIENT_NAME, CLIENT_VALIDITY, datetime.now(UTC), has_common_name=run.inventory.login is None
     )
-    return client_context(read_trust_bundle(inventory), certificate, key)
+    return client_context(await client_trust(run), certificate, key)
 
 
 async def _tunnel(run: Run, host: str, url: str) -> tuple[str, int]:
@@ -145,7 +142,7 @@ async def read_accepted(
     Raises EtcdUnavailable for a member that cannot be asked, or whose own certificate none of
     the cluster's authorities has signed.
     """
-    contexts = {g: await client_tls(run.inventory, g) for g in generations}
+    contexts = {g: await client_tls(run, g) for g in generations}
 
     async def ask(member: DesiredMember) -> frozenset[Generation]:
         accepted = set(contexts)

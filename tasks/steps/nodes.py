@@ -47,7 +47,9 @@ def read_node(seen: NodeObservation) -> NodeObservation:
         return replace(seen, settings=replace(settings, faults=faults))
 
 
-async def observe_nodes(run: Run) -> tuple[tuple[NodeObservation, ...], dict[str, str]]:
+async def observe_nodes(
+    run: Run, without: frozenset[str] = frozenset()
+) -> tuple[tuple[NodeObservation, ...], dict[str, str]]:
     """See all nodes at once; the second part names those that could not be seen, with the reason.
 
     Both are empty where units run the members.
@@ -61,6 +63,7 @@ async def observe_nodes(run: Run) -> tuple[tuple[NodeObservation, ...], dict[str
             silent[host.name] = error.message
             return None
 
-    having = [h for h in run.hosts.values() if run.inventory.layout(h.name).manifest]
+    hosts = [host for host in run.hosts.values() if host.name not in without]
+    having = [host for host in hosts if run.inventory.layout(host.name).manifest]
     seen = await together(map(see, having))
     return tuple(node for node in seen if node is not None), silent

@@ -34,9 +34,11 @@ async def see_sharing(
     }
     publics = {read_certificate(pem).public_key_pem: name for name, pem in authorities.items()}
     keys = {path: publics.get(public.strip().encode() + b"\n") for path, public in found.keys}
+    # Where the kubelet runs etcd, its API server is made to use the same files.
+    expected = {"kube-apiserver"} if layout.manifest else set()
     return Sharing(
         host.name,
-        found.users,
+        tuple(user for user in found.users if user.process not in expected),
         found.linked,
         tuple(strays.values()),
         tuple((path, name) for path, name in keys.items() if name is not None),

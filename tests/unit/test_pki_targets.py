@@ -8,7 +8,8 @@ from typing import Any
 
 from tasks.model.inventory import Inventory
 from tasks.model.observation import FileState, LeafFiles, PairsObservation
-from tasks.pki.targets import LeafTarget, client_targets
+from tasks.pki.targets import LeafTarget, client_targets, member_targets
+from tasks.plans.addresses import desired_member
 from tests.field.openssl import CENTURY_DAYS, make_authority, make_pairs
 
 NAMES = "subjectAltName=DNS:kubernetes,IP:10.68.0.1\n"
@@ -74,3 +75,49 @@ def test_a_life_that_the_authority_cut_short_is_the_policys_again(tmp_path: Path
     """Else each new authority would sign for as short as the old one had left."""
     found = target(tmp_path, "clientAuth", days=CENTURY_DAYS + 1)
     assert found.want.validity == timedelta(hours=43800)
+
+
+def kubeadm(tmp_path: Path, extensions: str, *, address: str = "10.0.0.1") -> dict[str, LeafTarget]:
+    """See a stacked member's pairs, all of them one that kubeadm might have made."""
+    make_authority(tmp_path, "/CN=etcd-ca")
+    pair = make_pairs(tmp_path, {"k": "/CN=node-1"}, extensions, 365)["k"]
+    content = {
+        "name": "k1",
+        "topology": "stacked",
+        "hosts": [{"name": "m1", "member": "node-1", "address": address}],
+        "etcd": {"version": "3.7.3"},
+    }
+    inventory = Inventory.model_validate(content)
+    files = LeafFiles(
+        FileState("0644", "root", "root", "x", pair.certificate),
+        FileState("0600", "root", "root", "x"),
+        None,
+    )
+    pairs = {each.label: files for each in inventory.layout("m1").pairs}
+    pairs["apiserver-etcd-client"] = LeafFiles(None, None, None)
+    trusted = FileState("0644", "root", "root", "x", (tmp_path / "ca.pem").read_text())
+    seen = PairsObservation("m1", 0.0, 0.0, None, trusted, None, pairs, {})
+    member = desired_member(inventory, inventory.hosts[0], None)
+    return member_targets(inventory, member, None, seen)
+
+
+def test_what_kubeadm_made_is_renewed_as_it_is(tmp_path: Path) -> None:
+    """Kind of key, life, subject and names; an address that is not named is added."""
+    names = "subjectAltName=DNS:node-1,DNS:localhost,DNS:own,IP:10.0.0.9,IP:127.0.0.1"
+    found = kubeadm(tmp_path, f"{names}\nextendedKeyUsage=serverAuth,clientAuth\n")
+    server = found["etcd-server"]
+    assert server.want.common_name == "node-1"
+    assert server.want.names == ()
+    assert str(server.want.key) == "RSA 2048"
+    assert server.want.validity == timedelta(days=365)
+    assert {"own", "10.0.0.9", "10.0.0.1", "::1"} <= set(server.want.sans)
+    assert (server.owner, server.key_mode) == ("root", "0600")
+    assert set(map(str, server.want.usages)) == {"server auth", "client auth"}
+
+
+def test_what_cannot_be_read_is_made_as_kubeadm_would(tmp_path: Path) -> None:
+    """A pair that is not there has a name of its own."""
+    found = kubeadm(tmp_path, "extendedKeyUsage=clientAuth\n")["apiserver-etcd-client"]
+    assert found.want.common_name == "kube-apiserver-etcd-client"
+    assert found.want.sans == ()
+    assert found.want.validity == timedelta(hours=8760)

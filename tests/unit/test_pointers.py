@@ -26,7 +26,7 @@ from tasks.model.pointers import Value
 ROOT = Path(__file__).parents[2]
 RUNBOOKS = sorted(path.stem for path in (ROOT / "flows").glob("[!_]*.py"))
 LIKE_A_RUNBOOK = re.compile(
-    r"\b(?:(?:bootstrap|adopt|check|rotate|recover|replace|add|remove|update|move)"
+    r"\b(?:(?:bootstrap|adopt|check|show|rotate|recover|replace|add|remove|update|move)"
     r"_(?:cluster|health|certificates|authority|member|leader)s?)\b"
 )
 OPTION = re.compile(r"(?<![\w-])--([a-z][a-z-]+)")

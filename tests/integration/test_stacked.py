@@ -1,0 +1,166 @@
+"""Runbooks on kubeadm's own nodes: adopted, checked, shown, and rotated without a restart."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tasks.model.inventory_file import load_inventory
+from tasks.pki.policy import read_leaf
+from tasks.plans.undone import BY_HAND
+from tests.integration.handshakes import Handshakes
+from tests.integration.runbooks import Ended, Prefect, finish, run_runbook, start_runbook
+from tests.integration.stacked import stacked_writers
+from tests.lab.kubernetes.watch import ApiWatch
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tasks.model.adoption import FoundLeaf
+    from tests.lab.kubernetes.cluster import KubernetesCluster
+
+pytest_plugins = ["tests.lab.kubernetes.fixtures", "tests.integration.fixtures"]
+pytestmark = [pytest.mark.lab, pytest.mark.one_etcd, pytest.mark.timeout(900)]
+
+MANIFESTS = "/etc/kubernetes/manifests"
+
+
+def adopt(prefect: Prefect, cluster: KubernetesCluster, output: Path, *options: str) -> Ended:
+    """Adopt the nodes into a file."""
+    lab = cluster.lab
+    named = [w for h in cluster.nodes.values() for w in ("--hosts", f"{h.name}={h.address}")]
+    access = ["--user", "operator", "--key", str(lab.key), "--known-hosts", str(lab.known_hosts)]
+    words = [*named, *access, "--output", str(output), *options]
+    return finish(start_runbook(prefect, "adopt_cluster", "stacked", *words))
+
+
+@pytest.fixture(scope="module")
+def inventory(
+    kubernetes: KubernetesCluster, prefect: Prefect, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Adopt the nodes once; what was said is told by the test of it."""
+    path = tmp_path_factory.mktemp("stacked") / "stacked.yaml"
+    ended = adopt(prefect, kubernetes, path)
+    assert ended.status == 0, ended.output
+    path.with_suffix(".said").write_text(ended.output)
+    return path
+
+
+def leaves(cluster: KubernetesCluster, inventory: Path) -> dict[str, tuple[FoundLeaf, str, str]]:
+    """Tell of every pair what a rotation must keep (owner and modes too), and its serial."""
+    found = {}
+    for name, node in cluster.nodes.items():
+        for pair in load_inventory(str(inventory)).layout(name).pairs:
+            text = node.run(["cat", str(pair.certificate)]).check().stdout
+            stat = ["stat", "-c", "%a %U %G", str(pair.certificate), str(pair.key)]
+            serial = ["openssl", "x509", "-noout", "-serial", "-in", str(pair.certificate)]
+            leaf = read_leaf(text)
+            assert leaf is not None
+            told = node.run(stat).check().stdout
+            found[f"{name} {pair.label}"] = (leaf, told, node.run(serial).check().stdout)
+    return found
+
+
+def test_an_adopted_inventory_asks_for_nothing(inventory: Path) -> None:
+    """Hosts, SSH and a version: the rest is kubeadm's. The split brain on disk is told."""
+    text = inventory.read_text()
+    assert "topology: stacked" in text
+    assert not [word for word in ("paths:", "authority:", "certificates:", "unit") if word in text]
+    said = inventory.with_suffix(".said").read_text()
+    assert "names this member alone" in said
+    assert "the authority's key lies where kubeadm put it" in said
+
+
+def test_a_stacked_cluster_is_checked(
+    kubernetes: KubernetesCluster, prefect: Prefect, inventory: Path, tmp_path: Path
+) -> None:
+    """Kubeadm's own names, on every node; every end is as kubeadm tells it."""
+    healthy = run_runbook(prefect, "check_health", inventory)
+    assert healthy.status == 0, healthy.output
+    facts = tmp_path / "certificates.json"
+    words = ("--json-path", str(facts))
+    process = start_runbook(prefect, "check_certificates", inventory, *words, named="--clusters")
+    checked = finish(process)
+    assert checked.status == 0, checked.output
+    (cluster,) = json.loads(facts.read_text())["clusters"]
+    ours = {
+        row["certificate"]: row["not_after"][:19]
+        for row in cluster["certificates"]
+        if row["host"] == kubernetes.first.name
+    }
+    asked = "kubeadm certs check-expiration --config /etc/kubernetes/kubeadm.yaml -o json"
+    told = json.loads(kubernetes.first.run(asked).check().stdout)
+    theirs = {
+        entry["name"]: entry["expirationDate"][:19]
+        for entry in (*told["certificates"], *told["certificateAuthorities"])
+        if "etcd" in entry["name"]
+    }
+    assert ours == theirs
+
+
+def test_a_stray_file_beside_the_manifest_is_found(
+    kubernetes: KubernetesCluster, prefect: Prefect, inventory: Path
+) -> None:
+    """Which of the two the kubelet runs is told; the rotation refuses. The kubelet sees neither."""
+    node, stray = kubernetes.first, f"{MANIFESTS}/etcd.yaml.backup"
+    before = kubernetes.processes()
+    node.run(f"systemctl stop kubelet; cp -p {MANIFESTS}/etcd.yaml {stray}").check()
+    try:
+        checked = run_runbook(prefect, "check_health", inventory)
+        refused = run_runbook(prefect, "rotate_certificates", inventory, "--which", "all")
+    finally:
+        node.run(f"rm -f {stray}; systemctl start kubelet").check()
+    assert "the kubelet does not run" in checked.output
+    for ended, status in ((checked, 1), (refused, 2)):
+        assert ended.status == status, ended.output
+        assert "are the same pod, kube-system/etcd" in ended.output
+    assert kubernetes.processes() == before
+
+
+def test_what_is_not_done_yet_is_refused_before_anything_is_touched(
+    prefect: Prefect, inventory: Path
+) -> None:
+    """In one sentence, with what to do by hand."""
+    refused = run_runbook(prefect, "replace_member", inventory, "--member", "master03")
+    assert refused.status == 2
+    assert BY_HAND["replace_member"].partition("`")[0] in refused.output
+    assert "Nothing was changed" in refused.output
+
+
+def test_members_are_shown_three_ways(prefect: Prefect, inventory: Path) -> None:
+    """Nothing differs but what was read at a first start."""
+    shown = run_runbook(prefect, "show_member", inventory)
+    assert shown.status == 0, shown.output
+    assert f"master01: {MANIFESTS}/etcd.yaml; etcd 3." in shown.output
+    assert "what runs has another value" not in shown.output
+    assert "read at a first start only" in shown.output
+
+
+def test_rotation_restarts_nothing(
+    kubernetes: KubernetesCluster, prefect: Prefect, inventory: Path, tmp_path: Path
+) -> None:
+    """All pairs are new, each made as it was; no process is another, no write is lost."""
+    before, processes = leaves(kubernetes, inventory), kubernetes.processes()
+    writers, watch = stacked_writers(kubernetes, tmp_path), ApiWatch(kubernetes)
+    files = kubernetes.client_files(tmp_path / "handshakes")
+    addresses = {name: node.address for name, node in kubernetes.nodes.items()}
+    with writers, watch, Handshakes(addresses, files) as handshakes:
+        rotated = run_runbook(prefect, "rotate_certificates", inventory, "--which", "all")
+    assert rotated.status == 0, rotated.output
+    assert kubernetes.processes() == processes
+    after = leaves(kubernetes, inventory)
+    assert {k: v[:2] for k, v in after.items()} == {k: v[:2] for k, v in before.items()}
+    serials = [serial for _, _, serial in (*before.values(), *after.values())]
+    assert len(set(serials)) == len(serials) == 2 * 4 * len(kubernetes.nodes)
+    written = writers.check()
+    assert written.acknowledged
+    assert written.lost == ()
+    assert handshakes.refused == {name: [] for name in kubernetes.nodes}
+    assert all(handshakes.done.values())
+    # One that is slow to answer on a busy machine is no failure of etcd's.
+    assert not any("500" in said for said in watch.report().refused.values())
+    renewed = "kubeadm certs renew etcd-server --config /etc/kubernetes/kubeadm.yaml"
+    kubernetes.first.run(renewed).check()
+    assert run_runbook(prefect, "check_health", inventory).status == 0
