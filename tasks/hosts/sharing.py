@@ -14,26 +14,43 @@ from tasks.hosts.services import GROUPS
 from tasks.hosts.supervisors import Supervisor
 from tasks.model.sharing import FileUser
 
-# A file is recognised by its inode, whatever it is called in the other process's file system. What
-# this session itself runs is passed over, and so is etcdctl, which reads its files each time.
+# A file is recognised by its inode, whatever it is called in the other process's file system. A
+# process is told of files by its arguments, its environment, and by the files of settings that its
+# arguments name; of these texts nothing but paths leaves this script. Passed over are what this
+# session itself runs, etcdctl and its variables, which are read anew each time, and, but for its
+# arguments, what a person runs: a shell or an editor uses no certificate.
 SHARING = r"""
 {groups}{group}
 mine=$(group_of $$)
-blocks() {{ sed -n '/BEGIN CERTIFICATE/,/END CERTIFICATE/p' "$1" 2>/dev/null || :; }}
+pairs='pem|crt|cert|cer|key' settings='ya?ml|conf|cfg|config|json|toml|env'
+block() {{
+  sed -n '/BEGIN CERTIFICATE/,/END CERTIFICATE/{{p;/END CERTIFICATE/q}}' "$1" 2>/dev/null || :
+}}
+paths() {{ tr '\0\t ,:;="\047' '\n' | {{ grep -aE "^/.+\.($1)$" || :; }} | sort -u; }}
+told() {{
+  cat "/proc/$1/cmdline" 2>/dev/null || :
+  case "$2/" in */user.slice/*) return 0 ;; esac
+  grep -azv ^ETCDCTL_ "/proc/$1/environ" 2>/dev/null || :
+  while read -r file; do
+    [ -f "/proc/$1/root$file" ] || continue
+    echo; head -c 262144 "/proc/$1/root$file" 2>/dev/null || :
+  done < <(paths "$settings" 2>/dev/null < "/proc/$1/cmdline")
+}}
 declare -A names
 for file in {files}; do
   [ -e "$file" ] || continue
   names[$(stat -L -c %d:%i "$file")]=$file
   [ "$(stat -L -c %h "$file")" = 1 ] || printf 'linked\t%s\n' "$file"
 done
-for found in $(grep -slaE '\.(pem|crt|cert|cer|key)' /proc/[0-9]*/cmdline || :); do
-  pid=${{found#/proc/}}; pid=${{pid%/cmdline}}
+for pid in $({{ grep -slaE "\.($pairs|$settings)" /proc/[0-9]*/cmdline || :
+    grep -slaE "\.($pairs)" /proc/[0-9]*/environ || :; }} | cut -d / -f 3 | sort -u); do
   its=$(group_of "$pid")
   [ "$its" != "$mine" ] || continue
   [ -z "$own" ] || case "$its/" in "${{outer%/}}$own/"*) continue ;; esac
   name=$(cat "/proc/$pid/comm" 2>/dev/null || :)
   [ -n "$name" ] && [ "$name" != etcdctl ] || continue
   while read -r path; do
+    case $path in */ca-certificates.crt | */ca-bundle.crt) continue ;; esac
     there=/proc/$pid/root$path
     inode=$(stat -L -c %d:%i "$there" 2>/dev/null) || continue
     file=${{names[$inode]:-}}
@@ -41,16 +58,15 @@ for found in $(grep -slaE '\.(pem|crt|cert|cer|key)' /proc/[0-9]*/cmdline || :);
       printf 'user\t%s\t%s\t%s\t%s\n' "$file" "$pid" "${{its##*/}}" "$name"
     else
       printf 'stray\t%s\t%s\t%s\t%s\n' "$path" "$pid" "${{its##*/}}" "$name"
-      blocks "$there"
+      block "$there"
     fi
-  done < <(tr '\0' '\n' < "/proc/$pid/cmdline" 2>/dev/null |
-    sed -nE 's/^([^/]*=)?(\/[^ ,:]+\.(pem|crt|cert|cer|key))$/\2/p' | sort -u)
+  done < <(told "$pid" "$its" | paths "$pairs")
 done
 for file in {beside}; do
   inode=$(stat -L -c %d:%i "$file" 2>/dev/null) || continue
   [ -z "${{names[$inode]:-}}" ] || continue
   printf 'stray\t%s\t\t\t\n' "$file"
-  blocks "$file"
+  block "$file"
 done
 for key in {keys}; do
   [ -f "$key" ] || continue

@@ -5,6 +5,7 @@ Refuses what the other runbooks could not work with, and finds what they would c
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Any
@@ -13,7 +14,7 @@ from urllib.parse import urlsplit
 from tasks.model.adoption import FoundEtcd, FoundPair
 from tasks.model.certificates import Role
 from tasks.model.errors import Refused
-from tasks.model.fields import ADDRESS_PLACE
+from tasks.model.fields import ADDRESS_PLACE, is_ip_address
 from tasks.model.layout import Paths
 from tasks.model.pointers import parameter
 from tasks.model.settings import ENGINE_SETTINGS
@@ -41,6 +42,11 @@ _TEXTS = {
 }
 URLS = {"peer": "INITIAL_ADVERTISE_PEER_URLS", "client": "ADVERTISE_CLIENT_URLS"}
 """What a member tells the others, and clients: its addresses and its ports."""
+_CONTAINER = re.compile(
+    r"(docker|libpod|crio|cri-containerd|nerdctl|containerd)-[0-9a-f]+(\.scope)?"
+    r"|[0-9a-f]{64}|container"
+)
+"""The last part of a container's control group; podman has one group more below its own."""
 METRICS = "ETCD_LISTEN_METRICS_URLS"
 ENGINE_ONLY = ENGINE_SETTINGS - {METRICS, *_NUMBERS.values(), *_TEXTS.values()}
 """What other fields of the inventory say, or what the runbooks set themselves."""
@@ -144,41 +150,23 @@ def _stacked(
     }
 
 
+def find_container(found: FoundEtcd) -> str | None:
+    """Name the container that etcd runs in, where it is no process of its unit's."""
+    if found.is_running or found.manifest:
+        return None
+    return next((other for other in found.others if _CONTAINER.fullmatch(other)), None)
+
+
+def container_sentence(container: str) -> str:
+    """Say that what runs in a container is not worked on."""
+    return (
+        f"etcd runs in a container ({container}); the runbooks work on etcd as a process of a "
+        "systemd unit's, or as kubeadm's static pod"
+    )
+
+
 def _reasons_against(found: tuple[FoundEtcd, ...]) -> list[str]:
-    reasons = []
-    for one in found:
-        reasons += [f"{one.name}: its settings cannot be read: {what}" for what in one.unknown]
-        if one.unknown:
-            continue
-        if one.setting("NAME", "default") == "default":
-            reasons.append(f"{one.name}: its member has no name of its own (--name)")
-        reasons += [
-            f"{one.name}: {_flag(name)} is not set; only clusters with mutual TLS are managed"
-            for name in _FILES
-            if not one.setting(name)
-        ]
-        for name in URLS.values():
-            if urlsplit(find_url(one, name)).scheme != "https":
-                reasons.append(f"{one.name}: {_flag(name)} ({one.setting(name)}) is not https")
-        if not one.has_one_authority:
-            reasons.append(
-                f"{one.name}: clients and peers have different authorities "
-                f"({one.setting('TRUSTED_CA_FILE')} and {one.setting('PEER_TRUSTED_CA_FILE')}); "
-                "the runbooks know one"
-            )
-        if not one.setting("DATA_DIR"):
-            reasons.append(f"{one.name}: --data-dir is not set")
-        reasons += dict.fromkeys(
-            f"{one.name}: {pair.certificate} holds the key, too; give each a file of its own"
-            for pair in one.pairs.values()
-            if pair.certificate == pair.key and pair.key.name
-        )
-        reasons += dict.fromkeys(
-            f"{one.name}: {pair.certificate} is signed by '{pair.intermediate}', which is no root; "
-            "the runbooks sign with a root alone"
-            for pair in one.pairs.values()
-            if pair.intermediate is not None
-        )
+    reasons = [f"{one.name}: {reason}" for one in found for reason in _reasons_of(one)]
     same: tuple[tuple[str, Callable[[FoundEtcd], object]], ...] = (
         ("version", lambda one: one.version),
         ("trusted file", lambda one: one.setting("TRUSTED_CA_FILE")),
@@ -191,6 +179,55 @@ def _reasons_against(found: tuple[FoundEtcd, ...]) -> list[str]:
         if len(values := {str(get(one)) for one in found}) > 1:
             reasons.append(f"the hosts differ in their {what}: {', '.join(sorted(values))}")
     return reasons + _missing_members(found)
+
+
+def _reasons_of(one: FoundEtcd) -> list[str]:
+    if container := find_container(one):
+        begun = f", begun by {one.unit_path}" if one.unit_path else ""
+        return [container_sentence(container) + begun]
+    if one.unknown:
+        return [f"its settings cannot be read: {what}" for what in one.unknown]
+    reasons = []
+    if one.setting("NAME", "default") == "default":
+        reasons.append("its member has no name of its own (--name)")
+    reasons += [
+        f"{_flag(name)} is not set; only clusters with mutual TLS are managed"
+        for name in _FILES
+        if not one.setting(name)
+    ]
+    reasons += [said for name in URLS.values() if (said := _reason_of_url(one, name))]
+    if one.version is None and not one.manifest:
+        reasons.append(f"{one.program or 'its program'} tells no version of etcd's")
+    if not one.has_one_authority:
+        reasons.append(
+            f"clients and peers have different authorities ({one.setting('TRUSTED_CA_FILE')} and "
+            f"{one.setting('PEER_TRUSTED_CA_FILE')}); the runbooks know one"
+        )
+    if not one.setting("DATA_DIR"):
+        reasons.append("--data-dir is not set")
+    pairs = one.pairs.values()
+    reasons += dict.fromkeys(
+        f"{pair.certificate} holds the key, too; give each a file of its own"
+        for pair in pairs
+        if pair.certificate == pair.key and pair.key.name
+    )
+    reasons += dict.fromkeys(
+        f"{pair.certificate} is signed by '{pair.intermediate}', which is no root; the runbooks "
+        "sign with a root alone"
+        for pair in pairs
+        if pair.intermediate is not None
+    )
+    return reasons
+
+
+def _reason_of_url(one: FoundEtcd, name: str) -> str | None:
+    url = urlsplit(find_url(one, name))
+    said = f"{_flag(name)} ({one.setting(name)})"
+    if url.scheme != "https":
+        return f"{said} is not https"
+    if not is_ip_address(url.hostname or ""):
+        return f"{said} has a name; the runbooks know members by addresses, and would not keep it"
+    return None
 
 
 def _missing_members(found: tuple[FoundEtcd, ...]) -> list[str]:

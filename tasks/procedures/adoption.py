@@ -36,7 +36,7 @@ from tasks.model.record import Event
 from tasks.pki.inspect import find_intermediate, find_signer, read_bundle
 from tasks.pki.policy import read_leaf
 from tasks.plans.adopted_files import name_hosts
-from tasks.plans.adoption import adopt, find_pairs
+from tasks.plans.adoption import adopt, container_sentence, find_container, find_pairs
 from tasks.plans.adoption_remarks import (
     authority_remarks,
     find_remarks,
@@ -118,6 +118,8 @@ async def read_etcd(run: Run, host: HostConnection) -> FoundEtcd:
     if node.pod is not None and not (found and found.is_running):
         found = take_pod(node)
     elif found is None or (not found.unit_path and not found.is_running):
+        if found and (container := find_container(found)):
+            raise Refused(container_sentence(container), host=host.name)
         others = found.others if found else ()
         runs = f"etcd runs under {', '.join(others)}, not" if others else "there is no etcd"
         units = [other for other in others if other.endswith(".service")]

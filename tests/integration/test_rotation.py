@@ -236,12 +236,18 @@ def test_what_others_use_is_not_taken_from_them_in_silence(
     try:
         shared = serve.format(ca="/etc/etcd/ssl/ca.pem", pair="/etc/etcd/ssl/server")
         host.run(shared).check()
+        host.run(
+            "systemd-run --quiet --unit=felix --setenv=FELIX_ETCDCACERTFILE=/etc/etcd/ssl/ca.pem "
+            "sleep 900; echo 'tls_ca: \"/etc/etcd/ssl/ca.pem\"' > /etc/shipper.yaml; "
+            "systemd-run --quiet --unit=shipper tail -f /etc/shipper.yaml"
+        ).check()
         before = serials(lab)
         old = authority_digits(inventory)
         ended = run_runbook(prefect, "rotate_authority", inventory, "--replace", old)
         assert ended.status == 2, ended.output
         assert f"{host.name}: /etc/etcd/ssl/ca.pem is also used by openssl" in ended.stderr
-        assert "of kube-apiserver.service" in ended.stderr
+        for unit in ("kube-apiserver", "felix", "shipper"):
+            assert f"of {unit}.service" in ended.stderr, ended.output
         assert "--accept-shared" in ended.stderr
         assert (serials(lab), authority_digits(inventory)) == (before, old)
         ended = run_runbook(
@@ -250,7 +256,9 @@ def test_what_others_use_is_not_taken_from_them_in_silence(
         assert ended.status == 0, ended.output
         assert f"{host.name}: /etc/etcd/ssl/server.pem is also used by openssl" in ended.stdout
 
-        host.run("cp /etc/etcd/ssl/ca.pem /etc/ssl/etcd-ca.pem").check()
+        host.run(
+            "systemctl stop felix shipper; cp /etc/etcd/ssl/ca.pem /etc/ssl/etcd-ca.pem"
+        ).check()
         host.run(serve.format(ca="/etc/ssl/etcd-ca.pem", pair="/etc/ssl/node")).check()
         ended = run_runbook(prefect, "rotate_authority", inventory, "--replace", old)
         assert ended.status == 2, ended.output
@@ -259,4 +267,5 @@ def test_what_others_use_is_not_taken_from_them_in_silence(
         ended = run_runbook(prefect, "rotate_authority", inventory, *way)
         assert ended.status == 0, ended.output
     finally:
-        host.run("systemctl stop kube-apiserver; rm -f /etc/ssl/node*.pem /etc/ssl/etcd-ca.pem")
+        host.run("systemctl stop kube-apiserver felix shipper")
+        host.run("rm -f /etc/ssl/node*.pem /etc/ssl/etcd-ca.pem /etc/shipper.yaml")

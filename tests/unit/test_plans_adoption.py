@@ -13,7 +13,7 @@ from tasks.model.errors import Refused
 from tasks.model.inventory import Inventory
 from tasks.plans.addresses import desired_member
 from tasks.plans.adopted_files import name_hosts
-from tasks.plans.adoption import adopt, find_pairs
+from tasks.plans.adoption import adopt, find_container, find_pairs
 from tasks.plans.adoption_remarks import find_remarks
 
 SSH = {"user": "root"}
@@ -120,6 +120,10 @@ def test_further_settings_are_kept() -> None:
             "client-urls .* is not https",
         ),
         ({"INITIAL_ADVERTISE_PEER_URLS": "http://10.0.0.3:2380"}, "peer-urls .* is not https"),
+        (
+            {"ADVERTISE_CLIENT_URLS": "https://etcd3.example:2379"},
+            r"--advertise-client-urls \(https://etcd3.example:2379\) has a name",
+        ),
         ({"PEER_TRUSTED_CA_FILE": "/other/ca.pem"}, "different authorities"),
         ({"TRUSTED_CA_FILE": ""}, "--trusted-ca-file is not set"),
         ({"NAME": ""}, "has no name of its own"),
@@ -133,6 +137,26 @@ def test_what_the_runbooks_could_not_manage_is_refused(
     """With what is wrong, and where."""
     with pytest.raises(Refused, match=reason):
         adopted(*ALL[:2], found(3, **changed))
+
+
+@pytest.mark.parametrize(
+    "group",
+    [f"docker-{'ab' * 32}.scope", "ab" * 32, f"libpod-{'ab' * 32}.scope", "container"],
+)
+def test_etcd_in_a_container_is_refused_as_that(group: str) -> None:
+    """Kubespray's etcd_deployment_type=docker: the unit runs a script, and etcd is elsewhere."""
+    contained = replace(ALL[2], is_running=False, others=(group,))
+    with pytest.raises(Refused, match=r"node3: etcd runs in a container .*etcd.service") as caught:
+        adopted(*ALL[:2], contained)
+    assert group in str(caught.value)
+    assert find_container(replace(ALL[2], others=(group,))) is None, "an own process, and another"
+    assert find_container(replace(ALL[2], is_running=False, others=("x.service",))) is None
+
+
+def test_a_version_that_is_not_told_is_refused() -> None:
+    """As where the program is a shell."""
+    with pytest.raises(Refused, match="node3: /usr/local/bin/etcd tells no version of etcd's"):
+        adopted(*ALL[:2], replace(ALL[2], version=None))
 
 
 def test_files_that_follow_no_name_are_kept_host_by_host() -> None:
