@@ -101,7 +101,7 @@ def differences(inventory: Inventory, cluster: Cluster) -> dict[str, tuple[str, 
 
 
 def test_what_is_adopted_is_as_its_inventory_says(cluster: Cluster) -> None:
-    """No pair is due, whatever differs from our defaults; remarks fit on a screen."""
+    """kubespray-sans: no pair is due for being unlike ours, and remarks fit on a screen."""
     etcds = found(cluster)
     inventory = adopted(etcds)
     assert [host.name for host in inventory.hosts] == list(HOSTS)

@@ -17,6 +17,7 @@ from tasks.model.cluster import (
 from tasks.model.errors import Refused
 from tasks.model.observation import DataDirectory, HostObservation, ServiceState, ServiceStatus
 from tasks.model.plan import Plan
+from tasks.model.pointers import pointer
 from tasks.plans.agreement import find_gone, refuse_disagreement
 from tasks.plans.health import choose_source
 from tasks.plans.member_changes import AwaitHost, goal_members, plan_members
@@ -265,6 +266,16 @@ def test_a_host_that_was_never_asked_is_not_called_unreachable() -> None:
     (told,) = warn_of_hosts(leavers, {}, set(), "etcd.service")
     assert "cannot be reached" not in told
     assert "taken as replaced already" in told
+
+
+def test_removed_while_away() -> None:
+    """The report names what finishes it, with the inventory's host and without."""
+    live = (seen(1), seen(2), seen(3, up=False))
+    leavers = find_leavers(("m3",), inventory(), live, ())
+    (told,) = warn_of_hosts(leavers, {}, set(), "etcd3.service")
+    assert "its etcd is not stopped" in told
+    assert pointer("remove_member", member=["m3"]) in told
+    assert "`systemctl disable --now etcd3.service`" in told
 
 
 def test_a_dead_host_is_waited_for_before_its_removal_alone() -> None:
