@@ -86,10 +86,10 @@ def list_members(lab: Lab, on: str) -> dict[str, dict[str, Any]]:
     return {m.get("name") or m["peerURLs"][0]: m for m in found}
 
 
-def find_leader(lab: Lab, hosts: list[str]) -> str:
-    """Name the host whose member leads."""
+def find_leader(lab: Lab, hosts: list[str], ssl: str = SSL) -> str:
+    """Name the host whose member leads; `ssl` is where a client's files are on each."""
     for host in hosts:
-        (row,) = json.loads(etcdctl(lab, "endpoint", "status", "-w", "json", on=host))
+        (row,) = json.loads(etcdctl(lab, "endpoint", "status", "-w", "json", on=host, ssl=ssl))
         status = row["Status"]
         if status["leader"] == status["header"]["member_id"]:
             return host

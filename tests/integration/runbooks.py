@@ -173,15 +173,15 @@ def finish(process: subprocess.Popen[str]) -> Ended:
     return Ended(process.returncode, stdout, stderr)
 
 
-def etcdctl(lab: Lab, *words: str, on: str | None = None) -> str:
+def etcdctl(lab: Lab, *words: str, on: str | None = None, ssl: str = "/etc/etcd/ssl") -> str:
     """Run etcdctl on the first host with the client certificate there: an independent witness.
 
-    `on` names another host, whose own member alone is asked then.
+    `on` names another host, whose own member alone is asked then. `ssl` is where the client's files
+    are.
     """
     host = lab[on] if on else next(iter(lab.hosts.values()))
     asked = [host] if on else lab.hosts.values()
     endpoints = ",".join(f"https://{h.address}:2379" for h in asked)
-    ssl = "/etc/etcd/ssl"
     tls = [f"--cacert={ssl}/ca.pem", f"--cert={ssl}/client.pem", f"--key={ssl}/client-key.pem"]
     environment = ["env", "ETCDCTL_API=3", "/usr/local/bin/etcdctl"]
     return host.run([*environment, f"--endpoints={endpoints}", *tls, *words]).check().stdout

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from dataclasses import replace
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tasks.model.adoption import FoundLeaf
 from tasks.model.inventory_file import load_inventory
-from tasks.pki.policy import read_leaf
 from tests.field.hosts import lay, start
 from tests.field.layouts import Cluster, kubeasz, kubespray
-from tests.integration.runbooks import Ended, Prefect, finish, run_runbook, start_runbook
+from tests.integration.adoptions import adopt, describe, give_key, serials
+from tests.integration.runbooks import Prefect, finish, run_runbook, start_runbook
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,55 +22,12 @@ if TYPE_CHECKING:
 pytest_plugins = ["tests.lab.fixtures", "tests.integration.fixtures"]
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
-PASSPHRASE = "correct horse battery staple"
-
-
-def adopt(prefect: Prefect, lab: Lab, output: Path, *options: str, hosts: int = 3) -> Ended:
-    """Adopt a lab's cluster into a file."""
-    found = [f"{host.name}={host.address}" for host in lab.hosts.values()][:hosts]
-    named = [word for host in found for word in ("--hosts", host)]
-    access = ["--user", "operator", "--key", str(lab.key), "--known-hosts", str(lab.known_hosts)]
-    words = [*named, *access, "--output", str(output), *options]
-    return finish(start_runbook(prefect, "adopt_cluster", "adopted", *words))
-
 
 def fingerprint(lab: Lab) -> dict[str, str]:
     """List every file that a runbook could change, with size, mode, owner and time."""
     find = "find /etc /usr/local /var/backups /var/lib -xdev -type f -not -path '/var/lib/etcd/*' "
     shown = find + "-printf '%p %s %m %u %C@\\n' | sort"
     return {name: host.run(shown).check().stdout for name, host in lab.hosts.items()}
-
-
-def give_key(inventory: Path, cluster: Cluster) -> None:
-    """Do what the adopted inventory asks of the operator: put the authority's key there."""
-    found = load_inventory(str(inventory)).authority
-    assert found.certificate.read_text() == cluster.authority.certificate
-    found.key.write_text(cluster.authority.key)
-    os.environ["ETCD_CA_PASSPHRASE"] = PASSPHRASE
-
-
-def describe(lab: Lab, inventory: Path) -> dict[str, tuple[FoundLeaf, str]]:
-    """Tell of every pair what a rotation must keep: names, subject, key, usages, owner, modes."""
-    layouts = [load_inventory(str(inventory)).layout(name) for name in lab.hosts]
-    found = {}
-    for layout in layouts:
-        for pair in layout.pairs:
-            host = lab[layout.host]
-            leaf = read_leaf(host.run(["cat", str(pair.certificate)]).check().stdout)
-            assert leaf is not None
-            stat = ["stat", "-c", "%a %U %G", str(pair.certificate), str(pair.key)]
-            kept = replace(leaf, validity=timedelta(0)), host.run(stat).check().stdout
-            found[f"{layout.host} {pair.label}"] = kept
-    return found
-
-
-def serials(lab: Lab, inventory: Path) -> set[str]:
-    """List the serials of all pairs."""
-    return {
-        lab[name].run(["openssl", "x509", "-noout", "-serial", "-in", str(pair.certificate)]).stdout
-        for name in lab.hosts
-        for pair in load_inventory(str(inventory)).layout(name).pairs
-    }
 
 
 def test_a_cluster_as_the_procedures_make_it(

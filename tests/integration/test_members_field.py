@@ -15,8 +15,8 @@ from tasks.hosts.settings import parse_settings, settings_command
 from tasks.model.inventory_file import load_inventory
 from tests.field.hosts import lay
 from tests.field.layouts import Cluster, kubeasz, kubekey, kubespray
+from tests.integration.adoptions import adopt, give_key
 from tests.integration.runbooks import Ended, Prefect, run_runbook
-from tests.integration.test_adoption import adopt, give_key
 
 if TYPE_CHECKING:
     from pathlib import Path

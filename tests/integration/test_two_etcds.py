@@ -14,9 +14,9 @@ import pytest
 from tasks.model.inventory_file import load_inventory
 from tests.field.hosts import lay
 from tests.field.layouts import UNIT, Laid, kubespray
+from tests.integration.adoptions import adopt, give_key, serials
 from tests.integration.rotations import authority_digits
 from tests.integration.runbooks import Ended, Prefect, run_runbook
-from tests.integration.test_adoption import adopt, give_key, serials
 
 if TYPE_CHECKING:
     from pathlib import Path
