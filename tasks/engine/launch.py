@@ -119,13 +119,8 @@ class Launch:
 
     async def _create(self, frame: Frame) -> Any:  # noqa: ANN401 - Prefect's FlowRun
         """Make the flow run; raises RecordUnreachable, in bounded time, when Prefect cannot."""
-        url = get_current_settings().api.url or ""
-        address = urlsplit(url)
-        port = address.port or (443 if address.scheme == "https" else 80)
+        await reach_api()
         try:
-            async with asyncio.timeout(CONNECT_SECONDS):
-                _, writer = await asyncio.open_connection(address.hostname, port)
-                writer.close()
             making = asyncio.ensure_future(
                 recording.within(CREATE_SECONDS, self._create_run(frame.key))
             )
@@ -163,6 +158,18 @@ class Launch:
         if error is not None:
             return unreachable(error)
         return Refused(f"Prefect did not begin the run: {engine.result().message}")
+
+
+async def reach_api() -> None:
+    """Connect to Prefect's API once; raises RecordUnreachable where nobody answers."""
+    address = urlsplit(get_current_settings().api.url or "")
+    port = address.port or (443 if address.scheme == "https" else 80)
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            _, writer = await asyncio.open_connection(address.hostname, port)
+            writer.close()
+    except Exception as error:
+        raise unreachable(error) from error
 
 
 def _check_version(version: object) -> None:

@@ -278,7 +278,8 @@ async def _set_end(
 def end_state(outcome: Outcome, steps: list[Record]) -> State[Any]:
     """Make the state of Prefect's that tells how a run ended, what was done and what not."""
     said = outcome.message or outcome.word
-    message = f"{said.rstrip('.')}. {work_of(steps).sentence()}"
+    said += "" if said.endswith((".", "?")) else "."
+    message = f"{said} {work_of(steps).sentence()}"
     return State(type=StateType(outcome.kind), name=outcome.state, message=message)
 
 

@@ -27,7 +27,7 @@ async def dial(address: str, port: int, limit_seconds: float) -> socket.socket:
         raise Unanswered("no answer in time") from error
     except OSError as error:
         if error.errno == errno.EHOSTUNREACH:
-            raise Unanswered(str(error)) from error
+            raise Unanswered("no host answers there") from error
         raise
 
 

@@ -24,6 +24,7 @@ from prefect.input import RunInput
 from prefect.input.actions import acreate_flow_run_input, aread_flow_run_input
 from pydantic import Field
 
+from tasks.engine.launch import reach_api
 from tasks.engine.run import Run
 from tasks.model.errors import RecordUnreachable, Refused, Rejected, RunbookError
 from tasks.model.inventory import Approval, Inventory
@@ -140,7 +141,10 @@ def _stale(runbook: str) -> str:
 
 
 async def decide(flow_run_id: str, *, approve: bool, by: str | None, note: str) -> str:
-    """Answer for a run that waits; returns a sentence. Raises Refused when none waits there."""
+    """Answer for a run that waits; returns a sentence.
+
+    Raises Refused when none waits there, and where Prefect's API cannot be reached.
+    """
     person = f"{getpass.getuser()}@{socket.gethostname()}"
     try:
         identity = UUID(flow_run_id)
@@ -149,6 +153,7 @@ async def decide(flow_run_id: str, *, approve: bool, by: str | None, note: str) 
             f"{flow_run_id!r} is not the id of a run; the run that waits says its own, and so does "
             "its page in the UI"
         ) from error
+    await reach_api()
     async with asyncio.timeout(ANSWER_SECONDS), get_client() as client:
         try:
             flow_run = await client.read_flow_run(identity)
