@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from tests.lab.fixtures import StartLab
 
 pytest_plugins = ["tests.lab.fixtures", "tests.integration.fixtures"]
-pytestmark = [pytest.mark.lab, pytest.mark.chaos, pytest.mark.timeout(900)]
+pytestmark = [
+    *(pytest.mark.lab, pytest.mark.chaos, pytest.mark.one_etcd),
+    pytest.mark.timeout(900),
+]
 
 EVENTS = "etcd-events.service"
 
@@ -55,7 +58,7 @@ def test_the_second_etcd_is_worked_on_by_its_own_ports(
     start_lab: StartLab, prefect: Prefect, tmp_path: Path
 ) -> None:
     """Its ports are read, asked and kept; what it shares with the other one is named."""
-    lab = start_lab(hosts=3)
+    lab = start_lab(hosts=3, etcd="3.5.16", etcd_source="installed")
     addresses = {name: str(host.address) for name, host in lab.hosts.items()}
     cluster = kubespray(tmp_path, addresses)
     lay(lab, cluster)
