@@ -70,6 +70,7 @@ class _Rotation(CertificateRecipe):
     async def plan(self, run: Run, seen: Sight) -> Plan:
         leaves.refuse_reinstalled(run.inventory, seen.observed)
         authority = (await signing_authority(run)).certificate_pem
+        rotation.refuse_distrust(run, seen, authority)
         work = {
             name: {
                 label: certificates.pair_differences(

@@ -73,6 +73,14 @@ def read_bundle(pem: bytes | str) -> tuple[CertificateFacts, ...]:
         raise CertificateRefused(f"the certificate cannot be read: {error}") from error
 
 
+def fingerprints(pem: bytes | str) -> frozenset[str]:
+    """List the fingerprints of all certificates of a PEM text; none where it cannot be read."""
+    try:
+        return frozenset(each.fingerprint for each in read_bundle(pem))
+    except CertificateRefused:
+        return frozenset()
+
+
 def _bytes(pem: bytes | str) -> bytes:
     # A host's answer may hold surrogates; what replaces them is in no PEM, so it never matches.
     return pem.encode(errors="replace") if isinstance(pem, str) else pem

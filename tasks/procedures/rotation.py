@@ -19,7 +19,7 @@ from tasks.model.layout import Pair
 from tasks.model.nodes import NodeObservation
 from tasks.model.observation import LeafFiles, PairsObservation, ServiceState
 from tasks.model.plan import Finding, Severity
-from tasks.pki.inspect import read_certificate
+from tasks.pki.inspect import fingerprints, read_certificate
 from tasks.pki.targets import LeafTarget, client_targets, member_targets
 from tasks.plans.leaves import StageLeaves, SwapLeaves
 from tasks.plans.nodes import find_reasons
@@ -146,6 +146,27 @@ def raise_unseen(run: Run, sight: Sight) -> None:
             "nothing is known of their certificates:\n  - "
             + "\n  - ".join(f"{name}: {why}" for name, why in sight.absent.items())
             + f"\nrun {run.runbook} again when they can be reached; what could be seen is done"
+        )
+
+
+def refuse_distrust(run: Run, sight: Sight, authority: bytes) -> None:
+    """Raise Refused when a node does not trust the authority that another node's key is of.
+
+    Its peers would not let a member in whose pair that one has signed.
+    """
+    if not run.inventory.authority.on_hosts:
+        return
+    signer = read_certificate(authority).fingerprint
+    strangers = []
+    for name, seen in sight.observed.items():
+        text = (seen.trusted.text if seen.trusted else None) or ""
+        if name in run.hosts and signer not in fingerprints(text):
+            strangers.append(name)
+    if strangers:
+        raise Refused(
+            f"{', '.join(strangers)}: etcd/ca.crt there lacks the authority that would sign, "
+            f"{signer[:16]}; the nodes must trust each other's authorities first. Nothing was "
+            "changed"
         )
 
 

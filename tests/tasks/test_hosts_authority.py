@@ -12,9 +12,11 @@ from cryptography.hazmat.primitives import serialization
 from tasks.engine.authority import client_trust, signing_authority
 from tasks.hosts.nodes import node_command, parse_node
 from tasks.model.certificates import AuthorityPolicy
-from tasks.model.errors import AuthorityRefused
+from tasks.model.errors import AuthorityRefused, Refused
 from tasks.model.inventory import Inventory
+from tasks.model.observation import FileState, PairsObservation
 from tasks.pki.authority import Authority, create_authority
+from tasks.procedures.rotation import Sight, refuse_distrust
 from tests.contract.local_host import LocalHost
 
 NOW = datetime.now(UTC)
@@ -96,3 +98,22 @@ async def test_a_host_without_a_kubelet_tells_so(tmp_path: Path) -> None:
     assert [file.path for file in seen.files] == [str(tmp_path / "etcd.yaml")]
     assert not seen.kubelet.is_active
     assert seen.hostname
+
+
+async def test_a_node_with_another_authority_keeps_all_from_being_rotated(tmp_path: Path) -> None:
+    """Its peers would turn away what the first node's key signs; a bundle with both is fine."""
+    run = lay(tmp_path, OURS)
+    signer = (await signing_authority(run)).certificate_pem
+    both = NEXT.certificate_pem + OURS.certificate_pem
+
+    def sight(*bundles: bytes) -> Sight:
+        trusted = [FileState("0644", "root", "root", "x", pem.decode()) for pem in bundles]
+        seen = {
+            name: PairsObservation(name, 0.0, 0.0, None, file, None, {}, {})
+            for name, file in zip(run.hosts, trusted, strict=True)
+        }
+        return Sight((), seen, {}, {})
+
+    refuse_distrust(run, sight(OURS.certificate_pem, both, both), signer)
+    with pytest.raises(Refused, match=r"m2, m3: .* there lacks the authority"):
+        refuse_distrust(run, sight(both, NEXT.certificate_pem, b"x"), signer)
