@@ -1,6 +1,7 @@
 """The demo: three hosts come up, `bootstrap_cluster` makes them a cluster, `check_health` shows it.
 
-With `--kubernetes` they are nodes that kubeadm has made a stacked cluster of.
+With `--kubernetes` they are nodes that kubeadm has made a stacked cluster of, which is adopted and
+checked.
 
 Every command is shown as you would type it. The hosts stay until `python -m tests.lab down`.
 """
@@ -10,9 +11,14 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
+from tests.lab.installation import OPERATOR
+from tests.lab.lab import Lab
 from tests.lab.preparedness import unavailable_reason
+from tests.lab.state import STATE
 
 ROOT = Path(__file__).parents[1]
 LAB = "lab3"
@@ -29,6 +35,7 @@ The cluster is up. What you can do now, in this directory:
 KUBERNETES_NEXT = """
 Three control planes are up, each with its etcd. What you can do now, in this directory:
 
+  {python} -m flows check_health --cluster {adopted}
   {python} -m tests.lab shell {lab}/master01             then crictl ps, or kubeadm certs
   {python} -m tests.lab power-cut {lab}/master02         then start {lab}/master02
   {python} -m tests.lab down --name {lab}                take the nodes down
@@ -63,6 +70,7 @@ def main() -> int:
         "lab": lab,
         "python": python,
         "prefect": _shown(Path(sys.executable).with_name("prefect")),
+        "adopted": str(adopted_path(lab)),
         "target": "demo-kubernetes" if options.kubernetes else "demo",
         "variables": (f" LAB={lab}" if lab != usual else "")
         + (f" ETCD={options.etcd}" if options.etcd else "")
@@ -72,25 +80,46 @@ def main() -> int:
         print(ELSEWHERE.format(reason=reason, **words))
         return 1
     up = [python, "-m", "tests.lab", "up", "3", "--name", lab]
-    commands = [
-        [*up, "--kubernetes", options.kubernetes]
-        if options.kubernetes
-        else [*up, *(("--etcd", options.etcd) if options.etcd else ())],
-    ]
-    if not options.kubernetes:
-        commands += [
-            [python, "-m", "flows", "bootstrap_cluster", "--cluster", lab, "--reason", "demo"],
-            [python, "-m", "flows", "check_health", "--cluster", lab],
-        ]
-    for command in commands:
+    if options.kubernetes:
+        up += ["--kubernetes", options.kubernetes]
+    elif options.etcd:
+        up += ["--etcd", options.etcd]
+    flows = [python, "-m", "flows"]
+    commands = kubernetes_commands(flows, lab) if options.kubernetes else plain_commands(flows, lab)
+    for command in chain([up], commands):
         print(f"\n$ {' '.join(command)}", flush=True)
         ended = subprocess.run(command, cwd=ROOT, check=False)
         if ended.returncode:
             # The lab's own message says what to do.
-            print("" if command is commands[0] else FAILED.format(**words), end="")
+            print("" if command is up else FAILED.format(**words), end="")
             return ended.returncode
     print((KUBERNETES_NEXT if options.kubernetes else NEXT).format(**words))
     return 0
+
+
+def plain_commands(flows: list[str], lab: str) -> Iterator[list[str]]:
+    """List what is typed once three bare hosts are up."""
+    yield [*flows, "bootstrap_cluster", "--cluster", lab, "--reason", "demo"]
+    yield [*flows, "check_health", "--cluster", lab]
+
+
+def kubernetes_commands(flows: list[str], lab: str) -> Iterator[list[str]]:
+    """List what is typed once three control planes are up; their addresses are known then."""
+    adopted = adopted_path(lab)
+    if not adopted.exists():
+        found = Lab.get(lab)
+        hosts = [f"{host.name}={host.address}" for host in found.hosts.values()]
+        named = [word for host in hosts for word in ("--hosts", host)]
+        login = ["--user", OPERATOR, "--key", str(found.key)]
+        login += ["--known-hosts", str(found.known_hosts), "--output", str(adopted)]
+        yield [*flows, "adopt_cluster", "--cluster", lab, *named, *login, "--reason", "demo"]
+    yield [*flows, "check_health", "--cluster", str(adopted)]
+    yield [*flows, "check_certificates", "--clusters", str(adopted)]
+
+
+def adopted_path(lab: str) -> Path:
+    """Tell where the adopted cluster's inventory is: it goes with the lab."""
+    return STATE / lab / "adopted.yaml"
 
 
 def _shown(program: Path) -> str:
