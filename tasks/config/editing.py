@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from tasks.config.launch import NotUnderstood
-from tasks.config.settings import edit_settings, read_settings
+from tasks.config.settings import add_setting, edit_settings, read_settings
 from tasks.model.cluster import DesiredMember
 from tasks.model.member_settings import (
     CLIENT_ADDRESSES,
@@ -21,6 +21,7 @@ from tasks.model.member_settings import (
 )
 
 INITIAL_CLUSTER = "initial-cluster"
+INITIAL_STATE = "initial-cluster-state"
 _AUTHORITY = re.compile(r"(?P<scheme>[a-z]+://)(?P<host>\[[^\]]*\]|[^:/\[\]]*)(?P<rest>.*)")
 
 
@@ -35,6 +36,38 @@ def name_members(files: SettingsFiles, members: tuple[DesiredMember, ...]) -> Se
     if not found.faults and set(found.split(INITIAL_CLUSTER)) == set(wanted):
         return files
     return edit_settings(files, {INITIAL_CLUSTER: ",".join(wanted)})
+
+
+def name_itself_alone(files: SettingsFiles) -> SettingsFiles:
+    """Let a member without its data find nobody to begin with, so that it ends at once.
+
+    It names itself alone, and a cluster that exists. With a list of all members etcd asks those,
+    comes up with an empty log under the old id, and votes: as the second of three it made a quorum
+    with one that others were ahead of (seen on 3.7.3, without a leader). With a state of new it
+    begins an empty cluster. Raises NotUnderstood where that cannot be written.
+    """
+    found = read_settings(files)
+    own = [
+        each
+        for each in found.split(INITIAL_CLUSTER)
+        if each.partition("=")[0] == found.value("name")
+    ]
+    if found.faults or len(own) != 1:
+        notice = found.faults[0] if found.faults else None
+        place = notice.place if notice else Place(files.files[0].path)
+        said = notice.sentence if notice else "its --initial-cluster does not name it once"
+        raise NotUnderstood(place, said)
+    return _with_initial(files, own[0])
+
+
+def name_existing(files: SettingsFiles, members: tuple[DesiredMember, ...]) -> SettingsFiles:
+    """Let a member join a cluster that exists of these members; raises NotUnderstood."""
+    return _with_initial(files, ",".join(f"{m.member}={m.peer_url}" for m in members))
+
+
+def _with_initial(files: SettingsFiles, cluster: str) -> SettingsFiles:
+    files = edit_settings(files, {INITIAL_CLUSTER: cluster})
+    return add_setting(files, INITIAL_STATE, "existing", beside=INITIAL_CLUSTER)
 
 
 def readdress(

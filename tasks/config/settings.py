@@ -26,6 +26,8 @@ from tasks.model.member_settings import (
 )
 
 _ETCD = re.compile(r"etcd([-_.]?v?\d[\w.-]*)?")
+_ENTRY = re.compile(r"^[ \t]*-[ \t]+$", re.MULTILINE)
+"""What stands before a word of a manifest's command."""
 _CONTAINERS = frozenset({"docker", "podman", "nerdctl", "ctr", "runc", "rkt", "systemd-nspawn"})
 
 
@@ -80,7 +82,9 @@ def add_setting(files: SettingsFiles, name: str, value: str, *, beside: str) -> 
     )
     for slot in given.slots if given else ():
         text = files.text(slot.path) or ""
-        for way in ways:
+        entry = _ENTRY.search(text[: slot.start])
+        listed = (f"\n{entry[0]}--{name}={value}",) if entry else ()
+        for way in (*listed, *ways):
             edited = _put(files, slot.path, text[: slot.end] + way + text[slot.end :])
             after = _resolve(edited).settings
             is_clean = not after.faults and len(after.ignored) == len(before.settings.ignored)

@@ -1,7 +1,7 @@
 """A static pod that the kubelet keeps running: which process is its, its settings, what it said.
 
-Looks only. A changed manifest or a restart goes by the kubelet's own laws, which no single command
-keeps, so that none of those that change something is written here.
+The node's API server lives on this etcd alone and goes with it. How both are taken out, put in and
+started anew is in `pods`.
 """
 
 from __future__ import annotations
@@ -11,28 +11,13 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from shlex import quote
 
+from tasks.hosts import pods
 from tasks.hosts.batch import Command, Result
+from tasks.hosts.pods import PODS
 from tasks.hosts.restarts import NextCommand
-from tasks.model.errors import Refused
 from tasks.model.member_settings import SettingsFiles, TextFile
 from tasks.model.observation import ServiceState, ServiceStatus
-
-PODS = r"""
-pod_group() { grep -o -m 1 'kubepods.*' "/proc/$1/cgroup" 2>/dev/null; }
-# systemd's driver writes a UID with _ for -, in the name of a slice.
-pod_of() { local uid; uid=$(pod_group "$1" |
-    sed -nE 's/.*pod([0-9a-f][0-9a-f_-]+)(\.slice)?\/.*/\1/p' | tr _ -)
-  [ -z "$uid" ] || ls -d /var/log/pods/*_"$uid" 2>/dev/null | tail -n 1 || :; }
-pod_etcds() { local pid; for pid in $(pgrep '^etcd' || :); do
-    pod_group "$pid" > /dev/null || continue
-    case $(cat "/proc/$pid/comm" 2>/dev/null) in etcd | etcd[-_.v0-9]*) echo "$pid" ;; esac
-  done; }
-own_etcd() { local pid; for pid in $(pod_etcds); do
-    case $(pod_of "$pid") in */kube-system_etcd-*) echo "$pid"; return ;; esac
-  done; }
-""".lstrip()
-"""Shell: `pod_etcds` tells the etcds in pods, `pod_of PID` a pod's directory of logs, whose name is
-NAMESPACE_NAME_UID whatever runs the containers; `own_etcd` tells the one that is a static pod."""
+from tasks.model.pods import PodFile, apiserver_pod, etcd_pod
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +42,16 @@ class StaticPod:
         return f"move {self.manifest} out of its directory, wait until etcd is gone, and back"
 
     def status_command(self) -> Command:
-        """Tell whether it runs, and whether its manifest is there."""
+        """Tell whether it runs, whether its manifest is there, and whether it is taken out."""
+        kept = quote(str(self._pod.kept))
         script = (
-            f'{PODS}[ ! -e {quote(self.name)} ] || echo manifest\n[ -z "$(own_etcd)" ] || echo runs'
+            f"{PODS}[ ! -e {quote(self.name)} ] || echo manifest\n"
+            f'[ ! -e {kept} ] || echo kept\n[ -z "$(own_etcd)" ] || echo runs'
         )
         return Command("status of etcd's static pod", script)
 
     def parse_status(self, result: Result) -> ServiceStatus | None:
-        """Read the answer of `status_command`; None where there is neither."""
+        """Read the answer of `status_command`; None where there is none of them."""
         told = result.stdout.split()
         if not told:
             return None
@@ -72,20 +59,29 @@ class StaticPod:
         return ServiceStatus(state, is_enabled="manifest" in told)
 
     def start_command(self) -> Command:
-        """Not done here; raises Refused."""
-        raise self._refusal()
+        """Put its manifest in, if it was taken out, and wait until the kubelet has started it."""
+        return pods.start_command(self._pod)
 
     def stop_command(self) -> Command:
-        """Not done here; raises Refused."""
-        raise self._refusal()
+        """Take the API server's manifest out and then its own, and wait until both are gone."""
+        return pods.stop_command(self._pod, self._apiserver)
 
     def restart_command(self, *, wait: bool = True) -> Command:
-        """Not done here; raises Refused."""
+        """End its process and wait until the kubelet has started it again; nothing is edited."""
         del wait
-        raise self._refusal()
+        return pods.restart_command(self._pod)
 
-    def _refusal(self) -> Refused:
-        return Refused(f"{self.manifest}: a static pod is started and stopped by the kubelet alone")
+    def resume_command(self) -> Command:
+        """Put the API server's manifest in, if it was taken out, and wait until it is ready."""
+        return pods.resume_command(self._apiserver)
+
+    @property
+    def _pod(self) -> PodFile:
+        return etcd_pod(self.manifest)
+
+    @property
+    def _apiserver(self) -> PodFile:
+        return apiserver_pod(self.manifest)
 
     def reload_command(self) -> Command:
         """Do nothing: the kubelet reads its directory by itself."""
@@ -114,20 +110,22 @@ class StaticPod:
         return None
 
     def settings_command(self) -> Command:
-        """Tell the manifest's text."""
-        path = quote(self.name)
+        """Tell the manifest's text, also of one that is taken out, and where it lies."""
+        places = f"{quote(self.name)} {quote(str(self._pod.kept))}"
         return Command(
             "what says how etcd's static pod starts",
-            f"uname -n\n[ ! -r {path} ] || base64 -w0 < {path}",
+            f"uname -n\nfor path in {places}; do\n"
+            '  if [ -r "$path" ]; then echo "$path"; base64 -w0 < "$path"; break; fi\ndone',
         )
 
     def parse_settings(self, result: Result) -> SettingsFiles:
         """Read the answer of `settings_command`; no manifest where there is none."""
-        host_name, _, text = result.stdout.partition("\n")
+        host_name, _, rest = result.stdout.partition("\n")
+        path, _, text = rest.partition("\n")
         manifest = None
         if text.strip():
             decoded = base64.b64decode(text).decode(errors="replace")
-            manifest = TextFile(self.name, decoded)
+            manifest = TextFile(path, decoded, mode="0600")
         return SettingsFiles("", host_name, (), (), manifest)
 
     def verification(self, path: PurePosixPath) -> str | None:

@@ -12,9 +12,10 @@ from pathlib import PurePosixPath
 from shlex import quote
 
 from tasks.hosts.batch import Command, Result
-from tasks.hosts.kubelet import PODS
+from tasks.hosts.pods import PODS
 from tasks.model.member_settings import TextFile
 from tasks.model.nodes import EtcdProcess, Kubelet, NodeObservation
+from tasks.model.pods import KEPT
 
 _VERSION = re.compile(r"\bv?(\d+\.\d+\.\d+)\b")
 
@@ -25,6 +26,12 @@ for path in {directory}/*; do
   if [ ! -f "$path" ] || [ ! -r "$path" ]; then continue; fi
   echo "file=$path"
   one text < "$path"
+done
+for path in {kept}/*.yaml; do
+  [ ! -f "$path" ] || echo "kept=$path"
+done
+for path in {directory}/../*.conf; do
+  [ ! -r "$path" ] || sed -nE "s|^ *server: *\"?([^\" ]*).*|kubeconfig=${{path##*/}} \\1|p" "$path"
 done
 for pid in $(pod_etcds); do
   group=$(pod_group "$pid") || continue
@@ -70,7 +77,8 @@ done
 
 def node_command(directory: PurePosixPath) -> Command:
     """Tell the files of the pods' directory, the etcds in pods, the kubelet, and versions."""
-    script = LOOK.format(pods=PODS, directory=quote(str(directory))).strip()
+    kept = quote(str(directory.parent / KEPT))
+    script = LOOK.format(pods=PODS, directory=quote(str(directory)), kept=kept).strip()
     return Command("see the node's pods and its kubelet", script)
 
 
@@ -106,6 +114,10 @@ def parse_node(host: str, result: Result) -> NodeObservation:
             single.get("api", ""),
             is_ready,
             has_seen,
+        ),
+        kept=tuple(PurePosixPath(value) for key, value in pairs if key == "kept"),
+        kubeconfigs=dict(
+            value.split(" ", 1) for key, value in pairs if key == "kubeconfig" and " " in value
         ),
         versions={
             name: _version(single.get(name))

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from tasks.model.certificates import Role, Strict
 from tasks.model.fields import FileTemplate, HostPath, fill
+from tasks.model.pods import apiserver_pod
 
 MANIFEST = PurePosixPath("/etc/kubernetes/manifests/etcd.yaml")
 """kubeadm's cmd/kubeadm/app/constants: the file of etcd's static pod."""
@@ -111,6 +112,24 @@ class Layout:
     def service(self) -> str:
         """The systemd unit's name."""
         return self.unit.name
+
+    @property
+    def is_pod(self) -> bool:
+        """Whether kubeadm made the member: its files and certificates are there or are not."""
+        return self.manifest is not None
+
+    @property
+    def ending(self) -> str:
+        """Write what an operator types on the host, so that the member never starts again."""
+        return "kubeadm reset" if self.is_pod else f"systemctl disable --now {self.service}"
+
+    @property
+    def stopping(self) -> str:
+        """Say what keeps the member from running."""
+        if self.manifest is None:
+            return f"stop and disable {self.service}"
+        names = f"{apiserver_pod(self.manifest).manifest.name} and {self.manifest.name}"
+        return f"take {names} out of {self.manifest.parent} and wait until both are gone"
 
     @property
     def trusted_files(self) -> tuple[PurePosixPath, ...]:

@@ -140,6 +140,16 @@ class Settings(Mapping[str, Setting]):
         except ValueError:
             return False
 
+    @property
+    def begins_nothing(self) -> bool:
+        """Whether the member ends at once without its data.
+
+        It names itself alone, and a cluster that exists. With the state `new` it begins an empty
+        one; with all members named it asks those, and votes with an empty log.
+        """
+        named = [each.partition("=")[0] for each in self.split("initial-cluster")]
+        return named == [self.value("name")] and self.value("initial-cluster-state") == "existing"
+
     def place(self, name: str) -> str:
         """Say where a setting is written."""
         return str(self.found[name].place)

@@ -86,10 +86,11 @@ class Kubelet:
 class NodeObservation:
     """What was seen of a node: `files` of its pods' directory, as the kubelet would read them.
 
-    `pods` are what the files say, in their order; `broken` why one says nothing. Of the etcd that
-    `pod` is, `settings` are what its manifest says, as in the container, `running` what its process
-    was started with, and `mounts` tell where its paths lie. `versions` are by program, None for one
-    that is not there.
+    `kept` are manifests that a run has taken out, and `kubeconfigs` the servers that the node's
+    kubeconfigs name. `pods` are what the files say, in their order; `broken` why one says nothing.
+    Of the etcd that `pod` is, `settings` are what its manifest says, as in the container, `running`
+    what its process was started with, and `mounts` tell where its paths lie. `versions` are by
+    program, None for one that is not there.
     """
 
     host: str
@@ -103,10 +104,18 @@ class NodeObservation:
     settings: Settings = field(default_factory=Settings)
     running: Settings | None = None
     mounts: Mounts = field(default_factory=Mounts)
+    kept: tuple[PurePosixPath, ...] = ()
+    kubeconfigs: dict[str, str] = field(default_factory=dict)
 
     def named(self, name: str) -> tuple[Pod, ...]:
         """List the pods of one name, of kube-system; the kubelet runs the last."""
         return tuple(p for p in self.pods if (p.namespace, p.name) == (NAMESPACE, name))
+
+    @property
+    def taken_out(self) -> tuple[PurePosixPath, ...]:
+        """Those kept manifests of which there is none in the pods' directory."""
+        there = {file.path.rpartition("/")[2] for file in self.files}
+        return tuple(path for path in self.kept if path.name not in there)
 
     @property
     def pod(self) -> Pod | None:

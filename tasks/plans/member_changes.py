@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from tasks.model.cluster import DesiredMember, SeenMember
+from tasks.model.cluster import DesiredMember, SeenMember, quorum
 from tasks.model.inventory import Inventory
 from tasks.model.observation import (
     DataDirectory,
@@ -21,7 +21,15 @@ from tasks.model.plan import Plan, Stage, Step
 from tasks.model.urls import split_url
 from tasks.plans.bootstrap import IssueCertificates, preparation_steps
 from tasks.plans.member_hosts import Leaver, judge_joiner, warn_of_hosts
-from tasks.plans.reconfiguration import PREPARE, REFRESH, Joiner, order_changes, order_move
+from tasks.plans.reconfiguration import (
+    CHANGE,
+    PREPARE,
+    REFRESH,
+    Joiner,
+    SettleMember,
+    order_changes,
+    order_move,
+)
 
 INVENTORY = Stage(6, "on the runner")
 
@@ -34,6 +42,11 @@ class RetireHost(Step):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AwaitHost(Step):
     """Wait for a dead member's host whose SSH has not answered yet; retire it if it does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumeApiserver(Step):
+    """Let the API server that lives on a host's member run again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,13 +94,16 @@ def plan_members(
     further: tuple[Step, ...] = (),
     warnings: tuple[str, ...] = (),
     awaited: frozenset[str] = frozenset(),
+    paused: frozenset[str] = frozenset(),
+    unsettled: frozenset[str] = frozenset(),
 ) -> Plan:
     """Plan the whole change; raises Refused.
 
     `inventory` is the wanted one, `observed` has every host that could be reached. Of the hosts,
     the settings of `configured` are this cluster's, and those of `outdated` name other members
     than the goal has, in these files. `further` are the steps for whatever else lists the members.
-    The hosts `awaited` are not observed and may still answer.
+    The hosts `awaited` are not observed and may still answer. Those `paused` have an API server
+    that was taken out, and goes back in; the manifests of `unsettled` are not as they are to stay.
     """
     removals = frozenset(x.member_id for x in leavers if x.member_id is not None)
     leaving_hosts = {x.host for x in leavers if x.host}
@@ -108,8 +124,13 @@ def plan_members(
             is_leaving_here=member.name in here,
             is_configured=member.name in configured,
         )
-        likeness = targets[member.name].likeness
-        joiners.append(_with_likeness(joiner, likeness) if likeness else joiner)
+        layout = inventory.layout(member.name)
+        target = targets.get(member.name)
+        if layout.manifest is not None:
+            joiner = replace(joiner, written=str(layout.manifest))
+        elif target is not None and target.likeness:
+            joiner = _with_likeness(joiner, target.likeness)
+        joiners.append(joiner)
         if discard:
             discards.append(member.name)
     changes = order_changes(live, removals, tuple(joiners), planned=planned)
@@ -124,8 +145,8 @@ def plan_members(
         AwaitHost(
             stage=PREPARE,
             host=name,
-            sentence="wait for its SSH, beside the other hosts; if it answers: lock it, stop and "
-            f"disable {inventory.layout(name).service}, set {inventory.layout(name).data} aside",
+            sentence="wait for its SSH, beside the other hosts; if it answers: lock it, "
+            f"{inventory.layout(name).stopping}, set {inventory.layout(name).data} aside",
         )
         for name in sorted((leaving_hosts & awaited) - alive - others)
     ]
@@ -136,25 +157,33 @@ def plan_members(
         sentence = f"stop etcd and set {data} of the join that failed aside"
         steps.append(DiscardData(stage=PREPARE, host=name, sentence=sentence))
     for member in joining:
-        if member.name in pending:
+        if member.name in pending and member.name in targets:
             steps += preparation_steps(
                 inventory, observed[member.name], targets[member.name], PREPARE
             )
     steps += changes
     goal = goal_members(live, removals, joining)
+    up = {m.host for m in live if m.is_healthy} | {m.name for m in joining}
+    spare = sum(m.name in up for m in goal) - 1 >= quorum(len(goal))
+    settling = [m for m in joining if spare and m.name in unsettled]
+    steps += [_settle(member, goal) for member in settling]
     rewritten = {m.name for m in joining} if alive or len(joining) > 1 else set()
     for member in goal:
         if member.name in outdated or (member.name in rewritten and member.name in pending):
             where = outdated.get(member.name, "its settings")
             steps.append(_refresh(member.name, where))
     steps += [_retire(inventory, REFRESH, name) for name in sorted(alive) if name in observed]
+    leave = leaving_hosts - {member.name for member in joining}
+    back = {n for n in pending if inventory.layout(n).is_pod} | (paused - leave)
+    back |= {member.name for member in settling}
+    steps += [_resume(name) for name in sorted(back)]
     names = ", ".join(member.name for member in goal)
     return Plan(
         runbook,
         inventory.name,
         f"{len(goal)} healthy members: {names}",
         (*steps, *further),
-        (*warnings, *warn_of_hosts(leavers, observed, others, inventory.paths.service, awaited)),
+        (*warnings, *warn_of_hosts(leavers, observed, others, inventory, awaited)),
     )
 
 
@@ -266,6 +295,24 @@ def _retire(inventory: Inventory, stage: Stage, name: str) -> RetireHost:
     return RetireHost(
         stage=stage,
         host=name,
-        sentence=f"stop and disable {layout.service}, set {layout.data} "
-        "aside: the old member cannot come back",
+        sentence=f"{layout.stopping}, set {layout.data} aside: the old member cannot come back",
+    )
+
+
+def _settle(member: DesiredMember, goal: tuple[DesiredMember, ...]) -> SettleMember:
+    return SettleMember(
+        stage=CHANGE,
+        host=member.name,
+        sentence="let its manifest name this member alone again, so that it ends without its data, "
+        "and start it anew; its API server is out still",
+        member=member,
+        before=frozenset(m.peer_url for m in goal),
+    )
+
+
+def _resume(name: str) -> ResumeApiserver:
+    return ResumeApiserver(
+        stage=REFRESH,
+        host=name,
+        sentence="put its API server's manifest in, and wait until it is ready",
     )

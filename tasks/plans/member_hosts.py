@@ -219,7 +219,7 @@ def warn_of_hosts(
     leavers: tuple[Leaver, ...],
     observed: dict[str, HostObservation],
     others: set[str],
-    unit: str,
+    inventory: Inventory,
     awaited: frozenset[str] = frozenset(),
 ) -> tuple[str, ...]:
     """Say of each old member whose host is not stopped why that is; who was asked, and who not."""
@@ -255,7 +255,7 @@ def warn_of_hosts(
                     else "cannot be reached over SSH: its etcd is not stopped. "
                 )
                 + f"{returning}; then {pointer('remove_member', member=[leaver.host])} disables it "
-                "there, or, once the inventory has no such host, `systemctl disable --now "
-                f"{unit}` on it"
+                "there, or, once the inventory has no such host, "
+                f"`{inventory.layout(leaver.host).ending}` on it"
             )
     return tuple(found)

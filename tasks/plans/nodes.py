@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
 from tasks.model.cluster import ClusterHealth
 from tasks.model.inventory import Inventory
+from tasks.model.layout import MANIFEST
 from tasks.model.nodes import NodeObservation
 from tasks.model.plan import Finding, Severity
+from tasks.model.pods import apiserver_pod, etcd_pod
 
+HARDEN = "harden_members lets it end at once"
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 INITIAL_CLUSTER, INITIAL_STATE = "initial-cluster", "initial-cluster-state"
 
@@ -32,7 +35,9 @@ def find_strays(node: NodeObservation) -> tuple[str, ...]:
 def find_problems(node: NodeObservation) -> tuple[str, ...]:
     """List what keeps a node's etcd from being what its manifest says."""
     pod, process = node.pod, node.process
-    found = list(find_strays(node))
+    found = [*find_strays(node), *map(_taken_out, node.taken_out)]
+    if pod is None and any(path.name == MANIFEST.name for path in node.taken_out):
+        return (*found, *_kubelet(node))
     if pod is None:
         found.append("no file of the static pods' directory is etcd's pod, kube-system/etcd")
         return (*found, *_kubelet(node))
@@ -46,6 +51,90 @@ def find_problems(node: NodeObservation) -> tuple[str, ...]:
             for name, wanted, running in find_differences(node)
         ]
     return (*found, *_kubelet(node))
+
+
+def _taken_out(path: PurePosixPath) -> str:
+    place = path.parent.parent / MANIFEST.parent.name
+    return (
+        f"a run that did not end has taken {path.name} out of {place}; run the same runbook again, "
+        f"it goes on from there, or put it back (etcd's first): mv {path} {place}/"
+    )
+
+
+def find_hindrances(node: NodeObservation) -> tuple[str, ...]:
+    """List what keeps a node's member from being changed, by this or a run that goes on."""
+    paths = {file.path.rpartition("/")[0] for file in node.files}
+    directory = (node.kubelet.directory or "").rstrip("/")
+    found = [*find_strays(node), *map(str, node.settings.faults)]
+    if directory and paths and paths != {directory}:
+        found.append(f"the kubelet reads its pods in {directory}; say so in paths.manifest")
+    return tuple(found)
+
+
+def find_obstructions(
+    nodes: Iterable[NodeObservation], touched: Collection[str]
+) -> tuple[Finding, ...]:
+    """List what forbids to change members: the touched nodes' hindrances; of others a warning."""
+    refused = (
+        Finding(Severity.REFUSAL, node.host, sentence)
+        for node in nodes
+        if node.host in touched
+        for sentence in find_hindrances(node)
+    )
+    warned = (
+        Finding(Severity.WARNING, node.host, _taken_out(path))
+        for node in nodes
+        if node.host not in touched
+        for path in node.taken_out
+        if path.name == MANIFEST.name
+    )
+    return (*refused, *warned)
+
+
+def find_paused(nodes: Iterable[NodeObservation]) -> frozenset[str]:
+    """Name the nodes whose API server was taken out, and whose etcd was not."""
+    return frozenset(
+        node.host
+        for node in nodes
+        if {path.name for path in node.taken_out} == {apiserver_pod(MANIFEST).manifest.name}
+    )
+
+
+def find_unsettled(
+    nodes: Iterable[NodeObservation], joining: Collection[str], begun: Collection[str]
+) -> frozenset[str]:
+    """Name those that join, or have joined by a run that died, whose manifests say so still."""
+    return frozenset(
+        node.host
+        for node in nodes
+        if node.host in joining
+        and (node.host in begun or node.taken_out or not node.settings.begins_nothing)
+    )
+
+
+def left_to_kubeadm(
+    inventory: Inventory, rebuilt: Collection[str], leaving: Collection[str]
+) -> tuple[str, ...]:
+    """Say what of a node's change is kubeadm's and kubectl's to do."""
+    gone = [name for name in sorted(leaving) if inventory.layout(name).is_pod]
+    return (
+        *(
+            f"left to kubeadm: {name} has no etcd's manifest or does not answer, so its stale "
+            f"member is removed and nothing joins now; then `kubectl delete node {name}`, and on "
+            "the new node `kubeadm join --control-plane`, which adds its member"
+            for name in sorted(rebuilt)
+        ),
+        *(
+            f"left to kubeadm: `kubeadm reset` on {name}, and `kubectl delete node {name}`; its "
+            f"API server ends with its member, and both manifests lie in {_kept(inventory, name)}"
+            for name in gone
+            if name not in rebuilt
+        ),
+    )
+
+
+def _kept(inventory: Inventory, name: str) -> PurePosixPath:
+    return etcd_pod(inventory.layout(name).manifest or MANIFEST).kept.parent
 
 
 def find_differences(node: NodeObservation) -> tuple[tuple[str, str, str], ...]:
@@ -86,8 +175,12 @@ def find_remarks(node: NodeObservation, members: int) -> tuple[str, ...]:
         found.append(
             "its manifest's --initial-cluster names this member alone, without "
             "--initial-cluster-state=existing: when its disk is lost while the others have no "
-            "leader, it comes up as a healthy empty cluster with the same ids; until "
-            "a runbook does it, write all members and the state existing there by hand"
+            f"leader, it comes up as a healthy empty cluster with the same ids; {HARDEN}"
+        )
+    elif node.pod and members > 1 and not node.settings.begins_nothing:
+        found.append(
+            "its manifest's --initial-cluster names other members: when its disk is lost, it votes "
+            f"with an empty log, so that a quorum may lack what was acknowledged; {HARDEN}"
         )
     missing = [name for name in ("kubelet", "kubeadm") if node.versions.get(name) is None]
     missing += [] if runtime(node) else ["container runtime (containerd or crio) that runs"]

@@ -10,6 +10,7 @@ from tasks.plans.reconfiguration import (
     MoveLeader,
     ReaddressMember,
     RemoveMember,
+    SettleMember,
     UpdateMember,
     remove_from,
 )
@@ -50,7 +51,7 @@ def find_obstacles(
             if is_back and not step.was_healthy and not entry.member.is_learner:
                 return (f"the plan is stale: {entry.label} is back and healthy",)
             remove_from(cluster, entry)
-        if isinstance(step, UpdateMember | ReaddressMember):
+        if isinstance(step, UpdateMember | ReaddressMember | SettleMember):
             refuse_to_lose(cluster, cluster.on(step.member.name))
     except Refused as error:
         return (error.message,)

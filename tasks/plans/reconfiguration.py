@@ -72,6 +72,13 @@ class AwaitMember(MembershipStep):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SettleMember(MembershipStep):
+    """Write a static pod's manifest as it is to stay, and start it anew; it has its log by now."""
+
+    member: DesiredMember
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MoveLeader(MembershipStep):
     """Hand leadership to another voter."""
 

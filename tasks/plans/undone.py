@@ -9,11 +9,6 @@ BY_HAND = {
     "bootstrap_cluster": "`kubeadm init` makes the first member with its node, and `kubeadm join "
     "--control-plane` each further one",
     "add_member": "`kubeadm join --control-plane` on the new node adds its member",
-    "remove_member": "`kubeadm reset` on its node takes a member out; of a dead node, on a living "
-    "one, `crictl exec CONTAINER etcdctl member remove ID` with the healthcheck-client pair",
-    "replace_member": "on a living node `crictl exec CONTAINER etcdctl member remove ID` with the "
-    "healthcheck-client pair, then `kubeadm reset` and `kubeadm join --control-plane` on the one "
-    "that takes its place",
     "update_member": "`kubeadm reset` on the node, and `kubeadm join --control-plane` with its new "
     "address",
     "rotate_authority": "write the new and the old authority into etcd/ca.crt on every node, the "

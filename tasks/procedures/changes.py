@@ -25,7 +25,7 @@ from tasks.plans import bootstrap, member_changes
 from tasks.plans import reconfiguration as plans
 from tasks.plans.dependents import TellHook, UpdateApiserver, UpdateHaproxy
 from tasks.plans.restarts import ADDRESSES
-from tasks.procedures import restarting, rotation
+from tasks.procedures import hardening, restarting, rotation
 from tasks.procedures.course import Actions, Choices, Recipe, Unlocked, Verified, follow
 from tasks.procedures.drafting import Draft, draft_plan
 from tasks.procedures.likeness import make_files, to_write
@@ -37,6 +37,7 @@ from tasks.steps import (
     dependents,
     installation,
     locks,
+    pods,
     reconfiguration,
     restarts,
     services,
@@ -173,6 +174,9 @@ class MemberRecipe(Recipe[Draft]):
             plans.RemoveMember: partial(_remove, draft=seen),  # what an earlier join left
             plans.AddLearner: on_client(roster, reconfiguration.add_learner),
             plans.JoinMember: partial(_join, draft=seen),
+            plans.SettleMember: partial(
+                hardening.settle_member, members=seen.goal, without=seen.down
+            ),
             plans.PromoteMember: promote,
             plans.AwaitMember: promote,
         }
@@ -205,6 +209,7 @@ class MemberRecipe(Recipe[Draft]):
                 self.unwritten = error  # told at the end: the members are verified first
 
         return {
+            member_changes.ResumeApiserver: _resume,
             member_changes.RefreshConfiguration: partial(
                 configuration.refresh_configuration, members=seen.goal
             ),
@@ -240,6 +245,10 @@ async def _join(run: Run, host: HostConnection, step: plans.JoinMember, *, draft
             key=lambda member: order.get(member.peer_url, len(order)),
         )
     )
+    if run.inventory.layout(host.name).is_pod:
+        sizes = [e.status.db_size for e in draft.health.endpoints if e.status]
+        await hardening.join_member(run, host, initial, max(sizes, default=0))
+        return
     own = next(member for member in draft.joining if member.name == host.name)
     seen, like = draft.observed[host.name], None
     if draft.pattern is not None:
@@ -271,6 +280,10 @@ async def _retire(
             host=host.name,
         )
     await reconfiguration.retire_host(run, host, step)
+
+
+async def _resume(run: Run, host: HostConnection, _step: member_changes.ResumeApiserver) -> None:
+    await pods.resume(run, host)
 
 
 async def _await_host(

@@ -22,13 +22,19 @@ from tasks.model.inventory import Inventory
 from tasks.model.inventory_file import InventoryFile, edit_hosts, parse_inventory
 from tasks.model.machines import Host
 from tasks.model.member_settings import Settings
-from tasks.model.observation import HostObservation, HostTarget
+from tasks.model.observation import HostObservation, HostTarget, Path, Reachability
 from tasks.model.plan import Finding, Plan, Severity
-from tasks.model.pointers import parameter
+from tasks.model.pointers import parameter, pointer
 from tasks.plans import agreement, member_changes, member_hosts
 from tasks.plans.addresses import desired_member
 from tasks.plans.bootstrap import trusts_others
 from tasks.plans.member_hosts import Leaver
+from tasks.plans.nodes import (
+    find_obstructions,
+    find_paused,
+    find_unsettled,
+    left_to_kubeadm,
+)
 from tasks.plans.preflight import clock_findings, find_reasons, is_bound_elsewhere
 from tasks.plans.voters import refuse_without_members
 from tasks.procedures.likeness import Pattern, find_likeness, find_pattern
@@ -41,6 +47,7 @@ from tasks.steps import (
     configuration,
     dependents,
     installation,
+    nodes,
     onhosts,
     preflight,
 )
@@ -87,6 +94,7 @@ class _Outlook:
     live: tuple[SeenMember, ...]
     leavers: tuple[Leaver, ...]
     dropped: frozenset[str]
+    left: frozenset[str]
 
 
 async def draft_plan(
@@ -134,11 +142,21 @@ async def draft_plan(
                 f"{path} must say so too; set write_inventory to let this run do it:\n{diff}",
             )
     joined = frozenset(member.name for member in joining)
-    pattern = find_pattern(run, seen.live, seen.observed, joined) if joining else None
+    made = any(not run.inventory.layout(name).is_pod for name in joined)
+    pattern = find_pattern(run, seen.live, seen.observed, joined) if made else None
+    pods, _ = await nodes.observe_nodes(run)
+    leaving = {x.host for x in seen.leavers if x.host}
+    findings = (*findings, *find_obstructions(pods, joined | leaving))
     targets = await _targets(run, seen, programs, goal, pattern)
     outdated, left = _find_outdated(seen.observed, goal)
     stranded = member_hosts.warn_of_stranded(seen.original, seen.dropped)
-    warnings = (*warnings, *left, *stranded, *(pattern.remarks if pattern else ()))
+    warnings = (
+        *warnings,
+        *left,
+        *stranded,
+        *(pattern.remarks if pattern else ()),
+        *left_to_kubeadm(seen.inventory, seen.left, leaving - joined),
+    )
     if moved:
         plan = member_changes.plan_move(
             seen.inventory,
@@ -168,6 +186,10 @@ async def draft_plan(
             further=tuple(last),
             warnings=warnings,
             awaited=seen.awaited,
+            paused=find_paused(pods),
+            unsettled=find_unsettled(
+                pods, joined, {x.host for x in seen.leavers if x.host and x.member_id is not None}
+            ),
         )
     return Draft(
         plan,
@@ -199,8 +221,18 @@ async def _look(
         await onhosts.refuse_foreign(run, roster.members)
     original, text = file.inventory, file.text
     hosts = joining_hosts(original, wish)
+    left = frozenset(
+        name
+        for name in hosts
+        if original.layout(name).is_pod and not wish.moving and _is_bare(observed.get(name))
+    )
+    if left and wish.planned:
+        raise Refused(
+            f"{', '.join(sorted(left))}: a new node of a stacked cluster joins by `kubeadm join "
+            f"--control-plane`; do that first, then {pointer('remove_member', member=wish.leaving)}"
+        )
     for name in hosts:
-        if name not in observed:
+        if name not in observed and name not in left:
             another = (
                 f", or name another that takes its place: {parameter(replacement=['NAME=ADDRESS'])}"
                 if run.runbook == "replace_member"
@@ -213,6 +245,7 @@ async def _look(
     wanted = tuple(
         desired_member(run.inventory, host, observed[name].detected_address)
         for name, (host, _) in hosts.items()
+        if name not in left
     )
     refuse_without_members(live)
     located = locate_known(original, observed)
@@ -236,7 +269,18 @@ async def _look(
     if inventory.hosts == original.hosts:
         after = text
     seen = _Outlook(
-        original, inventory, hosts, wanted, observed, absent, awaited, found, live, leavers, dropped
+        original,
+        inventory,
+        hosts,
+        wanted,
+        observed,
+        absent,
+        awaited,
+        found,
+        live,
+        leavers,
+        dropped,
+        left,
     )
     return seen, after
 
@@ -248,7 +292,11 @@ async def _judge(run: Run, seen: _Outlook, goal: tuple[DesiredMember, ...]) -> t
         tuple(host for name, host in seen.observed.items() if name in names),
         tuple(member for member in goal if member.name in seen.observed),
     )
-    newcomers = tuple(seen.observed[member.name] for member in seen.wanted)
+    newcomers = tuple(
+        seen.observed[member.name]
+        for member in seen.wanted
+        if not seen.inventory.layout(member.name).is_pod
+    )
     leaving = {leaver.host for leaver in seen.leavers}
     return (
         *find_reasons(
@@ -259,6 +307,7 @@ async def _judge(run: Run, seen: _Outlook, goal: tuple[DesiredMember, ...]) -> t
                 for path in paths
                 if {path.source, path.target} & set(seen.hosts)
                 and not is_bound_elsewhere(path, seen.observed[path.target])
+                and not _is_its_own(seen.inventory, path)
             ),
         ),
         *(f for f in clock_findings(tuple(seen.observed.values())) if f.host not in seen.hosts),
@@ -332,10 +381,13 @@ async def _targets(
     goal: tuple[DesiredMember, ...],
     pattern: Pattern | None,
 ) -> dict[str, HostTarget]:
+    wanted = [m for m in seen.wanted if not run.inventory.layout(m.name).is_pod]
+    if not wanted:
+        return {}
     trusted = read_authority_certificate(seen.inventory)
     known = {host.name for host in seen.original.hosts}
     targets = {}
-    for member in seen.wanted:
+    for member in wanted:
         host = seen.observed[member.name]
         is_new = pattern is not None and member.name not in known
         if is_new and trusts_others(host, trusted.decode() if trusted else None):
@@ -357,6 +409,19 @@ async def _targets(
             await find_likeness(run, pattern, member, goal, host) if pattern else None,
         )
     return targets
+
+
+def _is_its_own(inventory: Inventory, path: Path) -> bool:
+    """Whether an answer, or none, may be a pod's etcd that ends and is started all the time.
+
+    Without its data it does, and holds the port for a moment in place of our listener.
+    """
+    return inventory.layout(path.target).is_pod and path.met is not Reachability.TIMED_OUT
+
+
+def _is_bare(seen: HostObservation | None) -> bool:
+    """Whether a node has no manifest of etcd's, in place or kept: kubeadm has to make it one."""
+    return seen is None or seen.settings is None or seen.settings.manifest is None
 
 
 def _is_configured(inventory: Inventory, seen: HostObservation) -> bool:

@@ -16,7 +16,7 @@ from tasks.engine.run import Run, step
 from tasks.etcd.client import POLL_SECONDS, EtcdClient
 from tasks.etcd.gateway import Endpoint
 from tasks.etcd.leadership import hand_over
-from tasks.hosts import files
+from tasks.hosts import files, pods
 from tasks.hosts.connection import HostConnection
 from tasks.hosts.retirement import drop_connections_command, set_aside_command
 from tasks.hosts.supervisors import supervisor
@@ -211,7 +211,7 @@ async def _stop_and_set_aside(run: Run, host: HostConnection, word: str) -> bool
             for each in layout.data_directories
         ),
         changes=True,
-        timeout_seconds=120,
+        timeout_seconds=pods.LIMIT_SECONDS,
     )
     return any(map(files.parse_change, results))
 

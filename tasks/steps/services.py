@@ -6,7 +6,7 @@ import asyncio
 from pathlib import PurePosixPath
 
 from tasks.engine.run import Run, step, together
-from tasks.hosts import files, services
+from tasks.hosts import files, pods, services
 from tasks.hosts.connection import HostConnection
 from tasks.hosts.supervisors import Supervisor, supervisor
 from tasks.model.errors import CommandFailed, MemberFailed, RunbookError, Transient
@@ -15,7 +15,7 @@ from tasks.plans.bootstrap import StartMember
 
 WORDS_TRIES = 3
 WATCH_SECONDS = 2.0
-RESTART_SECONDS = services.WAIT_SECONDS + 30.0
+RESTART_SECONDS = max(services.WAIT_SECONDS + 30.0, pods.LIMIT_SECONDS)
 
 
 def _supervisor(run: Run, host: HostConnection) -> Supervisor:

@@ -25,6 +25,7 @@ pytest_plugins = ["tests.lab.kubernetes.fixtures", "tests.integration.fixtures"]
 pytestmark = [pytest.mark.lab, pytest.mark.one_etcd, pytest.mark.timeout(900)]
 
 MANIFESTS = "/etc/kubernetes/manifests"
+MOVED = ("--member", "master03", "--address", "10.9.9.9")
 
 
 def adopt(prefect: Prefect, cluster: KubernetesCluster, output: Path, *options: str) -> Ended:
@@ -123,9 +124,9 @@ def test_what_is_not_done_yet_is_refused_before_anything_is_touched(
     prefect: Prefect, inventory: Path
 ) -> None:
     """In one sentence, with what to do by hand."""
-    refused = run_runbook(prefect, "replace_member", inventory, "--member", "master03")
+    refused = run_runbook(prefect, "update_member", inventory, *MOVED)
     assert refused.status == 2
-    assert BY_HAND["replace_member"].partition("`")[0] in refused.output
+    assert BY_HAND["update_member"].partition("`")[0] in refused.output
     assert "Nothing was changed" in refused.output
 
 

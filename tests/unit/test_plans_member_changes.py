@@ -263,7 +263,7 @@ def test_a_host_that_was_never_asked_is_not_called_unreachable() -> None:
     inventory_now = inventory(hosts=[{"name": "m1", "address": "10.0.0.1"}])
     live = (seen(1), seen(9))
     leavers = find_leavers(("m3",), inventory_now, live, (joins,))
-    (told,) = warn_of_hosts(leavers, {}, set(), "etcd.service")
+    (told,) = warn_of_hosts(leavers, {}, set(), INVENTORY)
     assert "cannot be reached" not in told
     assert "taken as replaced already" in told
 
@@ -271,8 +271,9 @@ def test_a_host_that_was_never_asked_is_not_called_unreachable() -> None:
 def test_removed_while_away() -> None:
     """The report names what finishes it, with the inventory's host and without."""
     live = (seen(1), seen(2), seen(3, up=False))
-    leavers = find_leavers(("m3",), inventory(), live, ())
-    (told,) = warn_of_hosts(leavers, {}, set(), "etcd3.service")
+    named = inventory(paths={"unit": "/etc/systemd/system/etcd3.service"})
+    leavers = find_leavers(("m3",), named, live, ())
+    (told,) = warn_of_hosts(leavers, {}, set(), named)
     assert "its etcd is not stopped" in told
     assert pointer("remove_member", member=["m3"]) in told
     assert "`systemctl disable --now etcd3.service`" in told

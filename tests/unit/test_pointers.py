@@ -26,7 +26,7 @@ from tasks.model.pointers import Value
 ROOT = Path(__file__).parents[2]
 RUNBOOKS = sorted(path.stem for path in (ROOT / "flows").glob("[!_]*.py"))
 LIKE_A_RUNBOOK = re.compile(
-    r"\b(?:(?:bootstrap|adopt|check|show|rotate|recover|replace|add|remove|update|move)"
+    r"\b(?:(?:bootstrap|adopt|check|show|rotate|recover|replace|add|remove|update|move|harden)"
     r"_(?:cluster|health|certificates|authority|member|leader)s?)\b"
 )
 OPTION = re.compile(r"(?<![\w-])--([a-z][a-z-]+)")
@@ -49,6 +49,7 @@ NAMED: dict[str, set[str]] = {
     "tasks/pki/authority.py": {"recover_certificates"},
     "tasks/plans/bootstrap.py": {"bootstrap_cluster"},
     "tasks/plans/health.py": {"check_health"},
+    "tasks/plans/nodes.py": {"harden_members"},
     "tasks/plans/reconfiguration.py": {"remove_member", "replace_member"},
     "tasks/plans/voters.py": {"recover_certificates"},
     "tasks/plans/recovery.py": {"rotate_authority"},
@@ -82,7 +83,8 @@ POINTERS: dict[str, list[tuple[str, tuple[str, ...], dict[str, Value]]]] = {
     ],
     "tasks/model/cluster.py": [("pointer", ("replace_member",), {"member": ["m1"]})],
     "tasks/procedures/drafting.py": [
-        ("parameter", ("replace_member",), {"replacement": ["m4=10.0.0.4"]})
+        ("pointer", ("remove_member",), {"member": ["m1"]}),
+        ("parameter", ("replace_member",), {"replacement": ["m4=10.0.0.4"]}),
     ],
     "tasks/plans/health.py": [
         (

@@ -1,0 +1,89 @@
+"""Hardening: no member of a stacked cluster begins anything without its data. Pure.
+
+kubeadm lets the first member begin a cluster (its own name alone, no state: a wiped disk comes up
+as a healthy empty cluster with the same ids), and later ones join with a list of all (without a
+leader a wiped one votes with an empty log, so that a quorum may lack what was acknowledged).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from tasks.model.cluster import ClusterHealth, DesiredMember
+from tasks.model.errors import Refused
+from tasks.model.inventory import Inventory
+from tasks.model.nodes import NodeObservation
+from tasks.model.plan import Plan, Stage, Step
+from tasks.plans.gate import find_obstacles
+
+HARDEN = Stage(1, "harden, one member at a time", is_serial=True)
+AWAY_SECONDS = 15
+"""For how long an API server is away while its etcd's manifest is changed: 14 s on kubelets of
+1.37."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HardenMember(Step):
+    """Change a member's manifest by the kubelet's laws, with its API server out."""
+
+
+def plan_hardening(
+    inventory: Inventory,
+    members: tuple[DesiredMember, ...],
+    health: ClusterHealth,
+    nodes: Mapping[str, NodeObservation],
+    soft: Iterable[str],
+) -> Plan:
+    """Plan one member at a time, what an earlier run left first and the leader last.
+
+    `soft` are the hosts whose manifests are to be changed. Raises Refused where the cluster cannot
+    lose one of them.
+    """
+    unfinished = {name for name, node in nodes.items() if node.taken_out}
+    work = [m.name for m in members if m.name in unfinished | set(soft)]
+    work.sort(key=lambda name: (name not in unfinished, name == health.leader_name))
+    healed: frozenset[str] = frozenset()
+    reasons: list[str] = []
+    for name in work:
+        reasons += find_obstacles(members, health, name, restarts=True, healed=healed)
+        healed |= {name}
+    if reasons:
+        raise Refused(
+            f"{inventory.name} is not hardened now:\n  - " + "\n  - ".join(dict.fromkeys(reasons))
+        )
+    steps = tuple(
+        HardenMember(
+            stage=HARDEN,
+            host=name,
+            sentence=f"harden {name}: {_sentence(inventory, nodes[name])}",
+        )
+        for name in work
+    )
+    goal = "a member without its data ends at once, on every node"
+    return Plan(
+        "harden_members", inventory.name, goal, steps, tuple(warn_of_clients(nodes)) if work else ()
+    )
+
+
+def _sentence(inventory: Inventory, node: NodeObservation) -> str:
+    if node.taken_out:
+        names = ", ".join(path.name for path in node.taken_out)
+        return f"end what a run has begun there: {names} is taken out and goes back in"
+    stopping = inventory.layout(node.host).stopping
+    return (
+        f"not while it leads: {stopping}, let the manifest name this member alone and the state "
+        "existing, put both back; its API server is away for about "
+        f"{AWAY_SECONDS} s"
+    )
+
+
+def warn_of_clients(nodes: Mapping[str, NodeObservation]) -> Iterable[str]:
+    """Say who is without an API server while that of one node is away."""
+    yield (
+        "one node's API server is away at a time, never two; whoever asks that one alone waits: "
+        "its node's kubelet, and the kubeconfigs below"
+    )
+    for node in nodes.values():
+        for name, server in sorted(node.kubeconfigs.items()):
+            yield f"{node.host}: {name} asks {server}"

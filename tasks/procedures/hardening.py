@@ -1,0 +1,68 @@
+"""Changing a static pod's manifest: out, edited, in, by the kubelet's laws. Composes steps."""
+
+from __future__ import annotations
+
+from tasks.config.editing import name_existing, name_itself_alone
+from tasks.config.probes import lengthen_startup, restore_startup
+from tasks.engine.run import Run, unless
+from tasks.hosts.connection import HostConnection
+from tasks.model.cluster import DesiredMember
+from tasks.model.member_settings import SettingsFiles
+from tasks.plans.hardening import HardenMember
+from tasks.plans.reconfiguration import SettleMember
+from tasks.procedures import rotation
+from tasks.steps import health, pods, services
+
+LOG_BYTES_A_SECOND = 5 << 20
+"""Of a learner that gets the whole database, with its disk and the network at their worst."""
+
+
+async def join_member(
+    run: Run, host: HostConnection, members: tuple[DesiredMember, ...], size: int
+) -> None:
+    """Start a member that joins, its manifest naming exactly these; its API server stays out.
+
+    The database's `size`, in bytes, says how long the kubelet must let it start.
+    """
+
+    def edit(files: SettingsFiles) -> SettingsFiles:
+        return lengthen_startup(name_existing(files, members), size / LOG_BYTES_A_SECOND)
+
+    if await pods.differs(run, host, edit):
+        await pods.take_out(run, host)
+        await pods.edit_manifest(run, host, edit)
+    await pods.put_in(run, host)
+
+
+async def settle_member(
+    run: Run,
+    host: HostConnection,
+    _step: SettleMember,
+    *,
+    members: tuple[DesiredMember, ...],
+    without: frozenset[str],
+) -> None:
+    """Write the manifest of a member that has joined as it is to stay."""
+    if await pods.differs(run, host, _settled):
+        await pods.take_out(run, host)
+        await pods.edit_manifest(run, host, _settled)
+        await pods.put_in(run, host)
+        watching = services.watch_start(run, (host,))
+        await unless(watching, rotation.wait_until_healthy(run, members, without))
+
+
+def _settled(files: SettingsFiles) -> SettingsFiles:
+    return restore_startup(name_itself_alone(files))
+
+
+async def harden_member(
+    run: Run, host: HostConnection, _step: HardenMember, *, members: tuple[DesiredMember, ...]
+) -> None:
+    """Let a member's manifest name it alone; where the run dies, the manifests are in or kept."""
+    await health.move_leader_away(run, host, members)
+    await pods.take_out(run, host)
+    await pods.edit_manifest(run, host, _settled)
+    await pods.put_in(run, host)
+    watching = services.watch_start(run, (host,))
+    await unless(watching, rotation.wait_until_healthy(run, members))
+    await pods.resume(run, host)

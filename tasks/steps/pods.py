@@ -1,0 +1,108 @@
+"""A member that the kubelet runs, and the API server on it: out, edited, and in again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import PurePosixPath
+from shlex import quote
+
+from tasks.config.launch import NotUnderstood
+from tasks.config.settings import changed_files
+from tasks.engine.run import Run, step
+from tasks.hosts import files, pods
+from tasks.hosts.batch import Command
+from tasks.hosts.connection import HostConnection
+from tasks.hosts.kubelet import StaticPod
+from tasks.model.errors import CommandFailed, Refused
+from tasks.model.member_settings import SettingsFiles, TextFile
+
+Edit = Callable[[SettingsFiles], SettingsFiles]
+
+
+def _pod(run: Run, host: HostConnection) -> StaticPod:
+    manifest = run.inventory.layout(host.name).manifest
+    if manifest is None:
+        raise Refused("its etcd is no static pod", host=host.name)
+    return StaticPod(manifest)
+
+
+@step("take the API server and etcd out on {host}")
+async def take_out(run: Run, host: HostConnection) -> bool:
+    """Take both manifests out and wait until both are gone; they are kept beside their directory.
+
+    After a failure they are out, and what runs on is told.
+    """
+    (result,) = await host.run(
+        _pod(run, host).stop_command(), changes=True, timeout_seconds=pods.LIMIT_SECONDS
+    )
+    return files.parse_change(result)
+
+
+@step("compare the manifest of {host}")
+async def differs(run: Run, host: HostConnection, edit: Edit) -> tuple[str, ...]:
+    """Tell the file that an edit would change, wherever the manifest lies; none where none is."""
+    (result,) = await host.run(_pod(run, host).settings_command())
+    edited = _edited(host, _pod(run, host).parse_settings(result), edit)
+    return tuple(file.path for file in edited)
+
+
+@step("write the manifest of {host} while it is out")
+async def edit_manifest(run: Run, host: HostConnection, edit: Edit) -> bool:
+    """Edit the manifest that is taken out, the old one copied aside; whether it changed.
+
+    Raises CommandFailed, with file and line, where that cannot be done, or where the manifest is
+    not out; nothing is changed then.
+    """
+    own = _pod(run, host)
+    (result,) = await host.run(own.settings_command())
+    changed = _edited(host, own.parse_settings(result), edit)
+    for file in changed:
+        if PurePosixPath(file.path) == own.manifest:
+            raise CommandFailed(host.name, f"edit {own.manifest}", 1, "it is not taken out")
+        await host.run(
+            files.write_file_command(
+                PurePosixPath(file.path),
+                file.text,
+                mode=file.mode,
+                owner=file.owner,
+                group=file.group,
+                backup=run.inventory.paths.backups / run.backup,
+            ),
+            changes=True,
+        )
+    return bool(changed)
+
+
+def _edited(host: HostConnection, before: SettingsFiles, edit: Edit) -> tuple[TextFile, ...]:
+    if before.manifest is None:
+        raise CommandFailed(host.name, "edit etcd's manifest", 1, "there is none")
+    try:
+        return changed_files(before, edit(before))
+    except NotUnderstood as error:
+        raise CommandFailed(host.name, "edit etcd's manifest", 1, str(error)) from error
+
+
+@step("put etcd in on {host}")
+async def put_in(run: Run, host: HostConnection) -> bool:
+    """Put etcd's manifest in, if it is out, and wait until its process runs.
+
+    A data directory that was set aside is made as kubeadm makes it; the kubelet would open it to
+    everyone.
+    """
+    data = quote(str(run.inventory.layout(host.name).data))
+    _, result = await host.run(
+        Command("make the data directory", f"[ -d {data} ] || install -d -m 0700 {data}"),
+        _pod(run, host).start_command(),
+        changes=True,
+        timeout_seconds=pods.LIMIT_SECONDS,
+    )
+    return files.parse_change(result)
+
+
+@step("put the API server in on {host}")
+async def resume(run: Run, host: HostConnection) -> bool:
+    """Put the API server's manifest in, if it is out, and wait until it is ready."""
+    (result,) = await host.run(
+        _pod(run, host).resume_command(), changes=True, timeout_seconds=pods.LIMIT_SECONDS
+    )
+    return files.parse_change(result)

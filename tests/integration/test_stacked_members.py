@@ -1,0 +1,219 @@
+"""Members of kubeadm's own nodes: hardened, replaced in place, removed; killed anywhere between.
+
+A manifest changes by the kubelet's laws: nothing but finished files in its directory, the API
+server out before its etcd, one node at a time. Writers never pause and lose nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.integration.runbooks import Ended, Prefect, finish, run_runbook, start_runbook
+from tests.integration.stacked import stacked_writers
+from tests.lab.kubernetes.cluster import KubernetesCluster, probe
+from tests.lab.kubernetes.watch import ApiWatch
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.lab.host import Host
+
+pytest_plugins = ["tests.lab.kubernetes.fixtures", "tests.integration.fixtures"]
+pytestmark = [pytest.mark.lab, pytest.mark.one_etcd, pytest.mark.timeout(900)]
+
+MANIFESTS, KEPT = "/etc/kubernetes/manifests", "/etc/kubernetes/etcd-runbooks"
+FILES = {
+    "etcd.yaml",
+    "kube-apiserver.yaml",
+    "kube-controller-manager.yaml",
+    "kube-scheduler.yaml",
+}
+OUT = "mkdir -p {kept} && mv {manifests}/{name}.yaml {kept}/"
+HARDEN_STEPS = (
+    "take the API server and etcd out on {0}",
+    "write the manifest of {0} while it is out",
+    "put etcd in on {0}",
+    "put the API server in on {0}",
+)
+REPLACE_STEPS = (
+    "retire {0}",
+    "remove a member",
+    "add a learner",
+    "compare the manifest of {0}",
+    "write the manifest of {0} while it is out",
+    "put etcd in on {0}",
+    "wait for the log and promote",
+    "put the API server in on {0}",
+)
+
+
+def listed(node: Host) -> set[str]:
+    """List the manifests' directory, with what begins with a dot."""
+    return set(node.run(["ls", "-A", MANIFESTS]).check().stdout.split())
+
+
+def initial(node: Host) -> str:
+    """Tell what a manifest says of the initial cluster."""
+    return node.run(["grep", "initial-cluster", f"{MANIFESTS}/etcd.yaml"]).check().stdout
+
+
+def wipe(node: Host) -> None:
+    """Let a node's etcd have lost its disk, its API server with it."""
+    node.run("rm -rf /var/lib/etcd/member; pkill -9 -x etcd || :").check()
+
+
+def take_api_servers_out(cluster: KubernetesCluster) -> None:
+    """Let no node have an API server."""
+    for node in cluster.nodes.values():
+        node.run(OUT.format(kept=KEPT, manifests=MANIFESTS, name="kube-apiserver")).check()
+    deadline = time.monotonic() + 60
+    while any(probe(node) != "-" for node in cluster.nodes.values()):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def see_whole(cluster: KubernetesCluster, prefect: Prefect) -> None:
+    """See full health, and nothing but the four manifests on every node."""
+    cluster.wait_until_ready(seconds=60)
+    assert {name: listed(node) for name, node in cluster.nodes.items()} == dict.fromkeys(
+        cluster.nodes, FILES
+    )
+    checked = run_runbook(prefect, "check_health", cluster.lab.inventory)
+    assert checked.status == 0, checked.output
+
+
+def killed(prefect: Prefect, inventory: Path, point: str, *words: str) -> Ended:
+    """Run a runbook whose runner dies at a point of its journal."""
+    killer = ("-m", "tests.integration.killed_run", point)
+    return finish(start_runbook(prefect, words[0], inventory, *words[1:], launcher=killer))
+
+
+def replace(prefect: Prefect, cluster: KubernetesCluster, node: Host) -> Ended:
+    """Replace a node's member in place."""
+    return run_runbook(prefect, "replace_member", cluster.lab.inventory, "--member", node.name)
+
+
+def test_a_wiped_first_member_is_replaced_with_every_api_server_down(
+    kubernetes: KubernetesCluster, prefect: Prefect, tmp_path: Path
+) -> None:
+    """One run, from no API server at all to three; the member's pod is the one that joins."""
+    first = kubernetes.first
+    take_api_servers_out(kubernetes)
+    wipe(first)
+    with stacked_writers(kubernetes, tmp_path) as writers:
+        began = time.monotonic()
+        ended = replace(prefect, kubernetes, first)
+        print(f"\nreplaced in {time.monotonic() - began:.1f} s")  # noqa: T201 - the figure
+    assert ended.status == 0, ended.output
+    report = writers.check()
+    assert report.acknowledged
+    assert report.lost == ()
+    assert f"initial-cluster={first.name}=https://{first.address}:2380\n" in initial(first)
+    assert "initial-cluster-state=existing" in initial(first)
+    see_whole(kubernetes, prefect)
+
+
+def test_hardened_members_begin_nothing_without_their_data(
+    kubernetes: KubernetesCluster, prefect: Prefect, tmp_path: Path
+) -> None:
+    """One API server away at a time; then a wiped disk serves nothing, whoever else is there."""
+    writers, watch = stacked_writers(kubernetes, tmp_path), ApiWatch(kubernetes)
+    with writers, watch:
+        ended = run_runbook(prefect, "harden_members", kubernetes.lab.inventory)
+    assert ended.status == 0, ended.output
+    report = writers.check()
+    assert report.acknowledged
+    assert report.lost == ()
+    print(f"\n{report}\n{watch.report()}")  # noqa: T201 - the figures
+    for node in kubernetes.nodes.values():
+        assert f"initial-cluster={node.name}=https://{node.address}:2380\n" in initial(node)
+    see_whole(kubernetes, prefect)
+    again = run_runbook(prefect, "harden_members", kubernetes.lab.inventory)
+    assert again.status == 0, again.output
+    assert "take" not in again.output
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("leader", [True, False], ids=["with a leader", "without one"])
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_wiped_disk_serves_no_other_history(
+    kubernetes: KubernetesCluster, prefect: Prefect, number: int, *, leader: bool
+) -> None:
+    """It ends, again and again, until replace_member takes it back in."""
+    hardened = run_runbook(prefect, "harden_members", kubernetes.lab.inventory)
+    assert hardened.status == 0, hardened.output
+    names = list(kubernetes.nodes)
+    node, other = kubernetes.nodes[names[number]], kubernetes.nodes[names[number - 1]]
+    if not leader:
+        other.run("systemctl stop kubelet; kill -9 $(pgrep -x etcd)").check()
+    wipe(node)
+    deadline = time.monotonic() + 45
+    while time.monotonic() < deadline:
+        assert node.run(["curl", "-sfm1", "http://127.0.0.1:2381/readyz"]).status != 0
+        time.sleep(0.2)
+    if not leader:
+        other.run("systemctl start kubelet").check()
+        kubernetes.wait_until_ready(other)
+    ended = replace(prefect, kubernetes, node)
+    assert ended.status == 0, ended.output
+    see_whole(kubernetes, prefect)
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("step", HARDEN_STEPS)
+@pytest.mark.parametrize("event", ["step-started", "step-finished"])
+def test_a_killed_hardening_is_finished_by_the_next_run(
+    kubernetes: KubernetesCluster, prefect: Prefect, tmp_path: Path, step: str, event: str
+) -> None:
+    """Whatever is out goes back in, and what is out is told meanwhile."""
+    node = list(kubernetes.nodes.values())[1]
+    inventory = kubernetes.lab.inventory
+    # As kubeadm leaves it: without the state, by the laws.
+    softened = f"sed -i /initial-cluster-state/d {MANIFESTS}/etcd.yaml"
+    node.run(f"systemctl stop kubelet; {softened}; systemctl start kubelet").check()
+    kubernetes.wait_until_ready(seconds=180)
+    with stacked_writers(kubernetes, tmp_path) as writers:
+        died = killed(prefect, inventory, f"{event}|{step.format(node.name)}", "harden_members")
+        assert died.status == -9, died.output
+        if listed(node) != FILES:
+            checked = run_runbook(prefect, "check_health", inventory)
+            assert "a run that did not end has taken" in checked.output
+        ended = run_runbook(prefect, "harden_members", inventory)
+    assert ended.status == 0, ended.output
+    assert writers.check().lost == ()
+    see_whole(kubernetes, prefect)
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("step", REPLACE_STEPS)
+@pytest.mark.parametrize("event", ["step-started", "step-finished"])
+def test_a_killed_replacement_is_finished_by_the_next_run(
+    kubernetes: KubernetesCluster, prefect: Prefect, tmp_path: Path, step: str, event: str
+) -> None:
+    """The member list and the manifests say how far it came."""
+    node = kubernetes.first
+    words = ("replace_member", "--member", node.name)
+    wipe(node)
+    with stacked_writers(kubernetes, tmp_path) as writers:
+        point = f"{event}|{step.format(node.name)}"
+        died = killed(prefect, kubernetes.lab.inventory, point, *words)
+        assert died.status == -9, died.output
+        ended = replace(prefect, kubernetes, node)
+    assert ended.status == 0, ended.output
+    assert writers.check().lost == ()
+    see_whole(kubernetes, prefect)
+
+
+def test_a_node_without_power_leaves_the_list(
+    kubernetes: KubernetesCluster, prefect: Prefect
+) -> None:
+    """Its stale member is removed, so that kubeadm can join it again; the rest is kubeadm's."""
+    node = list(kubernetes.nodes.values())[2]
+    node.power_cut()
+    ended = replace(prefect, kubernetes, node)
+    assert ended.status == 0, ended.output
+    assert "kubeadm join --control-plane" in ended.output
+    assert len(kubernetes.members()) == 2
