@@ -21,7 +21,7 @@ from tasks.plans.restarts import TRUST
 from tasks.procedures import barriers, restarting, rotation
 from tasks.procedures.course import Actions, Choices, Unlocked, Verified, follow
 from tasks.procedures.rotation import CertificateRecipe, Sight
-from tasks.steps import health, restarts, succession, trust
+from tasks.steps import health, restarts, services, succession, trust
 from tasks.steps import sharing as see_sharing
 
 
@@ -107,9 +107,9 @@ class _Succession(CertificateRecipe):
         rotation.refuse_absent(run, seen)
         leaves.refuse_reinstalled(run.inventory, seen.observed)
         found = await rotation.read_health(run, seen)
-        direction = trust.choose(run.inventory, self.old, reverse=self.reverse)
+        direction = trust.choose(run, self.old, reverse=self.reverse)
         if direction is None:
-            return Plan(run.runbook, run.inventory.name, trust.settled(run.inventory), ())
+            return Plan(run.runbook, run.inventory.name, trust.settled(run), ())
         plans.refuse_ill(run.inventory, seen.members, found)
         members, clients = await barriers.view(run, seen)
         plan = plans.plan_succession(
@@ -144,7 +144,7 @@ class _Succession(CertificateRecipe):
         told = (
             *users,
             *(f"{each} is the old authority's and stays as it is" for each in unused),
-            *sharing.find_keys(others, direction.other),
+            *sharing.find_keys(inventory, others, direction.other),
         )
         return dataclasses.replace(plan, warnings=(*plan.warnings, *told))
 
@@ -162,6 +162,7 @@ class _Succession(CertificateRecipe):
             plans.MakeSuccessor: succession.make_successor,
             plans.WriteTrust: trust.write_trust,
             plans.RestartMember: restart,
+            plans.RestartApiserver: services.restart_apiserver,
             plans.VerifyTrust: barriers.verify_trust,
             plans.ExchangeAuthorities: exchange,
             leaves.StageLeaves: partial(rotation.stage, sight=seen),

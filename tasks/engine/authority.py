@@ -13,18 +13,16 @@ import secrets
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
-from shlex import quote
 
+from tasks.engine import host_authority
 from tasks.engine.run import Run, step
 from tasks.engine.secret import read_secret
-from tasks.hosts.batch import Command
-from tasks.hosts.served import CERTIFICATE
 from tasks.model.certificates import Generation
 from tasks.model.credentials import Passphrase
-from tasks.model.errors import AuthorityRefused, InvalidInventory, RunbookError
+from tasks.model.errors import AuthorityRefused, InvalidInventory
 from tasks.model.inventory import Inventory
 from tasks.pki.authority import Authority, create_authority, is_encrypted, open_authority
-from tasks.pki.inspect import read_bundle, read_certificate
+from tasks.pki.inspect import read_certificate
 from tasks.plans.bootstrap import MakeAuthority
 
 NEEDS_NO_KEY = "check_health needs no key: it asks on the hosts"
@@ -80,11 +78,6 @@ def read_authorities(inventory: Inventory) -> dict[Generation, bytes]:
     return found
 
 
-def read_trust_bundle(inventory: Inventory) -> bytes:
-    """Read the certificates of all the authorities as one PEM text, the current one first."""
-    return b"".join(read_authorities(inventory).values())
-
-
 async def read_passphrase(source: Passphrase) -> bytes:
     """Read the passphrase from where the inventory says; raises AuthorityRefused."""
     return await read_secret(source, "authority.passphrase", NEEDS_NO_KEY, AuthorityRefused)
@@ -125,48 +118,36 @@ async def signing_authority(run: Run, generation: Generation = Generation.CURREN
     """
     if not run.inventory.authority.on_hosts:
         return await opened_authority(run.inventory, generation)
-    bundle, key = await _read_from_hosts(run)
-    first = read_bundle(bundle)[0]
+    authority = await host_authority.open_on_hosts(run, generation)
     own = find_authority_certificate(run.inventory)
-    if own is not None and read_certificate(own).fingerprint != first.fingerprint:
+    known = map(read_certificate, known_authorities(run).values())
+    if own is not None and read_certificate(own) not in known:
         path = run.inventory.authority.certificate
         raise AuthorityRefused(
-            f"the hosts' authority is {first.fingerprint[:16]}, and this runner knows another one, "
-            f"{path}; where kubeadm's was replaced on purpose, move that file away"
+            f"the hosts' authority is {authority.facts.fingerprint[:16]}, and this runner knows "
+            f"another one, {path}; where kubeadm's was replaced on purpose, move that file away"
         )
-    certificate = CERTIFICATE.findall(bundle)[0]  # kubeadm signs with the first of a bundle
-    return open_authority(certificate.encode(), key.encode(), None, datetime.now(UTC))
+    return authority
 
 
-async def client_trust(run: Run) -> bytes:
-    """Read the certificates of all the authorities that the members' own may be of, PEM."""
-    if not run.inventory.authority.on_hosts:
-        return read_trust_bundle(run.inventory)
-    bundle, _ = await _read_from_hosts(run)
-    return bundle.encode()
+def known_authorities(run: Run) -> dict[Generation, bytes]:
+    """Get the certificates of all the authorities that there are, PEM, the current one first.
+
+    Those on hosts are the ones that were seen last: at the run's opening, or after they changed.
+    """
+    if run.inventory.authority.on_hosts:
+        return run.authorities
+    return read_authorities(run.inventory)
 
 
-async def _read_from_hosts(run: Run) -> tuple[str, str]:
-    """Read the authority's certificates and its key from the first host that has both."""
-    reasons = []
-    for name, host in run.hosts.items():
-        files = run.inventory.layout(name).authority
-        if files is None:
-            continue
-        commands = (f"cat {quote(str(path))}" for path in (files.certificate, files.key))
-        named = [Command("read the authority, to sign in memory", text) for text in commands]
-        try:
-            bundle, key = await host.run(*named)
-        except RunbookError as error:
-            reasons.append(str(error))
-            continue
-        return bundle.stdout, key.stdout
-    listed = "\n  - ".join(reasons)
-    raise AuthorityRefused(
-        f"no host of {run.inventory.name} gives the authority's key, without which nothing can be "
-        f"signed:\n  - {listed}\nwhere it is an external authority, put its certificate and key on "
-        "the runner, and name them and a passphrase under `authority` in the inventory"
-    )
+def client_trust(run: Run) -> bytes:
+    """Get the certificates of all the authorities that the members' own may be of, PEM."""
+    return run.trusted if run.inventory.authority.on_hosts else trust_bundle(run)
+
+
+def trust_bundle(run: Run) -> bytes:
+    """Get the certificates of all the authorities as one PEM text, the current one first."""
+    return b"".join(known_authorities(run).values())
 
 
 def _open(certificate: Path, key: Path, passphrase: bytes, *, to_renew: bool = False) -> Authority:

@@ -32,6 +32,7 @@ from tasks.engine.recording import journal_directory
 from tasks.etcd.login import Login
 from tasks.hosts.batch import Command, Result
 from tasks.hosts.connection import HostConnection
+from tasks.model.certificates import Generation
 from tasks.model.errors import HostSilent, LockLost, RunbookError, Transient
 from tasks.model.inventory import Inventory
 from tasks.model.inventory_file import load_inventory
@@ -75,6 +76,8 @@ class Run:
             for other in (*others, *inventory.dependents)
         }
         self.login: Login | None = None
+        self.authorities: dict[Generation, bytes] = {}
+        self.trusted = b""
         self.lock_lost: str | None = None
         self.outcome = "done"
         self.on_exit = AsyncExitStack()

@@ -71,6 +71,10 @@ class StaticPod:
         del wait
         return pods.restart_command(self._pod)
 
+    def restart_apiserver_commands(self) -> tuple[Command, ...]:
+        """Restart the node's API server, and wait until it is ready."""
+        return pods.restart_command(self._apiserver), pods.resume_command(self._apiserver)
+
     def resume_command(self) -> Command:
         """Put the API server's manifest in, if it was taken out, and wait until it is ready."""
         return pods.resume_command(self._apiserver)

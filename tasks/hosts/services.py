@@ -104,6 +104,10 @@ class SystemdUnit:
         script = f"systemctl reset-failed {name} || :\n{restart} {name}"
         return Command(f"restart {self.name}", script)
 
+    def restart_apiserver_commands(self) -> tuple[Command, ...]:
+        """Do nothing: what lives on a unit's member is a client of the inventory's."""
+        return ()
+
     def reload_command(self) -> Command:
         """Let systemd read the units again, if this one changed on disk."""
         script = (

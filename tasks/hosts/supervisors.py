@@ -55,6 +55,10 @@ class Supervisor(Protocol):
         """Restart the member; `wait` until it has a quorum, which ends after a while."""
         ...
 
+    def restart_apiserver_commands(self) -> tuple[Command, ...]:
+        """Restart the API server that lives on the member alone; none where none does."""
+        ...
+
     def reload_command(self) -> Command:
         """Let it read again how the member starts; prints what changed."""
         ...

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from pydantic import Field
 
-from tasks.model.certificates import Role, Strict
+from tasks.model.certificates import Generation, Role, Strict
 from tasks.model.fields import FileTemplate, HostPath, fill
 from tasks.model.pods import apiserver_pod
 
@@ -109,6 +109,11 @@ class Layout:
     authority: Pair | None = None
 
     @property
+    def has_apiserver(self) -> bool:
+        """Whether an API server lives on this member alone, and trusts what it trusts."""
+        return self.manifest is not None
+
+    @property
     def service(self) -> str:
         """The systemd unit's name."""
         return self.unit.name
@@ -164,3 +169,14 @@ def group_pairs(files: dict[Role, PairFiles], host: str, member: str) -> tuple[P
         roles = (*found[path].roles, role) if path in found else (role,)
         found[path] = Pair("+".join(roles), roles, path, key)
     return tuple(found.values())
+
+
+def generation_files(pair: Pair, generation: Generation) -> tuple[PurePosixPath, PurePosixPath]:
+    """Get the paths of an authority's certificate and key on a host."""
+    if generation is Generation.CURRENT:
+        return pair.certificate, pair.key
+    certificate, key = (
+        path.with_name(f"{path.stem}.{generation}{path.suffix}")
+        for path in (pair.certificate, pair.key)
+    )
+    return certificate, key

@@ -24,7 +24,14 @@ from cryptography.hazmat.primitives.asymmetric.types import (
 from tasks.model.certificates import AuthorityPolicy, KeySpec, Role, SubjectName, Usage
 from tasks.model.errors import AuthorityRefused, InvalidInventory
 from tasks.pki.inspect import UNREADABLE, CertificateFacts, find_extension, read_certificate
-from tasks.pki.keys import PrivateKey, key_name, make_key, private_pem, signature_hash
+from tasks.pki.keys import (
+    PrivateKey,
+    key_name,
+    make_key,
+    make_like,
+    private_pem,
+    signature_hash,
+)
 from tasks.pki.leaf import WantedLeaf
 from tasks.pki.names import distinguished_name, general_name
 from tasks.pki.requests import checked_public_key
@@ -77,6 +84,10 @@ class Authority:
             )
         return private_pem(self._key, passphrase)
 
+    def bare_key(self) -> bytes:
+        """Write the key as it lies where kubeadm keeps it, on the hosts: PEM, not encrypted."""
+        return private_pem(self._key)
+
     def sign(self, request_pem: bytes, want: WantedLeaf, now: datetime) -> bytes:
         """Sign a request that is exactly what was planned; returns the certificate, PEM.
 
@@ -104,19 +115,14 @@ class Authority:
 
         Members that run must load the new certificate, since they check the old one's end too.
         """
-        old, begin = self._certificate, _begin(now)
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(old.subject)
-            .issuer_name(old.subject)
-            .public_key(old.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(begin)
-            .not_valid_after(begin + validity)
-        )
-        for extension in old.extensions:
-            builder = builder.add_extension(extension.value, extension.critical)
-        return Authority(builder.sign(self._key, signature_hash(self._key)), self._key)
+        certificate = _signed_again(self._certificate, self._key, validity, now)
+        return Authority(certificate, self._key)
+
+    def succeeded(self, now: datetime) -> Authority:
+        """Make another authority that is what this one is, but for its key and its times."""
+        old, key = self._certificate, make_like(self._key)
+        validity = old.not_valid_after_utc - old.not_valid_before_utc
+        return Authority(_signed_again(old, key, validity, now), key)
 
     def _issue(
         self, public_key: CertificatePublicKeyTypes, want: WantedLeaf, now: datetime
@@ -156,6 +162,30 @@ class Authority:
         if own is None:
             return x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own)
+
+
+def _signed_again(
+    old: x509.Certificate, key: PrivateKey, validity: timedelta, now: datetime
+) -> x509.Certificate:
+    """Sign a certificate that says what `old` says, of a key and for times of its own."""
+    begin = _begin(now)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(old.subject)
+        .issuer_name(old.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(begin)
+        .not_valid_after(begin + validity)
+    )
+    for extension in old.extensions:
+        value = extension.value
+        if isinstance(value, x509.AuthorityKeyIdentifier):
+            continue  # it may be left out where the issuer is oneself (RFC 5280, 4.2.1.1)
+        if isinstance(value, x509.SubjectKeyIdentifier):
+            value = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+        builder = builder.add_extension(value, extension.critical)
+    return builder.sign(key, signature_hash(key))
 
 
 def create_authority(policy: AuthorityPolicy, now: datetime) -> Authority:

@@ -31,6 +31,15 @@ def make_key(spec: KeySpec) -> PrivateKey:
     return ec.generate_private_key(_CURVES[spec.size])
 
 
+def make_like(key: PrivateKey) -> PrivateKey:
+    """Make a private key of another's kind and size."""
+    if isinstance(key, rsa.RSAPrivateKey):
+        return rsa.generate_private_key(public_exponent=65537, key_size=key.key_size)
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        return ec.generate_private_key(key.curve)
+    return ed25519.Ed25519PrivateKey.generate()
+
+
 def key_name(key: PublicKeyTypes) -> str:
     """Tell a public key's kind as KeySpec writes it ("ECDSA 256"); others by their own name.
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from tasks.model.certificates import Generation
 from tasks.model.errors import Refused
 from tasks.model.fields import HOST_PLACE
 from tasks.model.inventory import Inventory
+from tasks.model.layout import generation_files
+from tasks.model.pods import APISERVER
 from tasks.model.pointers import parameter
 from tasks.model.sharing import Sharing
 
@@ -24,12 +27,13 @@ def find_users(
     """
     found: list[str] = []
     for host in seen:
-        declared = _declared(inventory, host.host)
+        declared, layout = _declared(inventory, host.host), inventory.layout(host.host)
         if pairs_only:
-            declared |= set(map(str, inventory.layout(host.host).trusted_files))
+            declared |= set(map(str, layout.trusted_files))
         users: dict[str, list[str]] = {}
         for user in host.users:
-            if user.path not in declared:
+            is_own = layout.has_apiserver and user.process == APISERVER
+            if user.path not in declared and not is_own:
                 users.setdefault(user.path, []).append(str(user))
         found += [
             f"{host.host}: {path} is also used by {', '.join(dict.fromkeys(names))}"
@@ -65,15 +69,23 @@ def find_strays(
     return tuple(found)
 
 
-def find_keys(seen: Iterable[Sharing], going: str) -> tuple[str, ...]:
+def find_keys(inventory: Inventory, seen: Iterable[Sharing], going: str) -> tuple[str, ...]:
     """Name the files on hosts that hold the key of an authority (fingerprint) that is to go."""
     return tuple(
         f"{host.host}: {path} is the old authority's key; what signs with it there would go on "
         "doing so, and no member would accept it"
         for host in seen
         for path, authority in host.keys
-        if authority == going
+        if authority == going and path not in _own_keys(inventory, host.host)
     )
+
+
+def _own_keys(inventory: Inventory, host: str) -> frozenset[str]:
+    """Name the files in which an authority that lies on its hosts has its key; they change."""
+    pair = inventory.layout(host).authority
+    if pair is None or not inventory.authority.on_hosts:
+        return frozenset()
+    return frozenset(str(generation_files(pair, each)[1]) for each in Generation)
 
 
 def adoption_rows(seen: Iterable[Sharing]) -> tuple[tuple[str, str], ...]:

@@ -22,18 +22,18 @@ from tasks.plans.gate import find_obstacles
 from tasks.plans.health import refuse_corrupt, refuse_unseen
 from tasks.plans.leaves import Work, leaf_steps
 
-MAKE = Stage(1, "on the runner")
+MAKE = Stage(1, "the next authority")
 TRUST_FILES = Stage(2, "trust both authorities: files, all members at once")
 TRUST_RESTARTS = Stage(3, "trust both authorities: one at a time", is_serial=True)
 TRUST_BARRIER = Stage(4, "barrier: everyone trusts both")
-EXCHANGE = Stage(5, "on the runner: the new one signs")
+EXCHANGE = Stage(5, "the new one signs")
 ISSUE = Stage(6, "new pairs, all hosts at once")
 SWAP = Stage(7, "swap, one host at a time", is_serial=True)
 LEAF_BARRIER = Stage(8, "barrier: every pair is the new one's")
 FINAL_FILES = Stage(9, "trust the new authority alone: files, all members at once")
 FINAL_RESTARTS = Stage(10, "trust the new authority alone: one at a time", is_serial=True)
 FINAL_BARRIER = Stage(11, "verify")
-RETIRE = Stage(12, "on the runner: the old one ends")
+RETIRE = Stage(12, "the old one ends")
 
 
 SPARES_NONE = 2
@@ -50,7 +50,7 @@ class Until(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MakeSuccessor(Step):
-    """Make the next authority on the runner."""
+    """Make the next authority where the cluster's lies: on the runner, or on its hosts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +64,11 @@ class WriteTrust(Step):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestartMember(Step):
     """Move leadership away if need be, restart etcd, and wait for full health."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestartApiserver(Step):
+    """Restart the API server that lives on a member alone and trusts the same file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +167,7 @@ def plan_succession(
     if direction.target == UNMADE:
         steps.append(MakeSuccessor(stage=MAKE, host=None, sentence=f"make {direction.target_name}"))
     if is_dual:
-        steps += _trust_steps(order, clients, connections, both, both=True)
+        steps += _trust_steps(inventory, order, clients, connections, both)
         steps.append(_verify_trust(TRUST_BARRIER, both=True))
         if waiting[Until.TRUST] or until is Until.TRUST:
             stop, goal = Until.TRUST, "everyone trusts both authorities"
@@ -196,7 +201,7 @@ def plan_succession(
             stop, goal = Until.CERTIFICATES, f"every pair is signed by {direction.target_name}"
     if stop is Until.END:
         alone = frozenset({target})
-        steps += _trust_steps(order, clients, connections, alone, both=False)
+        steps += _trust_steps(inventory, order, clients, connections, alone)
         steps.append(_verify_trust(FINAL_BARRIER, both=False))
         steps.append(
             RetireAuthority(
@@ -263,7 +268,7 @@ def find_trust_obstacles(views: tuple[TrustView, ...], wanted: frozenset[str]) -
         if view.trusted == wanted and view.accepted != wanted
     ]
     found += [
-        f"{view.name}: its files were changed, and after_change has not ended well since"
+        f"{view.name}: its files were changed, and what uses them was not made to read them since"
         for view in views
         if view.has_pending_change
     ]
@@ -333,13 +338,13 @@ def _is_foreign(view: TrustView, target: str) -> bool:
 
 
 def _trust_steps(
+    inventory: Inventory,
     members: tuple[TrustView, ...],
     clients: tuple[TrustView, ...],
     connections: dict[str, str],
     wanted: frozenset[str],
-    *,
-    both: bool,
 ) -> list[Step]:
+    both = len(wanted) > 1
     files, restarts = (TRUST_FILES, TRUST_RESTARTS) if both else (FINAL_FILES, FINAL_RESTARTS)
     what = "both authorities" if both else "the target alone"
     steps: list[Step] = [
@@ -353,15 +358,15 @@ def _trust_steps(
         for view in (*clients, *members)
         if view.trusted != wanted or view.has_pending_change
     ]
-    steps += [
-        RestartMember(
-            stage=restarts,
-            host=view.name,
-            sentence=f"restart etcd on {view.name}, not while it leads; wait for full health",
-        )
-        for view in members
-        if view.accepted != wanted
-    ]
+    for view in members:
+        name = view.name
+        if view.accepted != wanted:
+            said = f"restart etcd on {name}, not while it leads; wait for full health"
+            steps.append(RestartMember(stage=restarts, host=name, sentence=said))
+        is_told = view.trusted == wanted and not view.has_pending_change
+        if inventory.layout(name).has_apiserver and not is_told:
+            said = f"restart the API server of {name}, which trusts the same file: away for 10 s"
+            steps.append(RestartApiserver(stage=restarts, host=name, sentence=said))
     return steps
 
 

@@ -11,9 +11,6 @@ BY_HAND = {
     "add_member": "`kubeadm join --control-plane` on the new node adds its member",
     "update_member": "`kubeadm reset` on the node, and `kubeadm join --control-plane` with its new "
     "address",
-    "rotate_authority": "write the new and the old authority into etcd/ca.crt on every node, the "
-    "one that ca.key belongs to first; restart each etcd and each API server, one node at a time; "
-    "`kubeadm certs renew` each pair; then the new authority alone, and restart them again",
     "recover_certificates": "`kubeadm certs renew all` on each control-plane node, then move the "
     "manifests of etcd and of the API server out of their directory, wait until both are gone, and "
     "put them back",

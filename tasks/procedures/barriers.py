@@ -21,7 +21,7 @@ async def view(run: Run, sight: Sight) -> tuple[tuple[TrustView, ...], tuple[Tru
     """
     accepted = await health.read_all_accepted(run, sight.members)
     views = {
-        name: trust.view_trust(run.inventory, seen, accepted.get(name))
+        name: trust.view_trust(run, seen, accepted.get(name))
         for name, seen in sight.observed.items()
     }
     names = [member.name for member in sight.members]
@@ -35,7 +35,7 @@ async def verify_trust(run: Run, step: plans.VerifyTrust) -> None:
     Raises MemberFailed with all that is missing; the bundle for unmanaged clients is written.
     """
     sight, views = await _look_again(run)
-    known = trust.fingerprints(run.inventory)
+    known = trust.fingerprints(run)
     wanted = set(known.values()) if step.both else {known[Generation.CURRENT]}
     if step.both:
         await trust.write_bundle(run)
@@ -49,7 +49,7 @@ async def verify_issuers(run: Run, _step: plans.VerifyIssuers) -> None:
     Raises MemberFailed with all that is not.
     """
     sight, views = await _look_again(run)
-    current = trust.fingerprints(run.inventory)[Generation.CURRENT]
+    current = trust.fingerprints(run)[Generation.CURRENT]
     await trust.stand_at_barrier(run, plans.find_issuer_obstacles(views, current))
     await rotation.verify_ways(run, sight)
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 from typing_extensions import override
 
-from tasks.engine.authority import expired_authority, read_authority_certificate
+from tasks.engine.authority import expired_authority, known_authorities
 from tasks.engine.run import Run, together
 from tasks.hosts.connection import HostConnection
+from tasks.model.certificates import Generation
 from tasks.model.cluster import ClusterHealth, DesiredMember
 from tasks.model.errors import CertificateRefused, MemberFailed, NotSeen, Refused, Transient
 from tasks.model.layout import Pair
@@ -211,15 +212,14 @@ async def revive(run: Run, host: HostConnection, _step: ReviveMember, *, sight: 
 async def assess(run: Run, sight: Sight) -> Damage:
     """Say what keeps a cluster from working: authority, trusted files, pairs, services."""
     inventory = run.inventory
-    authority = read_authority_certificate(inventory) or b""
+    authority = known_authorities(run)[Generation.CURRENT]
     current = read_certificate(authority).fingerprint
     return Damage(
         has_expired_authority=await expired_authority(inventory) is not None,
         distrusting=tuple(
             name
             for name, seen in sight.observed.items()
-            if current not in trust.view_trust(inventory, seen, None).trusted
-            or seen.has_pending_change
+            if current not in trust.view_trust(run, seen, None).trusted or seen.has_pending_change
         ),
         work={
             name: {

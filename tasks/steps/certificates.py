@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
 
-from tasks.engine.authority import read_trust_bundle, signing_authority
+from tasks.engine.authority import signing_authority, trust_bundle
 from tasks.engine.run import Run, step
 from tasks.hosts import clients, files, leaves, served, system
 from tasks.hosts.batch import Command
@@ -32,6 +32,8 @@ RENEW_BEFORE = timedelta(days=1)
 """Bootstrap reissues only what is about to expire; renewing in time is another runbook's work."""
 SERVED_SECONDS = 10.0
 DISCARD_SECONDS = 5.0
+PEER_DELAYS_SECONDS = (0.0, 1.0, 3.0)
+"""A host that is busy may not answer in time; one that rejects does so each time."""
 
 
 def leaf_differences(
@@ -165,7 +167,7 @@ async def issue_certificates(
         *(
             files.write_file_command(
                 path,
-                read_trust_bundle(inventory).decode(),
+                trust_bundle(run).decode(),
                 mode="0644",
                 owner="root",
                 group=group,
@@ -303,17 +305,15 @@ async def verify_peers(run: Run, host: HostConnection, members: tuple[DesiredMem
         return False
     layout = run.inventory.layout(host.name)
     pair = layout.pair(Role.PEER)
-    (result,) = await host.run(
-        served.peers_command(
-            pair.certificate,
-            pair.key,
-            layout.peer_trusted,
-            others,
-        )
-    )
-    met = served.parse_peers(result)
-    refused = [f"{name} ({said})" for name, said in met.items() if said is not None]
-    if refused or len(met) < len(others):
+    ask = served.peers_command(pair.certificate, pair.key, layout.peer_trusted, others)
+    for delay in PEER_DELAYS_SECONDS:
+        await asyncio.sleep(delay)
+        (result,) = await host.run(ask)
+        met = served.parse_peers(result)
+        refused = [f"{name} ({said})" for name, said in met.items() if said is not None]
+        if not refused and len(met) == len(others):
+            break
+    else:
         raise CertificateRefused(
             f"does not reach the peer port of {', '.join(refused) or 'the others'} with its own "
             "certificate",

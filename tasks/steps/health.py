@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 
-from tasks.engine.authority import client_trust, read_authorities, signing_authority
+from tasks.engine.authority import client_trust, known_authorities, signing_authority
 from tasks.engine.run import Run, step, together
 from tasks.engine.secret import read_secret
 from tasks.etcd.client import POLL_SECONDS, EtcdClient
@@ -110,7 +110,7 @@ async def client_tls(run: Run, generation: Generation = Generation.CURRENT) -> s
     certificate, key = authority.issue_client(
         CLIENT_NAME, CLIENT_VALIDITY, datetime.now(UTC), has_common_name=run.inventory.login is None
     )
-    return client_context(await client_trust(run), certificate, key)
+    return client_context(client_trust(run), certificate, key)
 
 
 async def _tunnel(run: Run, host: str, url: str) -> tuple[str, int]:
@@ -131,7 +131,7 @@ async def read_all_accepted(
     run: Run, members: tuple[DesiredMember, ...]
 ) -> dict[str, frozenset[Generation]]:
     """Ask each member which of all the authorities' clients it lets in; raises EtcdUnavailable."""
-    return await read_accepted(run, members, tuple(read_authorities(run.inventory)))
+    return await read_accepted(run, members, tuple(known_authorities(run)))
 
 
 async def read_accepted(

@@ -6,16 +6,18 @@ import asyncio
 from pathlib import PurePosixPath
 
 from tasks.engine.run import Run, step, together
-from tasks.hosts import files, pods, services
+from tasks.hosts import clients, files, pods, services
 from tasks.hosts.connection import HostConnection
 from tasks.hosts.supervisors import Supervisor, supervisor
 from tasks.model.errors import CommandFailed, MemberFailed, RunbookError, Transient
 from tasks.model.observation import ServiceState
 from tasks.plans.bootstrap import StartMember
+from tasks.plans.succession import RestartApiserver
 
 WORDS_TRIES = 3
 WATCH_SECONDS = 2.0
 RESTART_SECONDS = max(services.WAIT_SECONDS + 30.0, pods.LIMIT_SECONDS)
+APISERVER_SECONDS = 2.0 * pods.START_SECONDS + pods.KUBELET_SECONDS
 
 
 def _supervisor(run: Run, host: HostConnection) -> Supervisor:
@@ -53,6 +55,18 @@ async def restart_member(run: Run, host: HostConnection) -> bool:
         raise MemberFailed(
             f"etcd did not come back after its restart; its last words: {words}", host=host.name
         ) from error
+    return True
+
+
+@step("restart the API server on {host}", retry_delays_seconds=())
+async def restart_apiserver(run: Run, host: HostConnection, _step: RestartApiserver) -> bool:
+    """Restart the API server that lives on a host's member alone, and wait until it is ready.
+
+    The note that it has not read its trusted file goes when it is. Raises CommandFailed.
+    """
+    commands = supervisor(run.inventory.layout(host.name)).restart_apiserver_commands()
+    told = clients.tell_command(host.name, None)
+    await host.run(*commands, told, changes=True, timeout_seconds=APISERVER_SECONDS)
     return True
 
 

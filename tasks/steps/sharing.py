@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tasks.engine.authority import read_authorities
+from tasks.engine.authority import known_authorities
 from tasks.engine.run import Run, step, together
 from tasks.hosts.connection import HostConnection
 from tasks.hosts.sharing import parse_sharing, sharing_command
@@ -24,7 +24,7 @@ async def see_sharing(
     layout = run.inventory.layout(host.name)
     (result,) = await host.run(sharing_command(supervisor(layout), layout.credentials))
     found = parse_sharing(result)
-    known = read_authorities(run.inventory).values() if trusted is None else trusted
+    known = known_authorities(run).values() if trusted is None else trusted
     authorities = {read_certificate(pem).fingerprint: pem for pem in known}
     strays = {
         (path, user): StrayCertificate(path, issuer, user)

@@ -1,4 +1,4 @@
-"""One authority follows another on the runner: made, exchanged, retired.
+"""One authority follows another, on the runner or on the hosts: made, exchanged, retired.
 
 Nothing is deleted: the one that is done is kept under the name ca.retired-<run>.pem. Each step
 can be repeated, and a runner that dies within one leaves what `authority` knows how to read.
@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from tasks.engine import host_authority
 from tasks.engine.authority import (
     authority_files,
     expired_authority,
+    known_authorities,
     opened_authority,
     read_authorities,
     read_passphrase,
@@ -23,6 +25,16 @@ from tasks.plans.recovery import RenewAuthority
 from tasks.plans.succession import ExchangeAuthorities, MakeSuccessor, RetireAuthority
 
 
+def pin_authority(run: Run) -> None:
+    """Let the runner's copy of a certificate that lies on hosts be the one that signs now.
+
+    Before the other one is retired: until then the runner may go by either.
+    """
+    path = run.inventory.authority.certificate
+    if path.is_file():
+        write_private(path, known_authorities(run)[Generation.CURRENT], 0o644)
+
+
 @step("make the next authority")
 async def make_successor(run: Run, _step: MakeSuccessor) -> bool:
     """Make the next authority's key and certificate on the runner, beside the current one.
@@ -30,6 +42,8 @@ async def make_successor(run: Run, _step: MakeSuccessor) -> bool:
     The key is written first. Dying between them leaves a key that nothing was signed with.
     """
     inventory = run.inventory
+    if inventory.authority.on_hosts:
+        return await host_authority.make_on_hosts(run)
     if Generation.NEXT in read_authorities(inventory):
         return False
     passphrase = await read_passphrase(inventory.authority.passphrase)
@@ -49,6 +63,8 @@ async def exchange_authorities(run: Run, planned: ExchangeAuthorities) -> bool:
     """
     inventory = run.inventory
     incoming, outgoing = planned.incoming, planned.outgoing
+    if inventory.authority.on_hosts:
+        return await host_authority.exchange_on_hosts(run, incoming)
     if incoming not in read_authorities(inventory):
         return False
     await opened_authority(inventory)
@@ -85,6 +101,9 @@ async def renew_authority(run: Run, _step: RenewAuthority) -> bool:
 @step("retire the other authority")
 async def retire_authority(run: Run, planned: RetireAuthority) -> bool:
     """Put the authority that nobody trusts any more out of use; its files are kept."""
+    if run.inventory.authority.on_hosts:
+        pin_authority(run)
+        return await host_authority.retire_on_hosts(run)
     paths = run.inventory.authority.certificate, run.inventory.authority.key
     changed = False
     for path, kept in zip(authority_files(run.inventory, planned.generation), paths, strict=True):

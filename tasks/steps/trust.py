@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from tasks.engine.authority import (
-    read_authorities,
-    read_authority_certificate,
-    read_trust_bundle,
-    write_private,
-)
+from tasks.engine.authority import known_authorities, trust_bundle, write_private
 from tasks.engine.run import Run, step
 from tasks.hosts import clients, files, system
 from tasks.hosts.connection import HostConnection
 from tasks.model.certificates import Generation
 from tasks.model.errors import CertificateRefused, MemberFailed, Refused
-from tasks.model.inventory import Inventory
 from tasks.model.observation import PairsObservation
 from tasks.model.pointers import parameter
 from tasks.model.trust import TrustView
@@ -23,26 +17,26 @@ from tasks.pki.inspect import find_issuer, read_bundle, read_certificate
 from tasks.plans.succession import Direction, WriteTrust, choose_direction
 
 
-def fingerprints(inventory: Inventory) -> dict[Generation, str]:
-    """Get the fingerprints of the authorities that there are on the runner."""
+def fingerprints(run: Run) -> dict[Generation, str]:
+    """Get the fingerprints of the authorities that there are."""
     return {
         generation: read_certificate(pem).fingerprint
-        for generation, pem in read_authorities(inventory).items()
+        for generation, pem in known_authorities(run).items()
     }
 
 
-def choose(inventory: Inventory, replace: str | None, *, reverse: bool) -> Direction | None:
+def choose(run: Run, replace: str | None, *, reverse: bool) -> Direction | None:
     """Choose which authority is to be the only one; None when there is nothing to do.
 
     Raises Refused when nothing is under way, the authority is not due, and `replace` does not ask
     for its replacement.
     """
-    names = fingerprints(inventory)
+    inventory, names = run.inventory, fingerprints(run)
     current = names[Generation.CURRENT]
     direction = choose_direction(names, reverse=reverse)
     if reverse or len(names) > 1:
         return direction
-    facts = read_certificate(read_authority_certificate(inventory) or b"")
+    facts = read_certificate(known_authorities(run)[Generation.CURRENT])
     is_due = facts.not_after - datetime.now(UTC) <= inventory.expiry.warn_before(
         facts.not_after - facts.not_before
     )
@@ -55,21 +49,21 @@ def choose(inventory: Inventory, replace: str | None, *, reverse: bool) -> Direc
     return direction if replace is None or current.startswith(replace.lower()) else None
 
 
-def settled(inventory: Inventory) -> str:
+def settled(run: Run) -> str:
     """Say that there is nothing to do, and which authority signs."""
-    current = fingerprints(inventory)[Generation.CURRENT]
+    current = fingerprints(run)[Generation.CURRENT]
     return f"authority {current[:12]} signs already, and no rotation is under way"
 
 
 def view_trust(
-    inventory: Inventory, seen: PairsObservation, accepted: frozenset[Generation] | None
+    run: Run, seen: PairsObservation, accepted: frozenset[Generation] | None
 ) -> TrustView:
     """Say in fingerprints what a host or client trusts, and who signed what it holds and serves.
 
     `accepted` is what its running member has loaded; None for a client.
     """
-    authorities = {read_certificate(pem).fingerprint: pem for pem in _all(inventory)}
-    names = fingerprints(inventory)
+    names = fingerprints(run)
+    authorities = {names[generation]: pem for generation, pem in known_authorities(run).items()}
     trusted: frozenset[str] = frozenset()
     if seen.trusted and seen.trusted.text:
         try:
@@ -93,18 +87,15 @@ def view_trust(
     )
 
 
-def _all(inventory: Inventory) -> list[bytes]:
-    return list(read_authorities(inventory).values())
-
-
 @step("write the trusted authorities on {host}")
 async def write_trust(run: Run, host: HostConnection, planned: WriteTrust) -> bool:
     """Write a member's or a client's trusted file; a client is told afterwards.
 
-    A running etcd has what it read at its start. The file is whole or as it was.
+    A running etcd has what it read at its start, and so has an API server: a note on the host says
+    that it is not restarted yet. The file is whole or as it was.
     """
     inventory = run.inventory
-    text = read_trust_bundle(inventory) if planned.both else read_authority_certificate(inventory)
+    text = trust_bundle(run) if planned.both else known_authorities(run)[Generation.CURRENT]
     backup = inventory.paths.backups / run.backup
     client = next((c for c in inventory.clients if c.name == planned.name), None)
     if client is None or client.trusted is None:
@@ -117,11 +108,13 @@ async def write_trust(run: Run, host: HostConnection, planned: WriteTrust) -> bo
         paths, owner, group = (client.trusted,), client.owner, client.group
     writes = [
         files.write_file_command(
-            path, (text or b"").decode(), mode="0644", owner=owner, group=group, backup=backup
+            path, text.decode(), mode="0644", owner=owner, group=group, backup=backup
         )
         for path in paths
     ]
     if client is None:
+        if inventory.layout(host.name).has_apiserver:
+            await host.run(clients.mark_pending_command(planned.name), changes=True)
         results = list(await host.run(*writes, changes=True))
     else:
         _, *results, _ = await host.run(
@@ -140,7 +133,7 @@ async def write_bundle(run: Run) -> str:
     Returns its path.
     """
     path = run.inventory.authority.certificate.with_name("ca.bundle.pem")
-    write_private(path, read_trust_bundle(run.inventory), 0o644)
+    write_private(path, trust_bundle(run), 0o644)
     return str(path)
 
 

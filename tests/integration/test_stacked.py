@@ -165,3 +165,36 @@ def test_rotation_restarts_nothing(
     renewed = "kubeadm certs renew etcd-server --config /etc/kubernetes/kubeadm.yaml"
     kubernetes.first.run(renewed).check()
     assert run_runbook(prefect, "check_health", inventory).status == 0
+
+
+def test_the_authority_is_replaced_where_kubeadm_keeps_it(
+    kubernetes: KubernetesCluster, prefect: Prefect, inventory: Path, tmp_path: Path
+) -> None:
+    """One node at a time, never without an API server; kubeadm goes on with the new one."""
+    digest = "openssl x509 -noout -fingerprint -sha256 -in /etc/kubernetes/pki/etcd/ca.crt"
+    said = kubernetes.first.run(digest).check().stdout
+    old = said.rpartition("=")[2].replace(":", "").strip().lower()
+    writers, watch = stacked_writers(kubernetes, tmp_path), ApiWatch(kubernetes)
+    words = ("--replace", old[:12])
+    with writers, watch:
+        rotated = run_runbook(prefect, "rotate_authority", inventory, *words)
+    assert rotated.status == 0, rotated.output
+    written, seen = writers.check(), watch.report()
+    assert written.acknowledged
+    assert written.lost == ()
+    assert seen.longest_without_any < max(seen.longest.values())
+    for node in kubernetes.nodes.values():
+        shown = node.run(
+            "ls /etc/kubernetes/pki/etcd; grep -c BEGIN /etc/kubernetes/pki/etcd/ca.crt"
+        )
+        *names, certificates = shown.check().stdout.split()
+        assert not [name for name in names if "next" in name or "previous" in name]
+        assert certificates == "1"
+        renewed = "kubeadm certs renew etcd-peer --config /etc/kubernetes/kubeadm.yaml"
+        node.run(renewed).check()
+        verified = "cd /etc/kubernetes/pki/etcd; openssl verify -CAfile ca.crt peer.crt server.crt"
+        node.run(verified).check()
+    assert run_runbook(prefect, "check_health", inventory).status == 0
+    again = run_runbook(prefect, "rotate_authority", inventory, *words)
+    assert again.status == 0
+    assert "signs already, and no rotation is under way" in again.output

@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -47,13 +49,14 @@ def pointed(message: str, option: str) -> list[str]:
 
 def test_an_authority_that_is_not_due_is_replaced_by_its_digits(owned: Inventory) -> None:
     """The next one is made; the same command after the end finds another authority, and ends."""
-    message = said(choose, owned, None, reverse=False)
+    run: Any = SimpleNamespace(inventory=owned)
+    message = said(choose, run, None, reverse=False)
     (digits,) = pointed(message, "replace")
-    direction = choose(owned, digits, reverse=False)
+    direction = choose(run, digits, reverse=False)
     assert direction is not None
     plan = plan_succession(owned, (), (), direction, None, Until.END)
     assert isinstance(plan.steps[0], MakeSuccessor)
-    assert choose(owned, "0" * 12, reverse=False) is None
+    assert choose(run, "0" * 12, reverse=False) is None
 
 
 def test_a_snapshot_is_skipped_with_the_reason_that_is_asked_for() -> None:

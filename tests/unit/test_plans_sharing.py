@@ -124,7 +124,7 @@ def test_a_certificate_in_use_keeps_its_authority() -> None:
 def test_a_key_of_the_authority_that_goes_is_named() -> None:
     """Another tool would go on signing with it."""
     seen = (Sharing("m1", (), (), (), (("/etc/ssl/ca-key.pem", OLD), ("/etc/ssl/x.key", NEW))),)
-    (told,) = find_keys(seen, OLD)
+    (told,) = find_keys(inventory(), seen, OLD)
     assert told.startswith("m1: /etc/ssl/ca-key.pem is the old authority's key")
 
 

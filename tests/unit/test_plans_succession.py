@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tasks.model.certificates import Generation
 from tasks.model.errors import Refused
+from tasks.model.inventory import Inventory
 from tasks.model.plan import Plan, Step
 from tasks.model.trust import UNMADE, TrustView
 from tasks.plans import succession as plans
@@ -32,18 +33,30 @@ CLIENTS = [
     }
 ]
 WANTED = inventory(clients=CLIENTS)
+STACKED = Inventory.model_validate(
+    {
+        "name": "k1",
+        "topology": "stacked",
+        "hosts": [{"name": name} for name in ("m1", "m2", "m3")],
+        "etcd": {"version": "3.7.3"},
+        "clients": CLIENTS,
+    }
+)
 
 
 class World:
-    """A cluster of three with a client, and the authorities on the runner."""
+    """A cluster of three with a client, its authorities, and of a stacked one its API servers."""
 
-    def __init__(self) -> None:
+    def __init__(self, wanted: Inventory = WANTED) -> None:
+        self.wanted = wanted
         alone = frozenset({OLD})
         self.members = {
             name: TrustView(name, alone, alone, dict.fromkeys(LABELS, OLD), frozenset({OLD}))
             for name in ("m1", "m2", "m3")
         }
         self.client = TrustView("api", alone, alone, {"client": OLD})
+        stacked = [name for name in self.members if wanted.layout(name).has_apiserver]
+        self.apiservers = dict.fromkeys(stacked, alone)
         self.authorities = {Generation.CURRENT: OLD}
         self.staged: set[tuple[str, str]] = set()
         self.retired: list[str] = []
@@ -55,7 +68,7 @@ class World:
             return None
         until = plans.Until(str(options.pop("until", "end")))
         return plans.plan_succession(
-            WANTED,
+            self.wanted,
             tuple(self.members.values()),
             (self.client,),
             direction,
@@ -64,7 +77,7 @@ class World:
             **options,  # type: ignore[arg-type]
         )
 
-    def perform(self, step: Step) -> None:  # noqa: C901 - a case a step
+    def perform(self, step: Step) -> None:  # noqa: C901, PLR0912 - a case a step
         """Do one step as the runbook would, and see that nobody is locked out by it."""
         if isinstance(step, plans.MakeSuccessor):
             self.authorities[Generation.NEXT] = NEW
@@ -74,7 +87,13 @@ class World:
             if step.name == "api":
                 self.client = replace(self.client, trusted=trusted, accepted=trusted)
             else:
-                self.members[step.name] = replace(self.members[step.name], trusted=trusted)
+                pending = step.name in self.apiservers
+                one = replace(self.members[step.name], trusted=trusted, has_pending_change=pending)
+                self.members[step.name] = one
+        elif isinstance(step, plans.RestartApiserver):
+            one = self.members[str(step.host)]
+            self.apiservers[one.name] = one.trusted
+            self.members[one.name] = replace(one, has_pending_change=False)
         elif isinstance(step, plans.RestartMember):
             one = self.members[str(step.host)]
             self.members[one.name] = replace(one, accepted=one.trusted)
@@ -123,6 +142,8 @@ class World:
             assert in_use <= view.accepted, f"{view.name} locks somebody out"
         served = {issuer for view in members for issuer in view.served}
         assert served <= self.client.trusted, "the client does not trust what is served"
+        for name, trusted in self.apiservers.items():
+            assert self.members[name].served <= trusted, f"{name}: its API server distrusts it"
 
 
 def run(world: World, plan: Plan | None, steps: int | None = None) -> None:
@@ -139,6 +160,7 @@ def is_settled(world: World, on: str) -> bool:
         world.authorities == {Generation.CURRENT: on}
         and all(view.trusted == view.accepted == {on} for view in views)
         and all(set(view.issuers.values()) == {on} for view in views)
+        and all(trusted == {on} for trusted in world.apiservers.values())
     )
 
 
@@ -155,10 +177,10 @@ def test_a_whole_run_ends_with_the_new_authority_alone() -> None:
 
 
 @settings(max_examples=300)
-@given(st.lists(st.integers(0, 30), max_size=6))
-def test_from_wherever_runs_died_the_next_one_ends_it(deaths: list[int]) -> None:
+@given(st.lists(st.integers(0, 36), max_size=6), st.sampled_from([WANTED, STACKED]))
+def test_from_wherever_runs_died_the_next_one_ends_it(deaths: list[int], wanted: Inventory) -> None:
     """However often it is interrupted; nobody is ever locked out."""
-    world = World()
+    world = World(wanted)
     for steps in deaths:
         if world.retired:
             return
@@ -169,10 +191,16 @@ def test_from_wherever_runs_died_the_next_one_ends_it(deaths: list[int]) -> None
 
 
 @settings(max_examples=300)
-@given(st.integers(1, 40), st.lists(st.integers(0, 30), max_size=3))
-def test_it_can_be_reversed_from_wherever_it_stopped(stop: int, deaths: list[int]) -> None:
+@given(
+    st.integers(1, 46),
+    st.lists(st.integers(0, 36), max_size=3),
+    st.sampled_from([WANTED, STACKED]),
+)
+def test_it_can_be_reversed_from_wherever_it_stopped(
+    stop: int, deaths: list[int], wanted: Inventory
+) -> None:
     """Going back is as safe, and as interruptible, until the old authority is retired."""
-    world = World()
+    world = World(wanted)
     run(world, world.plan(), stop)
     for steps in (*deaths, None):
         if world.retired:
@@ -183,6 +211,23 @@ def test_it_can_be_reversed_from_wherever_it_stopped(stop: int, deaths: list[int
             return
         run(world, plan, steps)
     assert is_settled(world, NEW if world.retired == [OLD] else OLD)
+
+
+def test_an_api_server_is_restarted_after_its_member_and_before_the_next_one() -> None:
+    """Never two nodes at a time; where it alone is left, it alone is restarted."""
+    world = World(STACKED)
+    plan = world.plan(until="trust")
+    assert plan is not None
+    kinds = (plans.RestartMember, plans.RestartApiserver)
+    restarts = [step for step in plan.steps if isinstance(step, kinds)]
+    assert [step.host for step in restarts] == ["m1", "m1", "m3", "m3", "m2", "m2"]
+    assert [type(step) for step in restarts] == [*kinds] * 3
+    for step in plan.steps[: plan.steps.index(restarts[1])]:
+        world.perform(step)
+    left = world.plan(until="trust")
+    assert left is not None
+    first = next(step for step in left.steps if isinstance(step, kinds))
+    assert (type(first), first.host) == (plans.RestartApiserver, "m1")
 
 
 def test_a_barrier_ends_the_plan_and_the_next_goes_on() -> None:
@@ -236,7 +281,7 @@ def test_a_client_that_was_not_told_is_told_by_the_next_run() -> None:
     assert plan is not None
     written = [s.name for s in plan.steps if isinstance(s, plans.WriteTrust)]
     assert written.count("api") == 2
-    assert "after_change" in plans.find_trust_obstacles((world.client,), frozenset({OLD}))[0]
+    assert "made to read" in plans.find_trust_obstacles((world.client,), frozenset({OLD}))[0]
 
 
 def test_the_direction_follows_from_the_authorities_on_the_runner() -> None:
