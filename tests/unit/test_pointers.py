@@ -82,7 +82,7 @@ POINTERS: dict[str, list[tuple[str, tuple[str, ...], dict[str, Value]]]] = {
         ("pointer", ("remove_member",), {"member": ["8e9e05c52164694d"]}),
     ],
     "tasks/model/cluster.py": [("pointer", ("replace_member",), {"member": ["m1"]})],
-    "tasks/procedures/drafting.py": [
+    "tasks/procedures/outlook.py": [
         ("pointer", ("remove_member",), {"member": ["m1"]}),
         ("parameter", ("replace_member",), {"replacement": ["m4=10.0.0.4"]}),
     ],
