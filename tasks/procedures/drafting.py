@@ -30,6 +30,7 @@ from tasks.plans.nodes import (
     find_unsettled,
     left_to_kubeadm,
 )
+from tasks.plans.voters import refuse_without_quorum
 from tasks.procedures.likeness import Pattern, find_likeness, find_pattern
 from tasks.procedures.outlook import Outlook, judge, look
 from tasks.procedures.roster import Roster, locate_known
@@ -116,6 +117,8 @@ async def draft_plan(
             )
     joined = frozenset(member.name for member in joining)
     made = any(not run.inventory.layout(name).is_pod for name in joined)
+    if made:  # without a quorum no member is healthy that could be a model
+        refuse_without_quorum(seen.live)
     pattern = find_pattern(run, seen.live, seen.observed, joined) if made else None
     pods, _ = await nodes.observe_nodes(run)
     leaving = {x.host for x in seen.leavers if x.host}

@@ -88,7 +88,7 @@ def test_a_power_cut_is_survived_and_the_node_comes_back(
     assert written.lost == ()
     assert after.pop(node.name) != before.pop(node.name)
     assert after == before
-    assert seen.longest[node.name] > 5 > seen.longest_without_any
+    assert seen.longest[node.name] > 3 > seen.longest_without_any
 
 
 def test_a_lab_with_containers_leaves_nothing(

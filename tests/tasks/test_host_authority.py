@@ -177,7 +177,8 @@ async def test_a_run_that_is_cut_off_anywhere_is_ended_by_the_next(
     assert run.others() == set()
     signer = await signing_authority(run)
     assert {signer.facts.fingerprint} == run.signers()
-    client, _ = signer.issue_client("x", signer.facts.not_after - NOW, NOW)
+    now = datetime.now(UTC)
+    client, _ = signer.issue_client("x", signer.facts.not_after - now, now)
     assert find_issuer(client, {"it": signer.certificate_pem}) == "it"
 
 
