@@ -133,11 +133,12 @@ async def exchange_on_hosts(run: Run, incoming: Generation) -> bool:
 
     A host on which it does so already is left alone. The one that signed is kept beside it.
     """
-    known, changed = await see_authorities(run), False
+    seen, changed = await _see_hosts(run, all_of_them=True), False
+    known = _note(run, seen)
     if incoming not in known:
         return False
     target = read_certificate(known[incoming]).fingerprint
-    for one in await _see_hosts(run, all_of_them=True):
+    for one in seen:
         changed |= await _let_sign(one, target)
     await see_authorities(run)
     return changed
@@ -149,15 +150,16 @@ async def retire_on_hosts(run: Run) -> bool:
     A host on which it still signs, because an exchange was interrupted and taken back, is brought
     along first.
     """
-    target = read_certificate((await see_authorities(run))[Generation.CURRENT]).fingerprint
-    for one in await _see_hosts(run, all_of_them=True):
+    seen = await _see_hosts(run, all_of_them=True)
+    target = read_certificate(_note(run, seen)[Generation.CURRENT]).fingerprint
+    for one in seen:
         await _let_sign(one, target)
     backup = run.inventory.paths.backups / run.backup
     results = await together(
         one.host.run(
             *(authorities.retire_command(one.pair, each, backup) for each in OTHERS), changes=True
         )
-        for one in await _see_hosts(run, all_of_them=True)
+        for one in seen
     )
     await see_authorities(run)
     return any(files.parse_change(result) for batch in results for result in batch)

@@ -7,6 +7,7 @@ meant; the link stays. Pairs of a pure command and a pure parser.
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from shlex import quote
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,8 @@ from tasks.model.observation import FileState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import PurePosixPath
+
+    from tasks.model.member_settings import TextFile
 
 UNCHANGED = "unchanged"
 CHANGED = "changed"
@@ -83,6 +85,21 @@ sync "${{target%/*}}/"
 echo {CHANGED}
 """
     return Command(f"write {path}", script.strip(), content)
+
+
+def write_text_command(
+    file: TextFile, *, backup: PurePosixPath, validate: str | None = None
+) -> Command:
+    """Make a file that says how a member starts be exactly so, as `write_file_command` does."""
+    return write_file_command(
+        PurePosixPath(file.path),
+        file.text,
+        mode=file.mode,
+        owner=file.owner,
+        group=file.group,
+        backup=backup,
+        validate=validate,
+    )
 
 
 def rewrite_file_command(

@@ -96,12 +96,8 @@ async def _write(run: Run, host: HostConnection, wanted: tuple[TextFile, ...]) -
     """Write files that say how a member starts, each checked before, and let that be read."""
     own = supervisor(run.inventory.layout(host.name))
     commands = [
-        files.write_file_command(
-            PurePosixPath(file.path),
-            file.text,
-            mode=file.mode,
-            owner=file.owner,
-            group=file.group,
+        files.write_text_command(
+            file,
             backup=run.inventory.paths.backups / run.backup,
             validate=own.verification(PurePosixPath(file.path)),
         )

@@ -60,14 +60,7 @@ async def edit_manifest(run: Run, host: HostConnection, edit: Edit) -> bool:
         if PurePosixPath(file.path) == own.manifest:
             raise CommandFailed(host.name, f"edit {own.manifest}", 1, "it is not taken out")
         await host.run(
-            files.write_file_command(
-                PurePosixPath(file.path),
-                file.text,
-                mode=file.mode,
-                owner=file.owner,
-                group=file.group,
-                backup=run.inventory.paths.backups / run.backup,
-            ),
+            files.write_text_command(file, backup=run.inventory.paths.backups / run.backup),
             changes=True,
         )
     return bool(changed)
