@@ -21,7 +21,6 @@ import sqlite3
 import stat
 import subprocess
 import sys
-import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -37,6 +36,7 @@ from tests.integration.rbac import enable_rbac, name_user, write_password
 from tests.integration.rotations import authority_digits
 from tests.integration.runbooks import Ended, Prefect, finish, run_runbook, start_runbook
 from tests.lab.etcd_programs import INSTALLED
+from tests.lab.watching import Watching
 
 if TYPE_CHECKING:
     from tests.lab.fixtures import StartLab
@@ -170,7 +170,6 @@ class Watch:
     arguments: set[bytes] = field(default_factory=set)
     readable: set[str] = field(default_factory=set)
     keys: set[str] = field(default_factory=set)
-    _ended: threading.Event = field(default_factory=threading.Event)
 
     def look(self) -> None:
         """Look once at every process's arguments, and at the mode of each file that is a key."""
@@ -185,20 +184,9 @@ class Watch:
                     if path.stat().st_mode & 0o077:
                         self.readable.add(f"{path} {path.stat().st_mode:o}")
 
-    def _go_on(self) -> None:
-        while not self._ended.wait(0.004):
-            self.look()
-
-    @contextlib.contextmanager
-    def watching(self) -> Iterator[None]:
+    def watching(self) -> Watching:
         """Look every few milliseconds for as long as the block."""
-        thread = threading.Thread(target=self._go_on, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            self._ended.set()
-            thread.join(10)
+        return Watching(0.004, self.look)
 
 
 # The run

@@ -10,19 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
-import subprocess
-import sys
 from collections.abc import Generator
-from pathlib import Path
 
 import pytest
 
+from tests.lab.builds import Builds
 from tests.lab.errors import LabError
 from tests.lab.etcd_programs import CACHE, DEFAULT, ETCD_3_6, ETCD_3_7, INSTALLED, get_programs
 from tests.lab.go_modules import RELEASES
-
-ROOT = Path(__file__).parents[2]
 
 VERSIONS = {"3.7": ETCD_3_7, "3.6": ETCD_3_6, "3.5": DEFAULT, "3.4": INSTALLED}
 
@@ -39,14 +34,7 @@ IN_CI = {
 }
 """The modules that CI runs on a version; the others run on 3.5."""
 
-BUILD = """
-import sys
-from tests.lab.etcd_programs import get_programs
-for version in sys.argv[1:]:
-    get_programs(version)
-"""
-
-_BUILDS = pytest.StashKey[subprocess.Popen[bytes]]()
+_BUILDS = Builds("tests.lab.etcd_programs", "get_programs")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -75,15 +63,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if session.config.option.collectonly or os.geteuid() != 0:
         return
     needed = {_version(item) for item in session.items}
-    missing = [v for v in VERSIONS.values() if v in needed and _is_to_be_built(v)]
-    if missing:
-        session.config.stash[_BUILDS] = subprocess.Popen(
-            [sys.executable, "-c", BUILD, *missing],
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+    _BUILDS.begin(session, [v for v in VERSIONS.values() if v in needed and _is_to_be_built(v)])
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -98,10 +78,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """End a build that no test has waited for; it cleans up when it is interrupted."""
-    build = session.config.stash.get(_BUILDS, None)
-    if build is not None and build.poll() is None:
-        build.send_signal(signal.SIGINT)
-        build.wait()
+    _BUILDS.end(session)
 
 
 def _version(item: pytest.Item) -> str | None:

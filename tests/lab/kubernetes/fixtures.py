@@ -17,16 +17,13 @@ last (`tests/conftest.py`).
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from functools import cache
-from pathlib import Path
 
 import pytest
 
+from tests.lab.builds import Builds
 from tests.lab.errors import LabError
 from tests.lab.kubernetes import node
 from tests.lab.kubernetes.cluster import KubernetesCluster
@@ -39,19 +36,10 @@ from tests.lab.kubernetes.programs import (
 from tests.lab.lab import Lab
 from tests.lab.preparedness import unavailable_reason
 
-ROOT = Path(__file__).parents[3]
-
-BUILD = """
-import sys
-from tests.lab.kubernetes.programs import get_kubernetes
-for version in sys.argv[1:]:
-    get_kubernetes(version)
-"""
-
 StartNodes = Callable[..., Lab]
 """Starts a lab of bare nodes; takes what `Lab.start` takes."""
 
-_BUILDS = pytest.StashKey[subprocess.Popen[bytes]]()
+_BUILDS = Builds("tests.lab.kubernetes.programs", "get_kubernetes")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -96,15 +84,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if session.config.option.collectonly or _unavailable_reason():
         return
     needed = {_version(item) for item in session.items}
-    missing = [version for version in ETCD if version in needed and not is_built(version)]
-    if missing:
-        session.config.stash[_BUILDS] = subprocess.Popen(
-            [sys.executable, "-c", BUILD, *missing],
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+    _BUILDS.begin(session, [v for v in ETCD if v in needed and not is_built(v)])
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -118,10 +98,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """End a build that no test has waited for; the next one goes on from there."""
-    build = session.config.stash.get(_BUILDS, None)
-    if build is not None and build.poll() is None:
-        build.send_signal(signal.SIGINT)
-        build.wait()
+    _BUILDS.end(session)
 
 
 @cache

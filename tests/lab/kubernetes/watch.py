@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from tests.lab.kubernetes.cluster import KubernetesCluster, probe
+from tests.lab.watching import Watching
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from types import TracebackType
 
     from tests.lab.host import Host
 
@@ -32,32 +32,14 @@ class ApiReport:
     refused: Mapping[str, Mapping[str, int]]
 
 
-class ApiWatch:
+class ApiWatch(Watching):
     """A new connection to each API server again and again, for as long as the block."""
 
     def __init__(self, cluster: KubernetesCluster, path: str = "/readyz") -> None:
-        self._nodes = list(cluster.nodes.values())
+        nodes = list(cluster.nodes.values())
         self._path = path
-        self._ends = threading.Event()
-        self._seen: dict[str, list[tuple[float, str]]] = {node.name: [] for node in self._nodes}
-        self._threads = [
-            threading.Thread(target=self._ask, args=(node,), daemon=True) for node in self._nodes
-        ]
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._ends.set()
-        for thread in self._threads:
-            thread.join()
+        self._seen: dict[str, list[tuple[float, str]]] = {node.name: [] for node in nodes}
+        super().__init__(PAUSE_SECONDS, *(partial(self._ask, node) for node in nodes))
 
     def report(self) -> ApiReport:
         """Sum up; call it after the block."""
@@ -77,10 +59,8 @@ class ApiWatch:
         )
 
     def _ask(self, node: Host) -> None:
-        while not self._ends.is_set():
-            said = probe(node, self._path)
-            self._seen[node.name].append((time.monotonic(), said))
-            self._ends.wait(PAUSE_SECONDS)
+        said = probe(node, self._path)
+        self._seen[node.name].append((time.monotonic(), said))
 
 
 def _longest(times: Iterable[float]) -> float:
