@@ -15,23 +15,28 @@ def lay(lab: Lab, cluster: Cluster) -> None:
     """Write what each host has, and start etcd everywhere."""
     for name, laid in cluster.hosts.items():
         lab[name].run(["bash", "-euo", "pipefail", "-c", _script(laid)], timeout=60).check()
-    start([lab[name] for name in cluster.hosts])
+    start([lab[name] for name in cluster.hosts], cluster.unit)
 
 
-def start(hosts: list[Host]) -> None:
+def start(hosts: list[Host], unit: str = "etcd") -> None:
     """Start etcd on all hosts at once and wait until each is ready."""
     for host in hosts:
         host.run(
-            "systemctl daemon-reload; systemctl enable etcd; systemctl start --no-block etcd"
+            f"systemctl daemon-reload; systemctl enable {unit}; systemctl start --no-block {unit}"
         ).check()
     for host in hosts:
-        done = host.run("systemctl start etcd || journalctl -u etcd -n 15 --output=cat", timeout=60)
+        said = f"journalctl -u {unit} -n 15 --output=cat"
+        done = host.run(f"systemctl start {unit} || {said}", timeout=60)
         assert "Job" not in done.stderr, done.stdout
 
 
 def _script(laid: Laid) -> str:
     accounts = [f"id {a} 2>/dev/null || useradd --system --user-group {a}" for a in laid.accounts]
-    lines = [*accounts, f"mkdir -p {' '.join(laid.directories)}", "chmod 0700 /var/lib/etcd"]
+    lines = [
+        *accounts,
+        f"mkdir -p {' '.join(laid.directories)}",
+        f"chmod 0700 {laid.data}; chown {laid.account}: {laid.data}",
+    ]
     for path, file in laid.files.items():
         lines += [
             f"printf %s {quote(file.text)} > {path}",

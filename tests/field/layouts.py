@@ -33,20 +33,26 @@ class File:
 
 @dataclass(frozen=True)
 class Laid:
-    """What one host has: `settings` are etcd's, by their variables' names."""
+    """What one host has: `settings` are etcd's, by their variables' names.
+
+    `data` is the directory that is `account`'s alone.
+    """
 
     settings: dict[str, str]
     files: dict[str, File]
     directories: tuple[str, ...]
     accounts: tuple[str, ...] = ()
+    data: str = "/var/lib/etcd"
+    account: str = "root"
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster of hosts, and the authority that signed for it."""
+    """A cluster of hosts, the authority that signed for it, and the unit that runs a member."""
 
     authority: Texts
     hosts: dict[str, Laid] = field(default_factory=dict)
+    unit: str = "etcd"
 
 
 def kubespray(directory: Path, hosts: dict[str, str], program: str = "/usr/local/bin") -> Cluster:

@@ -22,9 +22,17 @@ if TYPE_CHECKING:
 PASSPHRASE = "correct horse battery staple"
 
 
-def adopt(prefect: Prefect, lab: Lab, output: Path, *options: str, hosts: int = 3) -> Ended:
-    """Adopt the cluster on a lab's first hosts into a file."""
-    found = [f"{host.name}={host.address}" for host in lab.hosts.values()][:hosts]
+def adopt(
+    prefect: Prefect,
+    lab: Lab,
+    output: Path,
+    *options: str,
+    hosts: int = 3,
+    names: list[str] | None = None,
+) -> Ended:
+    """Adopt the cluster on a lab's first hosts, or on some, into a file."""
+    on = [lab[name] for name in names] if names else list(lab.hosts.values())[:hosts]
+    found = [f"{host.name}={host.address}" for host in on]
     named = [word for host in found for word in ("--hosts", host)]
     access = ["--user", "operator", "--key", str(lab.key), "--known-hosts", str(lab.known_hosts)]
     words = [*named, *access, "--output", str(output), *options]

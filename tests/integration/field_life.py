@@ -7,12 +7,19 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
 from tasks.model.inventory_file import load_inventory
-from tests.integration.adoptions import adopt, describe, give_key, serials
+from tasks.model.pointers import pointer
+from tests.integration.adoptions import PASSPHRASE, adopt, describe, give_key, serials
 from tests.integration.members import find_leader
+from tests.integration.pairs import install
 from tests.integration.rotations import authority_digits
 from tests.integration.runbooks import Ended, Prefect, etcdctl, run_runbook
 from tests.integration.test_check_certificates import check, findings
@@ -21,7 +28,7 @@ from tests.integration.writers import DIRECTORY
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.field.layouts import Cluster
+    from tests.field.layouts import Cluster, File
     from tests.lab.lab import Lab
 
 witness = partial(etcdctl, ssl=DIRECTORY)
@@ -41,11 +48,11 @@ def give_client_files(lab: Lab, cluster: Cluster) -> None:
     for name, laid in cluster.hosts.items():
         certificate = next(
             path
-            for stem in (f"admin-{name}.pem", "etcd.pem")
+            for stem in (f"admin-{name}.pem", "etcd.pem", "tls.crt", "host.pem")
             for path in laid.files
             if path.endswith(f"/{stem}")
         )
-        key = certificate.replace(".pem", "-key.pem")
+        key = certificate.replace(".pem", "-key.pem").replace(".crt", ".key")
         trusted = laid.settings["ETCD_TRUSTED_CA_FILE"]
         lab[name].run(
             f"mkdir -p {DIRECTORY}; cp {trusted} {DIRECTORY}/ca.pem; "
@@ -83,7 +90,8 @@ class FieldLife:
 
     def adopt(self) -> list[str]:
         """Adopt, give it the authority's key; returns what was remarked."""
-        ended = adopt(self.prefect, self.lab, self.inventory)
+        unit = ("--unit", f"{self.cluster.unit}.service")
+        ended = adopt(self.prefect, self.lab, self.inventory, *unit)
         assert ended.status == 0, ended.output
         give_key(self.inventory, self.cluster)
         return remarks(ended)
@@ -128,6 +136,144 @@ class FieldLife:
         """Nothing is to be recovered where all is well."""
         ended = self.run("recover_certificates", "--dry-run")
         assert "nothing to do" in ended.stdout, ended.output
+
+    def address(self, host: str) -> str:
+        """Write a host as the runbooks want one that joins."""
+        return f"{host}={self.lab[host].address}"
+
+    def replace(self, dead: str, spare: str) -> None:
+        """Take the power from a host, and let another join in its place as the cluster is."""
+        self.lab[dead].power_cut()
+        words = ("--member", dead, "--replacement", self.address(spare), "--write-inventory")
+        ended = self.run("replace_member", *words)
+        assert f"`systemctl disable --now {self.cluster.unit}.service`" in ended.stdout
+        self.see_alike(spare)
+
+    def replace_in_place(self, name: str) -> None:
+        """Take everything from a host, and let it join again."""
+        self.lab[name].power_cut()
+        self.lab[name].reinstall()
+        self.run("replace_member", "--member", name)
+        self.see_alike(name)
+
+    def add(self, *hosts: str) -> None:
+        """Let hosts join."""
+        words = [word for host in hosts for word in ("--member", self.address(host))]
+        self.run("add_member", *words, "--write-inventory")
+        for host in hosts:
+            self.see_alike(host)
+
+    def see_alike(self, name: str) -> None:
+        """See that a host that joined has the cluster's own unit, settings, modes and owners."""
+        first = next(iter(self.cluster.hosts))
+        old, new = self.lab[first], self.lab[name]
+        for path in settings_files(self.cluster.hosts[first].files):
+            lines = [names_of(host.run(["cat", path]).check().stdout) for host in (old, new)]
+            assert lines[0] == lines[1], path
+        access = ["stat", "-c", "%a %U:%G", str(load_inventory(str(self.inventory)).trusted)]
+        known = {
+            self.lab[host].run(access).stdout
+            for host in self.cluster.hosts
+            if host != name and self.lab[host].is_running
+        }
+        assert new.run(access).check().stdout in known
+        listen = new.run("ss -Hltn | awk '{print $4}'").check().stdout.split()
+        assert "127.0.0.1:2379" in listen
+        assert f"{new.address}:2380" in listen
+
+    def update(self, name: str) -> None:
+        """Give a member's host another address: that alone is changed, wherever it stands."""
+        host, new = self.lab[name], self.lab[next(iter(self.cluster.hosts))]
+        files = settings_files(self.cluster.hosts[new.name].files)
+        before = {path: host.run(["cat", path]).check().stdout for path in files}
+        prefix, _, last = host.address.rpartition(".")
+        address = f"{prefix}.{int(last) + 100}"
+        link = "$(ip -o address show scope global | awk '{print $2; exit}')"
+        route = f"ip route replace {prefix}.0/24 dev {link} src {address}"
+        host.run(f"ip address add {address}/24 dev {link}; {route}").check()
+        known = self.lab.known_hosts.read_text()
+        added = [x.replace(host.address, address) for x in known.splitlines() if host.address in x]
+        self.lab.known_hosts.write_text(known + "\n".join(added) + "\n")
+        words = ("--member", name, "--address", address, "--write-inventory")
+        self.run("update_member", *words)
+        for path, text in before.items():
+            after = host.run(["cat", path]).check().stdout
+            assert after == text.replace(f"//{host.address}:", f"//{address}:"), path
+
+    def remove_while_away(self, away: str, *others: str) -> None:
+        """removed-while-away: the report and check_health name the command, and it finishes it."""
+        self.lab[away].power_cut()
+        words = [word for name in (away, *others) for word in ("--member", name)]
+        ended = self.run("remove_member", *words)
+        command = pointer("remove_member", member=[away])
+        assert command in ended.stdout
+        self.lab[away].start()
+        unit = self.cluster.unit
+        assert "enabled" in self.lab[away].run(f"systemctl is-enabled {unit}").stdout
+        member = load_inventory(str(self.inventory)).layout(away).member
+        found = self.run("check_health", status=1)
+        assert pointer("remove_member", member=[member], write_inventory=True) in found.output
+        self.run("remove_member", *words, "--write-inventory")
+        assert "disabled" in self.lab[away].run(f"systemctl is-enabled {unit}").stdout
+        assert self.lab[away].run(f"systemctl is-active {unit}").stdout.strip() != "active"
+
+    def die_and_recover(self, *options: str) -> None:
+        """Let all pairs be expired: adopted anew by somebody who never saw it, and brought back."""
+        read = load_inventory(str(self.inventory))
+        key = serialization.load_pem_private_key(
+            read.authority.key.read_bytes(), PASSPHRASE.encode()
+        )
+        assert isinstance(key, rsa.RSAPrivateKey)
+        authority = x509.load_pem_x509_certificate(read.authority.certificate.read_bytes())
+        hosts = [self.lab[name] for name in self.members]
+        for host in hosts:
+            for pair in read.layout(host.name).pairs:
+                path = str(pair.certificate)
+                old = x509.load_pem_x509_certificate(host.run(["cat", path]).stdout.encode())
+                install(host, path, expired(old, authority, key))
+        for host in hosts:
+            host.run(["systemctl", "restart", "--no-block", self.cluster.unit]).check()
+        time.sleep(5)
+        dead = self.files / "dead.yaml"
+        unit = ("--unit", f"{self.cluster.unit}.service")
+        ended = adopt(self.prefect, self.lab, dead, *unit, names=self.members)
+        assert ended.status == 0, ended.output
+        assert "it expired on" in ended.stdout
+        new = load_inventory(str(dead)).authority
+        new.certificate.write_bytes(read.authority.certificate.read_bytes())
+        new.key.write_bytes(read.authority.key.read_bytes())
+        ended = run_runbook(self.prefect, "recover_certificates", dead, *options)
+        assert ended.status == 0, ended.output
+        ended = run_runbook(self.prefect, "check_health", dead)
+        assert ended.status == 0, ended.output
+
+
+def expired(old: x509.Certificate, authority: x509.Certificate, key: rsa.RSAPrivateKey) -> str:
+    """Sign a certificate again as it is, but for its end, which was yesterday."""
+    now = datetime.now(UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(old.subject)
+        .issuer_name(authority.subject)
+        .public_key(old.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=366))
+        .not_valid_after(now - timedelta(days=1))
+    )
+    for extension in old.extensions:
+        builder = builder.add_extension(extension.value, extension.critical)
+    made = builder.sign(key, hashes.SHA256())
+    return made.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def settings_files(files: dict[str, File]) -> list[str]:
+    """List what says how etcd runs: the unit, and a file of variables."""
+    return [path for path in files if path.endswith((".service", ".env"))]
+
+
+def names_of(text: str) -> list[str]:
+    """List the names of a file's settings in order, whatever their values."""
+    return [line.strip().partition("=")[0] for line in text.splitlines()]
 
 
 def remarks(ended: Ended) -> list[str]:

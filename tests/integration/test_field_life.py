@@ -28,6 +28,18 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(2400)]
 Builder = Callable[..., Cluster]
 
 
+def change_members(life: FieldLife) -> None:
+    """Replace a dead host, one in place, add two, move one, remove two, one of them away."""
+    life.replace("master02", "master04")
+    life.replace_in_place("master03")
+    life.lab["master02"].reinstall()
+    life.add("master02", "master05")
+    life.update("master04")
+    life.remove_while_away("master05", "master03")
+    assert life.members == ["master01", "master04", "master02"]
+    life.check()
+
+
 def end(life: FieldLife, writers: Writers, told: list[str]) -> None:
     """See that no write is lost."""
     report = writers.check(on="master01")
@@ -53,15 +65,15 @@ def begin(
     ("builder", "etcd"),
     [
         (kubespray, "3.5.16"),
-        (kubespray, INSTALLED),
         (kubekey, ETCD_3_7),
+        (kubekey, INSTALLED),
     ],
 )
 def test_the_life_of_a_cluster_laid_out_by_files_of_variables(
     builder: Builder, etcd: str, start_lab: StartLab, prefect: Prefect, tmp_path: Path
 ) -> None:
     """Kubespray's and KubeKey's: an authority of etcd's own."""
-    life = begin(start_lab, prefect, tmp_path, builder, hosts=3, etcd=etcd)
+    life = begin(start_lab, prefect, tmp_path, builder, hosts=5, etcd=etcd)
     with Writers(life.lab, tmp_path, witness=witness) as writers:
         told = life.adopt()
         life.check()
@@ -71,6 +83,7 @@ def test_the_life_of_a_cluster_laid_out_by_files_of_variables(
         life.rotate_authority()
         life.check()
         life.recover()
+        change_members(life)
     end(life, writers, told)
 
 
@@ -84,7 +97,7 @@ def test_the_life_of_a_cluster_laid_out_by_flags(
 
     It is not taken from the API servers in silence, and who is declared goes with it.
     """
-    life = begin(start_lab, prefect, tmp_path, kubeasz, hosts=3, etcd=etcd)
+    life = begin(start_lab, prefect, tmp_path, kubeasz, hosts=5, etcd=etcd)
     ssl = PurePosixPath(KUBEASZ_SSL)
     hosts = [life.lab[name] for name in life.cluster.hosts]
     run_apiservers(tmp_path, hosts, ssl)
@@ -109,4 +122,5 @@ def test_the_life_of_a_cluster_laid_out_by_flags(
         assert [describe_file(host, ssl / "kubernetes.pem") for host in hosts] == before
         assert all(is_let_in(host, ssl) for host in hosts)
         life.check()
+        change_members(life)
     end(life, writers, told)
