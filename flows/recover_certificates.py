@@ -66,6 +66,7 @@ class _Recovery(CertificateRecipe):
     def __init__(self, *, consent: bool) -> None:
         self.consent = consent
         self.stuck: dict[str, str] = {}
+        self.patience = rotation.HEALTHY_SECONDS
 
     @override
     async def open(self, run: Run) -> None:
@@ -83,6 +84,8 @@ class _Recovery(CertificateRecipe):
             await onhosts.refuse_foreign(run, seen.members)
         else:
             found = await rotation.read_health(run, seen)
+            if found.has_mute_gateway:
+                self.patience = rotation.GATEWAY_SECONDS
             agreement.refuse_gone(seen.members, found.seen_members())
         plan = plans.plan_recovery(run.inventory, damage, found, seen.absent, consent=self.consent)
         self.stuck = await _find_stuck(run, plan, consent=self.consent)
@@ -103,7 +106,7 @@ class _Recovery(CertificateRecipe):
         async def verify(run: Run, _step: plans.VerifyRecovery) -> None:
             left = self.left(seen)
             try:
-                await rotation.wait_until_healthy(run, seen.members, left)
+                await rotation.wait_until_healthy(run, seen.members, left, self.patience)
             except MemberFailed as error:
                 revived = tuple(host for name, host in run.hosts.items() if name not in left)
                 raise await restarting.put_back_where_ended(run, error, revived) from error
@@ -121,7 +124,7 @@ class _Recovery(CertificateRecipe):
     @override
     async def verify(self, run: Run, seen: Sight) -> Verified:
         after = await rotation.look(run, seen.absent)
-        found = await rotation.wait_until_healthy(run, seen.members, self.left(seen))
+        found = await rotation.wait_until_healthy(run, seen.members, self.left(seen), self.patience)
         complaint = None
         if self.stuck:
             complaint = MemberFailed(

@@ -151,11 +151,14 @@ def translate_gateway_error(
         # The gateway is a client of its own etcd, and logs in with the *server* certificate.
         text = f"the JSON gateway cannot reach its own etcd ({message}): "
         if "bad certificate" in message:
-            way_out = "issue it again with both 'server auth' and 'client auth'"
+            way_out = "recover_certificates issues it again with both, and restarts nothing"
             text += f"the server certificate lacks the usage 'client auth'; {way_out}"
             return EtcdRefused(url, text, code)
-        # 3.4 tells of the same certificate only as a broken pipe; a restart looks so, too.
-        text += "it restarts, or its server certificate lacks the usage 'client auth'"
+        # Mostly the same certificate is told only as a broken pipe; a restart looks so, too.
+        text += (
+            "it restarts, or its server certificate lacks the usage 'client auth', which "
+            "check_certificates tells, and recover_certificates puts right without a restart"
+        )
         return EtcdUnavailable(f"{url}: {text}", host=name)
     if forbidden := _find_forbidden(error):
         return NotAuthorised(url, forbidden, code)

@@ -256,7 +256,9 @@ class ClusterHealth:
             if lacks:
                 is_gone = not any(name == other for seen in lists.values() for other, _ in seen)
                 again = pointer("replace_member", member=[name])
-                way = f"; {again} lets it join again" if is_gone else ""
+                leave = pointer("remove_member", member=[name], write_inventory=True)
+                ways = f"; {again} lets it join again; {leave} stops it and takes it out"
+                way = ways if is_gone else ""
                 return f"the member list{of} lacks {name} at {url}{way}"
             return (
                 f"the member list{of} has {name or 'an unstarted member'} at {url}, "
@@ -308,6 +310,11 @@ class ClusterHealth:
         leaders = {e.status.leader for e in self.endpoints if e.status and e.is_healthy}
         healthy = sum(m.is_healthy for m in voters)
         return healthy >= quorum(len(voters)) and leaders != {0} and len(leaders) == 1
+
+    @property
+    def has_mute_gateway(self) -> bool:
+        """Whether a member serves, but not by its gateway: its pair is no client's, it may be."""
+        return any(e.is_healthy and e.status is None and not e.rbac for e in self.endpoints)
 
     @property
     def leader_name(self) -> str | None:

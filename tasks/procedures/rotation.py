@@ -32,6 +32,11 @@ from tasks.report.tables import Table
 from tasks.steps import certificates, health, nodes, onhosts, services, trust
 
 HEALTHY_SECONDS = 60.0
+GATEWAY_SECONDS = 160.0
+"""How long etcd's gateway may take to dial its own etcd anew, once its pair is sound.
+
+gRPC's back-off (doc/connection-backoff.md): up to 120 s, and a fifth more.
+"""
 NO_PAIR = LeafFiles(None, None, None)
 
 Targets = dict[str, dict[str, LeafTarget]]
@@ -257,12 +262,15 @@ async def verify_ways(run: Run, sight: Sight) -> None:
 
 
 async def wait_until_healthy(
-    run: Run, members: tuple[DesiredMember, ...], without: frozenset[str] = frozenset()
+    run: Run,
+    members: tuple[DesiredMember, ...],
+    without: frozenset[str] = frozenset(),
+    seconds: float = HEALTHY_SECONDS,
 ) -> ClusterHealth:
     """Wait for full health; raises MemberFailed with what etcd logged on each host."""
     async with health.etcd_client(run, members) as client:
         try:
-            return await health.verify_cluster(run, client, members, HEALTHY_SECONDS, without)
+            return await health.verify_cluster(run, client, members, seconds, without)
         except MemberFailed as error:
             raise await services.with_journals(run, error) from error
 

@@ -44,6 +44,7 @@ OTHERS_OPTIONS = {
 NAMED: dict[str, set[str]] = {
     "tasks/procedures/adoption.py": {"adopt_cluster", "rotate_certificates"},
     "tasks/engine/authority.py": {"bootstrap_cluster", "check_health"},
+    "tasks/etcd/failures.py": {"check_certificates", "recover_certificates"},
     "tasks/procedures/expiry.py": {"rotate_authority"},
     "tasks/procedures/drafting.py": {"add_member"},
     "tasks/pki/authority.py": {"recover_certificates"},
@@ -51,6 +52,7 @@ NAMED: dict[str, set[str]] = {
     "tasks/plans/health.py": {"check_health"},
     "tasks/plans/nodes.py": {"harden_members"},
     "tasks/plans/reconfiguration.py": {"remove_member", "replace_member"},
+    "tasks/plans/sharing.py": {"rotate_certificates"},
     "tasks/plans/voters.py": {"recover_certificates"},
     "tasks/plans/recovery.py": {"rotate_authority"},
     "tasks/plans/restarts.py": {"rotate_authority"},
@@ -81,7 +83,10 @@ POINTERS: dict[str, list[tuple[str, tuple[str, ...], dict[str, Value]]]] = {
         ("pointer", ("update_member",), {"member": "m1", "address": "10.0.0.1"}),
         ("pointer", ("remove_member",), {"member": ["8e9e05c52164694d"]}),
     ],
-    "tasks/model/cluster.py": [("pointer", ("replace_member",), {"member": ["m1"]})],
+    "tasks/model/cluster.py": [
+        ("pointer", ("replace_member",), {"member": ["m1"]}),
+        ("pointer", ("remove_member",), {"member": ["m1"], "write_inventory": True}),
+    ],
     "tasks/procedures/outlook.py": [
         ("pointer", ("remove_member",), {"member": ["m1"]}),
         ("parameter", ("replace_member",), {"replacement": ["m4=10.0.0.4"]}),
