@@ -144,6 +144,12 @@ def _take(service: _Service, line: _Line, files: SettingsFiles) -> None:
     elif line.key == "UnsetEnvironment":
         names = [word.partition("=")[0] for word in line.value.split()]
         service.unset = [*service.unset, *names] if names else []
+    elif line.key in {"RootDirectory", "RootImage"} and line.value not in {"", "/"}:
+        raise NotUnderstood(
+            line.place,
+            f"with {line.key}= etcd's paths begin in {line.value}, and are not the host's; take it "
+            "out",
+        )
     elif line.key == "PassEnvironment" and "ETCD_" in line.value:
         raise NotUnderstood(
             line.place,

@@ -35,6 +35,7 @@ for candidate in $main $(pgrep '^etcd' || :); do
     pid=${{pid:-$candidate}}
   else
     echo "other=${{its##*/}}"
+    echo "process=$candidate ${{its##*/}}"
   fi
 done
 [ -n "$pid" ] || exit 0
@@ -81,6 +82,10 @@ def parse_etcd(host: str, result: Result) -> FoundEtcd | None:
         is_running=is_running,
         settings={},
         others=others,
+        processes={
+            group: int(pid)
+            for pid, _, group in (value.partition(" ") for key, value in pairs if key == "process")
+        },
         arguments=_decode(single.get("arguments", "")),
         variables=dict(environment),
         hostname=single.get("hostname", ""),

@@ -48,10 +48,12 @@ class FoundEtcd:
 
     They are the process's, made of its `arguments` and `variables`; where etcd does not run, those
     of its unit's files. `unknown` says what could not be understood of these, `skipped` what etcd
-    or systemd passes over in them, `others` which further etcds run on the host.
+    or systemd passes over in them, `others` which further etcds run on the host, by the last part
+    of their control group, and `processes` their ids.
     `environment_file` is the first that sets something of etcd's. `keys_of_authority` are private
     keys that lie beside the trusted file. `members` is what the member told, None where it could
     not be asked.
+    `places` says in which file and line a setting is written, where one of its files gives it.
     Of a static pod `node` is its node, and the files' paths are the host's.
     `authorities` and `peer_authorities` are the fingerprints in the trusted files; None where one
     cannot be read. `authority` is what the trusted certificate is, where there is one alone.
@@ -73,9 +75,11 @@ class FoundEtcd:
     told: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
     variables: dict[str, str] = field(default_factory=dict)
+    places: dict[str, str] = field(default_factory=dict)
     unknown: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
+    processes: dict[str, int] = field(default_factory=dict)
     pairs: dict[Role, FoundPair] = field(default_factory=dict)
     authority: FoundLeaf | None = None
     authorities: frozenset[str] | None = None
@@ -100,6 +104,12 @@ class FoundEtcd:
         clients, peers = self.setting("TRUSTED_CA_FILE"), self.setting("PEER_TRUSTED_CA_FILE")
         same = self.authorities is not None and self.authorities == self.peer_authorities
         return peers in ("", clients) or same
+
+    def written(self, name: str) -> str:
+        """Write a setting as its flag, with what it is and where that is written."""
+        where = self.places.get(f"ETCD_{name}")
+        told = ", ".join(filter(None, (self.setting(name), where)))
+        return f"--{name.lower().replace('_', '-')} ({told})"
 
     def setting(self, name: str, otherwise: str = "") -> str:
         """Get one setting by etcd's name without the prefix, or what etcd takes without it."""

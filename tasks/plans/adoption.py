@@ -50,6 +50,7 @@ _CONTAINER = re.compile(
 METRICS = "ETCD_LISTEN_METRICS_URLS"
 ENGINE_ONLY = ENGINE_SETTINGS - {METRICS, *_NUMBERS.values(), *_TEXTS.values()}
 """What other fields of the inventory say, or what the runbooks set themselves."""
+_CREDENTIALS = "/run/credentials/"
 _FILES = ("CERT_FILE", "KEY_FILE", "PEER_CERT_FILE", "PEER_KEY_FILE", "TRUSTED_CA_FILE")
 
 
@@ -157,11 +158,13 @@ def find_container(found: FoundEtcd) -> str | None:
     return next((other for other in found.others if _CONTAINER.fullmatch(other)), None)
 
 
-def container_sentence(container: str) -> str:
-    """Say that what runs in a container is not worked on."""
+def container_sentence(found: FoundEtcd, container: str) -> str:
+    """Say that what runs in a container is not worked on, which process it is, and who began it."""
+    begun = "; ".join(found.unknown) or (f"begun by {found.unit_path}" if found.unit_path else "")
     return (
-        f"etcd runs in a container ({container}); the runbooks work on etcd as a process of a "
-        "systemd unit's, or as kubeadm's static pod"
+        f"etcd runs in a container (process {found.processes[container]}, in {container}"
+        f"{'; ' + begun if begun else ''}); the runbooks work on etcd as a process of a systemd "
+        "unit's, or as kubeadm's static pod"
     )
 
 
@@ -183,8 +186,7 @@ def _reasons_against(found: tuple[FoundEtcd, ...]) -> list[str]:
 
 def _reasons_of(one: FoundEtcd) -> list[str]:
     if container := find_container(one):
-        begun = f", begun by {one.unit_path}" if one.unit_path else ""
-        return [container_sentence(container) + begun]
+        return [container_sentence(one, container)]
     if one.unknown:
         return [f"its settings cannot be read: {what}" for what in one.unknown]
     reasons = []
@@ -195,13 +197,19 @@ def _reasons_of(one: FoundEtcd) -> list[str]:
         for name in _FILES
         if not one.setting(name)
     ]
+    reasons += [
+        f"{one.written(name)} is systemd's copy for this start alone (LoadCredential=), which "
+        "cannot be renewed; name the file itself"
+        for name in _FILES
+        if one.setting(name).startswith(_CREDENTIALS)
+    ]
     reasons += [said for name in URLS.values() if (said := _reason_of_url(one, name))]
     if one.version is None and not one.manifest:
         reasons.append(f"{one.program or 'its program'} tells no version of etcd's")
     if not one.has_one_authority:
         reasons.append(
-            f"clients and peers have different authorities ({one.setting('TRUSTED_CA_FILE')} and "
-            f"{one.setting('PEER_TRUSTED_CA_FILE')}); the runbooks know one"
+            f"clients and peers have different authorities: {one.written('TRUSTED_CA_FILE')} and "
+            f"{one.written('PEER_TRUSTED_CA_FILE')}; the runbooks know one"
         )
     if not one.setting("DATA_DIR"):
         reasons.append("--data-dir is not set")
@@ -222,7 +230,7 @@ def _reasons_of(one: FoundEtcd) -> list[str]:
 
 def _reason_of_url(one: FoundEtcd, name: str) -> str | None:
     url = urlsplit(find_url(one, name))
-    said = f"{_flag(name)} ({one.setting(name)})"
+    said = one.written(name)
     if url.scheme != "https":
         return f"{said} is not https"
     if not is_ip_address(url.hostname or ""):

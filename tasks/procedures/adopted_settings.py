@@ -12,7 +12,14 @@ from tasks.config.environment import read_environment
 from tasks.config.flags import BOOLEANS, CONFIG_FILE
 from tasks.config.settings import read_process, read_settings
 from tasks.model.adoption import FoundEtcd
-from tasks.model.member_settings import SettingsFiles, TextFile, flag_name, parse_boolean
+from tasks.model.member_settings import (
+    Settings,
+    SettingsFiles,
+    TextFile,
+    flag_name,
+    parse_boolean,
+    variable_name,
+)
 from tasks.model.nodes import NodeObservation
 from tasks.plans.nodes import find_strays
 
@@ -44,6 +51,7 @@ def take_settings(found: FoundEtcd, files: SettingsFiles) -> FoundEtcd:
             (f.path for f in files.further if f.path != named and _sets_etcd(f)), None
         ),
         unknown=tuple(map(str, taken.faults)),
+        places=_places(written),
         skipped=tuple(map(str, (*written.ignored, *written.shadowed))),
     )
 
@@ -74,9 +82,14 @@ def take_pod(node: NodeObservation) -> FoundEtcd:
         arguments=process.arguments if process else (),
         variables=process.variables if process else {},
         unknown=tuple(unknown),
+        places=_places(node.settings),
         hostname=node.hostname,
         node=node,
     )
+
+
+def _places(written: Settings) -> dict[str, str]:
+    return {variable_name(name): str(setting.place) for name, setting in written.items()}
 
 
 def _sets_etcd(file: TextFile) -> bool:

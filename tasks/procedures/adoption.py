@@ -119,7 +119,7 @@ async def read_etcd(run: Run, host: HostConnection) -> FoundEtcd:
         found = take_pod(node)
     elif found is None or (not found.unit_path and not found.is_running):
         if found and (container := find_container(found)):
-            raise Refused(container_sentence(container), host=host.name)
+            raise Refused(container_sentence(found, container), host=host.name)
         others = found.others if found else ()
         runs = f"etcd runs under {', '.join(others)}, not" if others else "there is no etcd"
         units = [other for other in others if other.endswith(".service")]

@@ -145,12 +145,35 @@ def test_what_the_runbooks_could_not_manage_is_refused(
 )
 def test_etcd_in_a_container_is_refused_as_that(group: str) -> None:
     """Kubespray's etcd_deployment_type=docker: the unit runs a script, and etcd is elsewhere."""
-    contained = replace(ALL[2], is_running=False, others=(group,))
+    contained = replace(ALL[2], is_running=False, others=(group,), processes={group: 4711})
     with pytest.raises(Refused, match=r"node3: etcd runs in a container .*etcd.service") as caught:
         adopted(*ALL[:2], contained)
-    assert group in str(caught.value)
+    assert f"process 4711, in {group}" in str(caught.value)
+    line = "/etc/systemd/system/etcd.service:7: /usr/bin/docker runs etcd in a container"
+    with pytest.raises(Refused, match=line):
+        adopted(*ALL[:2], replace(contained, unknown=(line,)))
     assert find_container(replace(ALL[2], others=(group,))) is None, "an own process, and another"
     assert find_container(replace(ALL[2], is_running=False, others=("x.service",))) is None
+
+
+def test_what_is_refused_is_named_by_flag_file_and_line() -> None:
+    """Where one of its files gives it."""
+    name = "ETCD_ADVERTISE_CLIENT_URLS"
+    odd = replace(
+        found(3, ADVERTISE_CLIENT_URLS="http://10.0.0.3:2379"), places={name: "/etc/etcd.env:4"}
+    )
+    said = r"--advertise-client-urls \(http://10\.0\.0\.3:2379, /etc/etcd\.env:4\) is not https"
+    with pytest.raises(Refused, match=said):
+        adopted(*ALL[:2], odd)
+    copied = found(3, KEY_FILE="/run/credentials/etcd.service/key.pem")
+    with pytest.raises(Refused, match=r"--key-file \(/run/cred.*LoadCredential="):
+        adopted(*ALL[:2], copied)
+
+
+def test_a_settings_file_is_no_setting() -> None:
+    """With ETCD_CONFIG_FILE among the variables etcd would pass over all others."""
+    inventory = adopted(*(found(n, CONFIG_FILE=f"/etc/etcd/{n}.yml") for n in (1, 2, 3)))
+    assert inventory.etcd.settings.environment == adopted(*ALL).etcd.settings.environment
 
 
 def test_a_version_that_is_not_told_is_refused() -> None:
