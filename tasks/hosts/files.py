@@ -55,13 +55,18 @@ def write_file_command(
     group: str,
     backup: PurePosixPath,
     validate: str | None = None,
+    keeps_access: bool = False,
 ) -> Command:
     """Make a file be exactly so; prints `changed` or `unchanged`.
 
     `validate` is shell that fails on a bad file "$new". A file that is replaced is first copied
-    under `backup`. On failure the target is as it was.
+    under `backup`; with `keeps_access` its mode and owner stay as they are. On failure the target
+    is as it was.
     """
-    wanted = quote(f"{mode} {owner} {group}")
+    access = wanted = quote(f"{mode} {owner}:{group}")
+    is_so = f'[ "$(stat -c \'0%a %U:%G\' "$target")" = {wanted} ]'
+    if keeps_access:
+        access, is_so = f"$(stat -c '0%a %u:%g' \"$target\" 2>/dev/null || echo {wanted})", ":"
     # The kubelet reads every file of its directory that does not begin with a dot.
     # GNU cmp refuses standard input twice, so the payload is first written beside the target. It
     # comes as a here-document, which always ends a last line: head takes what was meant.
@@ -71,12 +76,13 @@ target=$(readlink -m {quote(str(path))})
 new=$(mktemp "${{target%/*}}/.${{target##*/}}.XXXXXXXX")
 trap 'rm -f "$new"' EXIT
 head -c {len(content.encode())} > "$new"
-if cmp -s "$new" "$target" && [ "$(stat -c '0%a %U %G' "$target")" = {wanted} ]; then
+access={access}
+if cmp -s "$new" "$target" && {is_so}; then
   echo {UNCHANGED}
   exit 0
 fi
-chmod {mode} "$new"
-chown {quote(owner)}:{quote(group)} "$new"
+chmod "${{access% *}}" "$new"
+chown "${{access#* }}" "$new"
 {validate or ":"}
 {keep_aside(path, backup)}
 sync "$new"

@@ -196,7 +196,8 @@ class Places:
 class Likeness:
     """How a host is made like a member's: what it lacks, and how its files differ from that one's.
 
-    `model` is that member's host; `directories` and `accounts` are still to be made.
+    `model` is that member's host; `directories` and `accounts` are still to be made. `trusted` is
+    its trusted file, whose mode and owner a new one gets.
     """
 
     model: str
@@ -204,6 +205,7 @@ class Likeness:
     files: tuple[TextFile, ...]
     directories: tuple[Directory, ...] = ()
     accounts: tuple[str, ...] = ()
+    trusted: FileState | None = None
 
 
 @dataclass(frozen=True, slots=True)

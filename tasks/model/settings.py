@@ -20,7 +20,7 @@ ENGINE_SETTINGS = frozenset(
         "PEER_CERT_FILE PEER_KEY_FILE PEER_CLIENT_CERT_AUTH PEER_TRUSTED_CA_FILE PEER_AUTO_TLS "
         "FORCE_NEW_CLUSTER HEARTBEAT_INTERVAL ELECTION_TIMEOUT SNAPSHOT_COUNT "
         "QUOTA_BACKEND_BYTES AUTO_COMPACTION_MODE AUTO_COMPACTION_RETENTION "
-        "LISTEN_METRICS_URLS LOG_LEVEL LOGGER CONFIG_FILE"
+        "LISTEN_METRICS_URLS LOG_LEVEL LOGGER"
     ).split()
 )
 
@@ -103,9 +103,6 @@ class Settings(Strict):
         for name, value in variables.items():
             if not re.fullmatch(r"ETCD_[A-Z0-9_]+", name):
                 msg = f"{name!r} is not the name of an etcd variable"
-                raise ValueError(msg)
-            if name == "ETCD_CONFIG_FILE":
-                msg = f"with {name} etcd reads that file alone, and nothing of this; take it out"
                 raise ValueError(msg)
             if name in ENGINE_SETTINGS:
                 msg = f"{name} is set by the runbooks from other fields; take it out here"

@@ -48,7 +48,9 @@ _CONTAINER = re.compile(
 )
 """The last part of a container's control group; podman has one group more below its own."""
 METRICS = "ETCD_LISTEN_METRICS_URLS"
-ENGINE_ONLY = ENGINE_SETTINGS - {METRICS, *_NUMBERS.values(), *_TEXTS.values()}
+NO_SETTINGS = ENGINE_SETTINGS | {"ETCD_CONFIG_FILE"}
+"""What is no further setting of etcd's: with a settings file it passes over all variables."""
+ENGINE_ONLY = NO_SETTINGS - {METRICS, *_NUMBERS.values(), *_TEXTS.values()}
 """What other fields of the inventory say, or what the runbooks set themselves."""
 _CREDENTIALS = "/run/credentials/"
 _FILES = ("CERT_FILE", "KEY_FILE", "PEER_CERT_FILE", "PEER_KEY_FILE", "TRUSTED_CA_FILE")
@@ -323,7 +325,7 @@ def _settings(hosts: tuple[Named, ...]) -> dict[str, Any]:
     settings |= {field: value for field, name in _TEXTS.items() if (value := kept.get(name))}
     if urls := kept.get(METRICS):
         settings["listen_metrics_urls"] = urls.split(",")
-    further = {name: value for name, value in kept.items() if name not in ENGINE_SETTINGS}
+    further = {name: value for name, value in kept.items() if name not in NO_SETTINGS}
     if further:
         settings["environment"] = further
     return settings

@@ -16,6 +16,7 @@ from tasks.model.inventory import Inventory
 from tasks.model.observation import (
     DataDirectory,
     Directory,
+    FileState,
     HostObservation,
     HostTarget,
     ServiceState,
@@ -59,9 +60,13 @@ class MakeDirectories(Step):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssueCertificates(Step):
-    """Make keys on the host, sign for them, install the pairs and the trusted authority."""
+    """Make keys on the host, sign for them, install the pairs and the trusted authority.
+
+    `like` is the trusted file of the member that this one is made like: whose it is, and its mode.
+    """
 
     roles: tuple[Role, ...]
+    like: FileState | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,7 +236,8 @@ def preparation_steps(
         why = "; ".join(f"{role}: {', '.join(target.leaf_differences[role])}" for role in roles)
         what = f"issue certificates ({why})" if roles else "install the trusted authority"
         where = dict.fromkeys(str(pair.certificate.parent) for pair in layout.pairs)
-        add(IssueCertificates, f"{what} in {', '.join(where)}", roles=roles)
+        like = likeness.trusted if likeness else None
+        add(IssueCertificates, f"{what} in {', '.join(where)}", roles=roles, like=like)
     return steps
 
 

@@ -1,4 +1,4 @@
-"""What a new member is called: after the rule by which the others are."""
+"""What a new member is called, and where its pairs lie: after the rules of the others."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
-from tasks.model.fields import ADDRESS_PLACE, HOST_PLACE, fill
+from tasks.model.certificates import Role
+from tasks.model.fields import ADDRESS_PLACE, HOST_PLACE, MEMBER_PLACE, fill
+from tasks.model.layout import PairFiles
 from tasks.model.machines import Host
 
 _NUMBERED = re.compile(r"(.*?)(\d+)")
@@ -29,6 +31,57 @@ def name_member(hosts: Iterable[Host], name: str, address: str) -> str | None:
         return None
     numbers = [found[2] for found in numbered if found[1] == stem]
     return f"{stem}{max(map(int, numbers)) + 1:0{len(numbers[0])}d}"
+
+
+def place_pairs(
+    hosts: Iterable[Host], name: str, member: str, address: str
+) -> dict[Role, PairFiles]:
+    """Say where a new host's pairs lie, of those roles whose pairs lie elsewhere on every host.
+
+    Most hosts tell, by what their own files have of host, member and address; of a role without
+    such a rule nothing is said.
+    """
+    known = tuple(hosts)
+    found = {}
+    for role in Role:
+        own = [(host, host.pairs[role]) for host in known if role in host.pairs]
+        if not own or len(own) < len(known):
+            continue
+        rules = Counter(_pair_rule(host, files) for host, files in own)
+        rule, count = rules.most_common(1)[0]
+        if 2 * count > len(known):
+            certificate, key = (
+                fill(text, name, member).replace(ADDRESS_PLACE, address) for text in rule
+            )
+            found[role] = PairFiles(certificate=certificate, key=key)
+    return found
+
+
+def find_unruled(hosts: Iterable[Host], joining: frozenset[str]) -> tuple[str, ...]:
+    """Tell of hosts that join and whose pairs will lie where no other host has its own."""
+    known = tuple(hosts)
+    others = [host for host in known if host.name not in joining]
+    return tuple(
+        f"{host.name}: the {role}'s pair of each other host lies in a place of its own, by no rule "
+        f"that is known; here it is put where `paths` says. To have it elsewhere, put {host.name} "
+        f"with `pairs` into the inventory first"
+        for host in known
+        if host.name in joining
+        for role in Role
+        if others and role not in host.pairs and all(role in other.pairs for other in others)
+    )
+
+
+def _pair_rule(host: Host, files: PairFiles) -> tuple[str, str]:
+    certificate, key = files.certificate, files.key
+    for word, place in (
+        (host.name, HOST_PLACE),
+        (host.member_name, MEMBER_PLACE),
+        (host.address or "", ADDRESS_PLACE),
+    ):
+        certificate = _exchanged(certificate, word, place) or certificate
+        key = _exchanged(key, word, place) or key
+    return certificate, key
 
 
 def _rules(host: Host) -> Iterable[str]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from pathlib import PurePosixPath
 
 from tasks.model.certificates import Generation
 from tasks.model.errors import Refused
 from tasks.model.fields import HOST_PLACE
 from tasks.model.inventory import Inventory
-from tasks.model.layout import generation_files
+from tasks.model.layout import Layout, generation_files
 from tasks.model.pods import APISERVER
 from tasks.model.pointers import parameter
 from tasks.model.sharing import Sharing
@@ -67,6 +69,24 @@ def find_strays(
             elif not used and stray.path not in in_use:
                 found.append(f"{host.host}: {stray.path}")
     return tuple(found)
+
+
+def find_lacking(seen: Sharing, model: Layout, new: Iterable[str]) -> tuple[str, ...]:
+    """Tell, for hosts that are made like a model, which certificates they will not have.
+
+    Those are the ones beside its member's that are called after its host: what else runs there has
+    them for a client's, as kube-apiserver has kubespray's node-HOST.pem.
+    """
+    own = re.compile(rf"(?<![A-Za-z0-9]){re.escape(model.host)}(?![A-Za-z0-9])")
+    found = sorted({s.path for s in seen.strays if own.search(PurePosixPath(s.path).name)})
+    return tuple(
+        f"{name} gets no {path}: it would be a client's, as {path_there} is on {model.host}; if it "
+        f"is needed, name it under `clients` of the inventory (host: {name}, with certificate, key "
+        f"and trusted), and rotate_certificates makes it"
+        for name in sorted(new)
+        for path_there in found
+        for path in [own.sub(name, path_there)]
+    )
 
 
 def find_keys(inventory: Inventory, seen: Iterable[Sharing], going: str) -> tuple[str, ...]:

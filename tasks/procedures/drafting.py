@@ -22,8 +22,9 @@ from tasks.model.inventory_file import InventoryFile
 from tasks.model.member_settings import Settings
 from tasks.model.observation import HostObservation, HostTarget
 from tasks.model.plan import Finding, Plan
-from tasks.plans import member_changes, member_hosts
+from tasks.plans import member_changes, member_hosts, sharing
 from tasks.plans.bootstrap import trusts_others
+from tasks.plans.member_names import find_unruled
 from tasks.plans.nodes import (
     find_obstructions,
     find_paused,
@@ -43,6 +44,7 @@ from tasks.steps import (
     installation,
     nodes,
 )
+from tasks.steps import sharing as see_sharing
 from tasks.steps.installation import Programs
 from tasks.steps.locks import Late
 
@@ -126,11 +128,14 @@ async def draft_plan(
     targets = await _targets(run, seen, programs, goal, pattern)
     outdated, left = _find_outdated(seen.observed, goal)
     stranded = member_hosts.warn_of_stranded(seen.original, seen.dropped)
+    new = joined - {host.name for host in seen.original.hosts}
     warnings = (
         *warnings,
         *left,
         *stranded,
         *(pattern.remarks if pattern else ()),
+        *find_unruled(seen.inventory.hosts, new),
+        *(await _find_lacking(run, pattern, new) if pattern else ()),
         *left_to_kubeadm(seen.inventory, seen.left, leaving - joined),
     )
     if moved:
@@ -179,6 +184,13 @@ async def draft_plan(
         programs,
         pattern,
     )
+
+
+async def _find_lacking(run: Run, pattern: Pattern, new: frozenset[str]) -> tuple[str, ...]:
+    """Tell which certificates the model's host has beside its member's, and new hosts will not."""
+    model = pattern.model.layout
+    (seen,) = await see_sharing.see_all(run, [model.host] if new else []) or (None,)
+    return sharing.find_lacking(seen, model, new) if seen else ()
 
 
 def _gone_urls(seen: Outlook, moved: tuple[DesiredMember, ...]) -> tuple[str, ...]:

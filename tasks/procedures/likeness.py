@@ -20,7 +20,7 @@ from tasks.model.cluster import DesiredMember, SeenMember
 from tasks.model.errors import Refused
 from tasks.model.layout import Layout
 from tasks.model.member_settings import Settings, SettingsFiles, TextFile
-from tasks.model.observation import Directory, HostObservation, Likeness, Places
+from tasks.model.observation import Directory, FileState, HostObservation, Likeness, Places
 from tasks.report.inventories import file_diff
 from tasks.steps import installation
 
@@ -32,11 +32,15 @@ _OWN = frozenset({"data-dir", "wal-dir", "config-file", "log-outputs"})
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """The member that joining ones are made like, and in what others differ from it."""
+    """The member that joining ones are made like, and in what others differ from it.
+
+    `trusted` is its trusted file.
+    """
 
     model: Model
     unlike: tuple[Unlike, ...]
     is_alone: bool
+    trusted: FileState | None
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -74,7 +78,9 @@ def find_pattern(
         raise Refused(f"no member can be the model of a joining one: {error}") from error
     if chosen is None:
         return None
-    return Pattern(chosen[0], chosen[1], is_alone=len(members) == 1)
+    model, unlike = chosen
+    trusted = observed[model.layout.host].authority
+    return Pattern(model, unlike, is_alone=len(members) == 1, trusted=trusted)
 
 
 def make_files(
@@ -124,7 +130,7 @@ async def find_likeness(
     texts = to_write(files)
     moved = _directories(model.layout, layout, files)
     needed = _needed(files, read_settings(files), layout)
-    accounts = _accounts(files, run.inventory.accounts(member.name))
+    accounts = _accounts(files, run.inventory.accounts(member.name), pattern.trusted)
     there, here = await both(
         installation.see_places(run, run.hosts[named[0]], tuple(moved), ()),
         installation.see_places(
@@ -146,6 +152,7 @@ async def find_likeness(
         texts,
         tuple(_lacking(moved, there, here, layout)),
         tuple(sorted(accounts - here.accounts - {"root"})),
+        pattern.trusted,
     )
 
 
@@ -198,7 +205,10 @@ def _needed(files: SettingsFiles, settings: Settings, layout: Layout) -> dict[st
     return {path: why for path, why in found.items() if PurePosixPath(path).is_absolute()}
 
 
-def _accounts(files: SettingsFiles, certificates: Iterable[str]) -> set[str]:
-    owners = {name for file in files.files for name in (file.owner, file.group)}
+def _accounts(
+    files: SettingsFiles, certificates: Iterable[str], trusted: FileState | None
+) -> set[str]:
+    every = (*files.files, *((trusted,) if trusted else ()))
+    owners = {name for file in every for name in (file.owner, file.group)}
     units = {value for _, value in read_service(files, "User", "Group")}
     return {*owners, *units, *certificates} - {"root"}

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from tasks.model.errors import Refused
 from tasks.model.inventory import Inventory
 from tasks.model.machines import Host, SshOverride
-from tasks.plans.member_names import name_member
+from tasks.plans.member_names import name_member, place_pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,9 @@ def _read_host(word: str, known: dict[str, Host], place: Host | None) -> Host:
         }
         ssh = like.ssh if like else SshOverride()
         if same is None:
-            kept = {"member": name_member(known.values(), name, address)}
+            member = name_member(known.values(), name, address)
+            pairs = place_pairs(known.values(), name, member or name, address)
+            kept = {"member": member, "pairs": pairs}
         return Host(name=name, address=address, ssh=ssh, **kept)
     except ValidationError as error:
         said = "; ".join(str(e["msg"]).removeprefix("Value error, ") for e in error.errors())

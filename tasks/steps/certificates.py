@@ -153,7 +153,7 @@ async def issue_certificates(
     not what the plan says. A pair that was replaced is kept aside on the host; on failure a pair
     is the old one or the new one.
     """
-    inventory, account = run.inventory, run.inventory.etcd.run_as
+    inventory, account, like = run.inventory, run.inventory.etcd.run_as, planned.like
     (found,) = await host.run(system.account_command(account))
     group = system.parse_account(found)[1] or account
     targets = [
@@ -168,10 +168,11 @@ async def issue_certificates(
             files.write_file_command(
                 path,
                 trust_bundle(run).decode(),
-                mode="0644",
-                owner="root",
-                group=group,
+                mode=like.mode if like else "0644",
+                owner=like.owner if like else "root",
+                group=like.group if like else group,
                 backup=backup,
+                keeps_access=like is not None,
             )
             for path in inventory.layout(host.name).trusted_files
         ),

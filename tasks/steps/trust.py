@@ -92,7 +92,7 @@ async def write_trust(run: Run, host: HostConnection, planned: WriteTrust) -> bo
     """Write a member's or a client's trusted file; a client is told afterwards.
 
     A running etcd has what it read at its start, and so has an API server: a note on the host says
-    that it is not restarted yet. The file is whole or as it was.
+    that it is not restarted yet. The file is whole or as it was; its mode and owner stay.
     """
     inventory = run.inventory
     text = trust_bundle(run) if planned.both else known_authorities(run)[Generation.CURRENT]
@@ -108,7 +108,13 @@ async def write_trust(run: Run, host: HostConnection, planned: WriteTrust) -> bo
         paths, owner, group = (client.trusted,), client.owner, client.group
     writes = [
         files.write_file_command(
-            path, text.decode(), mode="0644", owner=owner, group=group, backup=backup
+            path,
+            text.decode(),
+            mode="0644",
+            owner=owner,
+            group=group,
+            backup=backup,
+            keeps_access=True,
         )
         for path in paths
     ]

@@ -147,6 +147,25 @@ async def test_a_file_is_written_once_and_its_predecessor_kept(place: Place) -> 
     assert numbered.stdout == "a='$1'\n\\n é\n"
 
 
+async def test_a_file_may_keep_its_own_mode_and_owner(place: Place) -> None:
+    """A trusted file that others read by their group; one that is not there gets what is said."""
+    path, new = place.directory / "trusted.pem", place.directory / "absent.pem"
+    make = f"echo old > {path}; chown daemon:sys {path}; chmod 0640 {path}"
+    await place.host.run(Command("make a file", make))
+    writes = [
+        files.write_file_command(
+            each, "new\n", mode="0644", owner="root", group="root",
+            backup=place.directory / "kept-trusted", keeps_access=True,
+        )
+        for each in (path, new, path)
+    ]  # fmt: skip
+    results = await place.host.run(*writes, changes=True)
+    assert [files.parse_change(result) for result in results] == [True, True, False]
+    shown = Command("show", f"stat -c '%a %U:%G' {path} {new}; cat {path} {new}")
+    (seen,) = await place.host.run(shown)
+    assert seen.stdout.splitlines() == ["640 daemon:sys", "644 root:root", "new", "new"]
+
+
 async def test_a_file_that_its_check_refuses_changes_nothing(place: Place) -> None:
     """The target stays, and no temporary file is left."""
     path = place.directory / "checked"

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from tasks.model.certificates import Role
 from tasks.model.errors import Refused
 from tasks.model.inventory import Inventory
 from tasks.model.inventory_file import edit_hosts, load_inventory
+from tasks.plans.member_names import find_unruled
 from tasks.procedures.wishes import Wish, completed, joining_hosts, leaving_hosts
 
 TEXT = """
@@ -57,6 +59,36 @@ def test_another_host_in_a_members_place_is_itself(inventory: Inventory) -> None
     after = hosts_after(inventory, Wish(leaving=("etcd3",), joining=("m4=10.0.0.4",)))
     m4 = {"name": "m4", "member": "etcd4", "address": "10.0.0.4"}
     assert after[2] == m4 | {"ssh": {"port": 2222}}
+
+
+OWN = "/s/{0}/{0}.pem", "/s/10.0.0.{0}.pem", "/s/etcd{0}-m{0}.pem"
+
+
+@pytest.mark.parametrize("path", OWN)
+def test_a_new_hosts_pairs_lie_where_the_others_have_theirs(tmp_path: Path, path: str) -> None:
+    """Where each host has files of its own: by host, member or address, if they follow a rule."""
+    rows = [
+        f"  - {{name: m{n}, member: etcd{n}, address: 10.0.0.{n}, pairs: {{server: "
+        f"{{certificate: {path.format(n)}, key: {path.format(n)}.key}}}}}}"
+        for n in (1, 2, 3)
+    ]
+    text = "\n".join(["", "name: c1", "hosts:", *rows, *TEXT.splitlines()[-2:], ""])
+    file = tmp_path / "own.yaml"
+    file.write_text(text)
+    inventory = load_inventory(str(file))
+    joining = joining_hosts(inventory, Wish(joining=("m4=10.0.0.4",)))
+    after = inventory.model_copy(update={"hosts": (*inventory.hosts, joining["m4"][0])})
+    told = find_unruled(after.hosts, frozenset({"m4"}))
+    if path == OWN[0]:  # a number that is no name of theirs
+        assert joining["m4"][0].pairs == {}
+        assert "m4: the server's pair of each other host lies in a place of its own" in told[0]
+        return
+    assert told == ()
+    pair = after.layout("m4").pair(Role.SERVER)
+    assert str(pair.certificate) == path.format(4)
+    made = YAML(typ="safe").load(edit_hosts(text, frozenset(), joining))["hosts"][3]
+    assert made["pairs"] == {"server": {"certificate": path.format(4), "key": f"{pair.key}"}}
+    assert find_unruled(inventory.hosts, frozenset()) == ()
 
 
 def test_a_host_that_joins_again_is_found_by_its_members_name(inventory: Inventory) -> None:

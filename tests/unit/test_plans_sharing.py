@@ -15,6 +15,7 @@ from tasks.model.sharing import FileUser, Sharing, StrayCertificate
 from tasks.plans.sharing import (
     adoption_rows,
     find_keys,
+    find_lacking,
     find_strays,
     find_users,
     refuse_strays,
@@ -54,6 +55,16 @@ CLIENT = {
     "key": "/etc/ssl/node-key.pem",
     "trusted": CA,
 }
+
+
+def test_a_new_host_lacks_what_the_models_host_has_beside_its_member() -> None:
+    """Kubespray's node-HOST.pem, which kube-apiserver uses; of its own host alone."""
+    names = ("node-m1", "node-m10", "admin-m2", "ca")
+    strays = tuple(StrayCertificate(f"/s/{n}.pem", OLD, None) for n in names)
+    layout = inventory().layout("m1")
+    (told,) = find_lacking(Sharing("m1", (), (), strays), layout, ["m9"])
+    assert told.startswith("m9 gets no /s/node-m9.pem: it would be a client's, as /s/node-m1.pem")
+    assert find_lacking(Sharing("m1", (), (), strays), layout, ()) == ()
 
 
 def test_the_answer_is_read_with_names_that_have_spaces() -> None:
