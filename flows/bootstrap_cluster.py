@@ -16,6 +16,7 @@ from tasks.model.errors import MemberFailed
 from tasks.model.observation import HostTarget, ServiceState
 from tasks.model.plan import Finding, Plan
 from tasks.plans import bootstrap
+from tasks.plans.kubeadm import refuse_bootstrap
 from tasks.procedures.course import Actions, Choices, Recipe, Unlocked, Verified, follow
 from tasks.steps import (
     certificates,
@@ -78,6 +79,7 @@ class _Bootstrap(Recipe[_Sight]):
 
     @override
     async def open(self, run: Run) -> None:
+        refuse_bootstrap(run.inventory)
         await authority.check_authority(run.inventory)
 
     @override

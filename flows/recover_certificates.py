@@ -7,6 +7,7 @@ from functools import partial
 
 from typing_extensions import override
 
+from tasks.engine.authority import find_authorities
 from tasks.engine.frame import runbook
 from tasks.engine.run import Run
 from tasks.etcd.probe import Probe
@@ -15,12 +16,13 @@ from tasks.model.plan import Plan
 from tasks.model.pointers import parameter
 from tasks.plans import agreement, leaves, sharing
 from tasks.plans import recovery as plans
+from tasks.plans.nodes import find_lost_manifest
 from tasks.plans.restarts import TRUST, Surprise
 from tasks.plans.succession import WriteTrust
 from tasks.procedures import restarting, rotation
 from tasks.procedures.course import Actions, Choices, Unlocked, Verified, follow
 from tasks.procedures.rotation import CertificateRecipe, Sight
-from tasks.steps import locks, onhosts, restarts, succession, trust
+from tasks.steps import locks, onhosts, restarts, services, succession, trust
 from tasks.steps import sharing as see_sharing
 
 
@@ -36,7 +38,7 @@ async def recover_certificates(
 
     Expired pairs, an expired authority, pairs that do not match, pairs copied from another member,
     and a rotation that was left half-done by hand. All hosts end with sound pairs of the runner's
-    authority. Data is never touched.
+    authority, which is kubeadm's where it lies on the nodes. Data is never touched.
 
     Stages, and what is true when the runner dies in one:
 
@@ -45,7 +47,8 @@ async def recover_certificates(
     3. Trusted files, then new pairs beside the live ones, then swapped: each file is whole, the
        old one is kept aside on its host, and the next run does what is left.
     4. Start what is down, restart what has loaded other authorities; the next run does the others.
-    5. Verify: the cluster serves; the next run finds nothing to recover.
+    5. Verify: the cluster serves; the next run finds nothing to recover. Where API servers live on
+       the members, these are let in and seen ready.
 
     Args:
         cluster: name under deployments/clusters, or the path of an inventory file
@@ -70,7 +73,8 @@ class _Recovery(CertificateRecipe):
 
     @override
     async def open(self, run: Run) -> None:
-        pass  # an authority that does not open is what this runbook may be for
+        # One that does not open is what this runbook may be for.
+        await find_authorities(run)
 
     @override
     async def lock(self, run: Run, *, approved: bool) -> Unlocked:
@@ -88,7 +92,7 @@ class _Recovery(CertificateRecipe):
                 self.patience = rotation.GATEWAY_SECONDS
             agreement.refuse_gone(seen.members, found.seen_members())
         plan = plans.plan_recovery(run.inventory, damage, found, seen.absent, consent=self.consent)
-        self.stuck = await _find_stuck(run, plan, consent=self.consent)
+        self.stuck = await _find_stuck(run, plan, seen, consent=self.consent)
         plan = plans.leave_out(plan, self.stuck)
         if not (writing := plan.hosts_of(WriteTrust)):
             return plan
@@ -118,6 +122,7 @@ class _Recovery(CertificateRecipe):
             leaves.StageLeaves: partial(rotation.stage, sight=seen),
             leaves.SwapLeaves: partial(rotation.swap, sight=seen),
             plans.ReviveMember: partial(rotation.revive, sight=seen),
+            plans.ReviveApiserver: services.revive_apiserver,
             plans.VerifyRecovery: verify,
         }
 
@@ -144,7 +149,7 @@ class _Recovery(CertificateRecipe):
         rotation.raise_unseen(run, seen)
 
 
-async def _find_stuck(run: Run, plan: Plan, *, consent: bool) -> dict[str, str]:
+async def _find_stuck(run: Run, plan: Plan, seen: Sight, *, consent: bool) -> dict[str, str]:
     """Say why members would not start whatever their certificates are, by host.
 
     Raises Refused without `consent` for these, and where a restart would change more than meant.
@@ -154,6 +159,10 @@ async def _find_stuck(run: Run, plan: Plan, *, consent: bool) -> dict[str, str]:
     against = await restarts.find_obstacles(
         run, revived, written=frozenset((TRUST, *map(str, own)))
     )
+    bare = {node.host: lost for node in seen.nodes if (lost := find_lost_manifest(node))}
+    if bare and not consent:
+        plans.refuse_obstacles("\n".join(f"{name}: {why}" for name, why in bare.items()))
     if against and not consent:
         plans.refuse_obstacles(restarts.describe_obstacles(run, against))
-    return {each.host: each.sentence for each in against if each.kind is Surprise.NO_START}
+    stuck = {each.host: each.sentence for each in against if each.kind is Surprise.NO_START}
+    return stuck | {name: f"{name}: {why}" for name, why in bare.items() if name in revived}

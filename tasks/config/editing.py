@@ -70,6 +70,20 @@ def _with_initial(files: SettingsFiles, cluster: str) -> SettingsFiles:
     return add_setting(files, INITIAL_STATE, "existing", beside=INITIAL_CLUSTER)
 
 
+def name_at_its_address(files: SettingsFiles, member: DesiredMember) -> SettingsFiles:
+    """Let a member's own entry of the initial cluster have its peer URL; the others' stay.
+
+    Etcd reads it where there are no data, and ends for one that is not what it tells its peers.
+    Raises NotUnderstood where it cannot be written.
+    """
+    entries = read_settings(files).split(INITIAL_CLUSTER)
+    own = f"{member.member}={member.peer_url}"
+    wanted = [own if entry.partition("=")[0] == member.member else entry for entry in entries]
+    if wanted == list(entries):
+        return files
+    return edit_settings(files, {INITIAL_CLUSTER: ",".join(dict.fromkeys(wanted))})
+
+
 def readdress(
     files: SettingsFiles, member: DesiredMember, former: Iterable[str] = ()
 ) -> SettingsFiles:

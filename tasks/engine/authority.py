@@ -158,11 +158,23 @@ def _open(certificate: Path, key: Path, passphrase: bytes, *, to_renew: bool = F
     )
 
 
-async def expired_authority(inventory: Inventory) -> Authority | None:
+async def find_authorities(run: Run) -> None:
+    """See the authorities that lie on hosts, valid or not; those of the runner are read at need.
+
+    Raises AuthorityRefused when no host has a key, or when hosts have keys of different ones.
+    """
+    if run.inventory.authority.on_hosts:
+        await host_authority.see_authorities(run)
+
+
+async def expired_authority(run: Run) -> Authority | None:
     """Open the authority that signs if it has expired, to renew it; None while it is valid.
 
     Raises AuthorityRefused for what no renewal cures.
     """
+    inventory = run.inventory
+    if inventory.authority.on_hosts:
+        return await host_authority.open_expired_on_hosts(run)
     if read_authority_certificate(inventory) is None:
         return None
     passphrase = await read_passphrase(inventory.authority.passphrase)

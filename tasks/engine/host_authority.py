@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from tasks.engine.run import Run, together
@@ -62,7 +62,7 @@ def combine(seen: Iterable[HostAuthority]) -> dict[Generation, bytes]:
     A successor counts when every host has it. While an exchange is half done the one that signed
     before it still is the current one: every host can sign with it, or has what could.
     """
-    hosts = tuple(seen)
+    hosts = _as_renewed(tuple(seen))
     currents = {name: one for one in hosts for name in (one.fingerprints[Generation.CURRENT],)}
     if len(currents) == 1:
         found = {Generation.CURRENT: hosts[0].certificates[Generation.CURRENT]}
@@ -86,7 +86,52 @@ def combine(seen: Iterable[HostAuthority]) -> dict[Generation, bytes]:
     )
 
 
-async def open_on_hosts(run: Run, generation: Generation) -> Authority:
+def _as_renewed(hosts: tuple[HostAuthority, ...]) -> tuple[HostAuthority, ...]:
+    """Take all for renewed where some are: the same key with a certificate that lasts longer."""
+    facts = [read_certificate(one.certificates[Generation.CURRENT]) for one in hosts]
+    if len({each.public_key_pem for each in facts}) != 1:
+        return hosts
+    _, last = max(zip((each.not_after for each in facts), range(len(hosts)), strict=True))
+    newest = hosts[last].certificates[Generation.CURRENT]
+    return tuple(
+        replace(one, certificates=one.certificates | {Generation.CURRENT: newest}) for one in hosts
+    )
+
+
+async def open_expired_on_hosts(run: Run) -> Authority | None:
+    """Open the hosts' authority to renew it; None while it is valid."""
+    now = datetime.now(UTC)
+    current = (await see_authorities(run))[Generation.CURRENT]
+    if read_certificate(current).not_after > now:
+        return None
+    return await open_on_hosts(run, Generation.CURRENT, to_renew=True)
+
+
+async def renew_on_hosts(run: Run, expired: Authority) -> bool:
+    """Write a renewed certificate on the first host that has the key; the others get it as trust.
+
+    It lasts as long as the old one did. A run that dies then finds it there, and goes on with it.
+    """
+    life = expired.facts.not_after - expired.facts.not_before
+    renewed = expired.renewed(life, datetime.now(UTC)).certificate_pem
+    one = (await _see_hosts(run))[0]
+    others = (pem for pem in one.bundle if pem != one.certificates[Generation.CURRENT])
+    await one.host.run(
+        files.write_file_command(
+            one.pair.certificate,
+            b"".join((renewed, *others)).decode(),
+            mode="0644",
+            owner="root",
+            group="root",
+            backup=run.inventory.paths.backups / run.backup,
+        ),
+        changes=True,
+    )
+    await see_authorities(run)
+    return True
+
+
+async def open_on_hosts(run: Run, generation: Generation, *, to_renew: bool = False) -> Authority:
     """Open an authority in memory, from the first host that has its key; raises AuthorityRefused.
 
     Nothing is told of a key but that it does not open.
@@ -97,7 +142,9 @@ async def open_on_hosts(run: Run, generation: Generation) -> Authority:
         place = next((g for g, pem in one.certificates.items() if pem == wanted), None)
         if wanted is not None and place is not None:
             (key,) = await one.host.run(authorities.read_key_command(one.pair, place))
-            return open_authority(wanted, key.stdout.encode(), None, datetime.now(UTC))
+            return open_authority(
+                wanted, key.stdout.encode(), None, datetime.now(UTC), to_renew=to_renew
+            )
     raise AuthorityRefused(f"no host of {run.inventory.name} has the {generation} authority")
 
 

@@ -32,6 +32,11 @@ class StaticPod:
         return str(self.manifest)
 
     @property
+    def keeper(self) -> str:
+        """Who starts it."""
+        return "the kubelet"
+
+    @property
     def group(self) -> str:
         """Shell that puts the control group of the pod's processes into `own`."""
         return f'{PODS}own=$(group_of "$(own_etcd)")\nown=${{own%/*}}; own=${{own#"${{outer%/}}"}}'
@@ -75,6 +80,11 @@ class StaticPod:
         """Restart the node's API server, and wait until it is ready."""
         return pods.restart_command(self._apiserver), pods.resume_command(self._apiserver)
 
+    def revive_apiserver_commands(self, *, restarts: bool) -> tuple[Command, ...]:
+        """Put the API server in, past the kubelet's back-off, and wait until it is ready."""
+        again = (pods.restart_command(self._apiserver),) if restarts else ()
+        return (*again, pods.resume_command(self._apiserver, past_back_off=True))
+
     def resume_command(self) -> Command:
         """Put the API server's manifest in, if it was taken out, and wait until it is ready."""
         return pods.resume_command(self._apiserver)
@@ -94,7 +104,8 @@ class StaticPod:
     def last_lines_command(self, lines: int = 20) -> Command:
         """Tell the last lines that the pod logged, its newest container's."""
         script = (
-            "newest=$(ls -t /var/log/pods/kube-system_etcd-*/etcd/*.log 2>/dev/null | head -n 1)\n"
+            f'{PODS}logs=(/var/log/pods/kube-system_etcd-"$(node_name)"_*/etcd/*.log)\n'
+            'newest=$(ls -t "${logs[@]}" 2>/dev/null | head -n 1)\n'
             # The runtime's own words stand before each: time, stream, whether the line is whole.
             f'[ -z "$newest" ] || tail -n {lines} "$newest" | cut -d " " -f 4-'
         )

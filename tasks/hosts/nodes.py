@@ -22,6 +22,7 @@ _VERSION = re.compile(r"\bv?(\d+\.\d+\.\d+)\b")
 LOOK = r"""
 {pods}one() {{ printf '%s=' "$1"; base64 -w0; echo; }}
 echo "hostname=$(uname -n)"
+echo "node=$(node_name)"
 for path in {directory}/*; do
   if [ ! -f "$path" ] || [ ! -r "$path" ]; then continue; fi
   echo "file=$path"
@@ -106,6 +107,7 @@ def parse_node(host: str, result: Result) -> NodeObservation:
     return NodeObservation(
         host=host,
         hostname=single.get("hostname", ""),
+        node=single.get("node", ""),
         files=tuple(files),
         processes=tuple(map(_process, processes)),
         kubelet=Kubelet(

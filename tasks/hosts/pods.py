@@ -34,6 +34,11 @@ GRACE_SECONDS = 2
 """What an API server that answers nobody new has for the requests that it still has. Its watches
 end with it in any case, after the 30 s that its pod is given."""
 KUBELET_SECONDS = 60
+MEET_SECONDS = 20
+"""It says so half a second after its start; where its journal tells nothing, this is waited."""
+PATIENCE_SECONDS = 15
+"""Then a container that has not started is taken to wait for its back-off, up to five minutes long.
+A kubelet that is restarted has none; without its API server it begins after 38 to 51 s."""
 LIMIT_SECONDS = 3.0 * END_SECONDS + START_SECONDS
 """Of a command of this module, with what is around its waits."""
 
@@ -47,16 +52,24 @@ pod_processes() { local pid; for pid in $(pgrep "^$1" || :); do
     pod_group "$pid" > /dev/null || continue
     case $(cat "/proc/$pid/comm" 2>/dev/null) in "$1" | "$1"[-_.v0-9]*) echo "$pid" ;; esac
   done; }
-own_processes() { local pid; for pid in $(pod_processes "$1"); do
-    case $(pod_of "$pid") in */kube-system_"$1"-*) echo "$pid" ;; esac
+# A static pod is called after its node, which kubeadm may have given another name than uname's.
+node_name() { local main words=
+  main=$(systemctl show kubelet -p MainPID --value 2>/dev/null) || :
+  [ "${main:-0}" = 0 ] || words=$(tr '\0' '\n' < "/proc/$main/cmdline")
+  [ -n "$words" ] || words=$(tr ' "' '\n\n' < /var/lib/kubelet/kubeadm-flags.env 2>/dev/null) || :
+  words=$(sed -n 's/^--hostname-override=//p' <<< "$words" | tail -n 1)
+  tr A-Z a-z <<< "${words:-$(uname -n)}"; }
+own_processes() { local pid node; node=$(node_name); for pid in $(pod_processes "$1"); do
+    case $(pod_of "$pid") in */kube-system_"$1-$node"_*) echo "$pid" ;; esac
   done; }
 # A static pod's UID is a hash, without dashes; its directory is the last that goes.
-own_pods() { local dir uid other; for dir in /var/lib/kubelet/pods/*/containers/"$1"; do
+own_pods() { local dir uid other node; node=$(node_name)
+  for dir in /var/lib/kubelet/pods/*/containers/"$1"; do
     [ -d "$dir" ] || continue
     uid=${dir%/containers/*}; uid=${uid##*/}
     case $uid in *-*) continue ;; esac
     other=$(ls -d /var/log/pods/*_"$uid" 2>/dev/null | tail -n 1 || :)
-    case $other in "" | */kube-system_"$1"-*) echo "$uid" ;; esac
+    case $other in "" | */kube-system_"$1-$node"_*) echo "$uid" ;; esac
   done; }
 pod_etcds() { pod_processes etcd; }
 own_etcd() { own_processes etcd | head -n 1; }
@@ -72,23 +85,29 @@ kubelet_api() { local main words file
   words=$(tr '\0' '\n' < "/proc/$main/cmdline")
   file=$(sed -nE 's/^--kubeconfig=//p' <<< "$words" | tail -n 1)
   sed -nE 's/^[[:space:]]*server:[[:space:]]*"?([^" ]*).*/\1/p' "${file:-/dev/null}" | tail -n 1; }
-# By the kubelet's own client: to anybody else a starting API server says 403.
+# By the kubelet's own client: to anybody else a starting API server says 403. Or by anybody, for
+# the kubelet's certificate may have ended.
+said_by() { local url=$1; shift; curl --silent --insecure --max-time 3 --output /dev/null \
+  --write-out '%{http_code}' "$@" "$url/readyz" 2>/dev/null; }
 api_ready() { local pair=/var/lib/kubelet/pki/kubelet-client-current.pem
-  [ -n "$1" ] && [ "$(curl --silent --insecure --max-time 3 --output /dev/null \
-    --write-out '%{http_code}' --cert "$pair" --key "$pair" "$1/readyz" 2>/dev/null)" = 200 ]; }
+  [ -n "$1" ] && { [ "$(said_by "$1" --cert "$pair" --key "$pair")" = 200 ] ||
+    [ "$(said_by "$1")" = 200 ]; }; }
 kubelet_runs() { systemctl is-active --quiet kubelet; }
+kubelet_said() { local invocation
+  invocation=$(systemctl show kubelet -p InvocationID --value)
+  journalctl --no-pager --quiet --output=cat "_SYSTEMD_INVOCATION_ID=$invocation" 2>/dev/null |
+    grep -oE -e 'Successfully registered node|ode was previously registered' \
+      -e 'Kubelet version' | sort -u; }
+kubelet_met() { grep -q registered <<< "$(kubelet_said)"; }
 kubelet_hears() { kubelet_runs || return 1
   ! api_ready "$(kubelet_api)" || return 0
-  local invocation said
-  invocation=$(systemctl show kubelet -p InvocationID --value)
-  said=$(journalctl --no-pager --quiet --output=cat "_SYSTEMD_INVOCATION_ID=$invocation" \
-    2>/dev/null | grep -oE -e 'Successfully registered node|ode was previously registered' \
-    -e 'Kubelet version' | sort -u)
+  local said; said=$(kubelet_said)
   # What it has said at all is what its journal tells; of an empty one nothing is known.
   case $said in *registered*) return 0 ;; *version*) return 1 ;; *) return 0 ;; esac; }
 """
 """Shell: `api_ready URL` succeeds when an API server is ready, `kubelet_hears` when the kubelet has
-met its API server since it started: one that has not stops no pod and takes no changed manifest."""
+met its API server since it started, by what it said: one that has not stops no pod and takes no
+changed manifest."""
 
 _WAIT = """
 waited() { # waited SECONDS COMMAND...: until the command succeeds
@@ -107,7 +126,7 @@ gone() { ended "$1" && [ -z "$(own_pods "$1")" ]; }
 # A kubelet that is deaf is stopped: what is stopped then stays so.
 end_by_hand() { local pod
   for pod in $(crictl pods --quiet --namespace kube-system --label \
-      "io.kubernetes.pod.name=$1-$(uname -n | tr A-Z a-z)"); do
+      "io.kubernetes.pod.name=$1-$(node_name)"); do
     crictl stopp "$pod" > /dev/null || :
   done; }
 """
@@ -178,13 +197,18 @@ echo $changed
     return Command(f"put {pod.manifest.name} in", script.strip())
 
 
-def resume_command(pod: PodFile) -> Command:
+def resume_command(pod: PodFile, *, past_back_off: bool = False) -> Command:
     """Put an API server's manifest back, if it was taken out, and wait until it is ready.
 
-    It is asked at its own address, as its node's kubelet: 401, 403 and 500 are "not yet". Prints
-    CHANGED or UNCHANGED; fails when it is not ready after START_SECONDS.
+    It is asked at its own address, as its node's kubelet: 401, 403 and 500 are "not yet". With
+    `past_back_off` the kubelet is restarted when nothing starts, although its API server is away:
+    all manifests must be as they are to stay. Prints CHANGED or UNCHANGED; fails when it is not
+    ready after START_SECONDS.
     """
     manifest = quote(str(pod.manifest))
+    rescue = f"""
+waited {PATIENCE_SECONDS} ready || [ -n "$(own_processes {pod.container})" ] ||
+  systemctl restart kubelet"""
     script = f"""
 {PODS}{SEEN_API.strip()}
 {_WAIT.strip()}
@@ -194,7 +218,7 @@ address=$(said advertise-address); port=$(said secure-port)
 case $address in *:*) address="[$address]" ;; esac
 # The old one may end slowly: a new one has another process.
 ready() {{ [ -n "$(own_processes {pod.container})" ] &&
-  api_ready "https://${{address:-127.0.0.1}}:${{port:-6443}}"; }}
+  api_ready "https://${{address:-127.0.0.1}}:${{port:-6443}}"; }}{rescue * past_back_off}
 waited {START_SECONDS} ready || {{
   echo "{pod.container} of {pod.manifest} is not ready after {START_SECONDS} s" >&2; exit 1; }}
 echo $changed
@@ -206,8 +230,8 @@ def restart_command(pod: PodFile) -> Command:
     """End a pod's process at once and wait until the kubelet has started it again.
 
     The write-ahead log makes this safe for etcd. The kubelet is restarted before, so that it has no
-    back-off, while its API server is ready; without that the back-off is waited for. A manifest
-    that is taken out is put in instead. Fails when nothing runs after START_SECONDS.
+    back-off, while its API server is ready, and otherwise when nothing has started for a while. A
+    manifest that is taken out is put in instead. Fails when nothing runs after START_SECONDS.
     """
     script = f"""
 {PODS}{SEEN_API.strip()}
@@ -217,10 +241,13 @@ old=$(own_processes {pod.container} | xargs)
 if [ $changed = {UNCHANGED} ] && api_ready "$(kubelet_api)"; then
   systemctl restart kubelet
   waited {KUBELET_SECONDS} kubelet_runs
+  # What ends before it has met its API server waits for the next one: 70 s were seen.
+  waited {MEET_SECONDS} kubelet_met || :
 fi
 [ $changed = {CHANGED} ] || [ -z "$old" ] || kill -KILL $old
 again() {{ local new; new=$(own_processes {pod.container} | xargs)
   [ -n "$new" ] && [ "$new" != "$old" ]; }}
+waited {PATIENCE_SECONDS} again || api_ready "$(kubelet_api)" || systemctl restart kubelet
 waited {START_SECONDS} again || {{
   echo "the kubelet has not started {pod.container} again within {START_SECONDS} s" >&2; exit 1; }}
 echo {CHANGED}

@@ -45,6 +45,11 @@ class SystemdUnit:
     name: str
 
     @property
+    def keeper(self) -> str:
+        """Who starts it."""
+        return "systemd"
+
+    @property
     def group(self) -> str:
         """Shell that puts the control group of the unit's processes into `own`, empty if none."""
         return f"own=$(systemctl show {quote(self.name)} -p ControlGroup --value)"
@@ -103,6 +108,11 @@ class SystemdUnit:
         )
         script = f"systemctl reset-failed {name} || :\n{restart} {name}"
         return Command(f"restart {self.name}", script)
+
+    def revive_apiserver_commands(self, *, restarts: bool) -> tuple[Command, ...]:
+        """Do nothing: no API server lives on this member alone."""
+        del restarts
+        return ()
 
     def restart_apiserver_commands(self) -> tuple[Command, ...]:
         """Do nothing: what lives on a unit's member is a client of the inventory's."""

@@ -26,6 +26,11 @@ class Supervisor(Protocol):
         ...
 
     @property
+    def keeper(self) -> str:
+        """Who starts it, in words."""
+        ...
+
+    @property
     def group(self) -> str:
         """Shell that puts the control group of the member's processes into `own`."""
         ...
@@ -57,6 +62,13 @@ class Supervisor(Protocol):
 
     def restart_apiserver_commands(self) -> tuple[Command, ...]:
         """Restart the API server that lives on the member alone; none where none does."""
+        ...
+
+    def revive_apiserver_commands(self, *, restarts: bool) -> tuple[Command, ...]:
+        """Bring that API server back, in whatever state it is, or restart it; none where none is.
+
+        Its member serves by then.
+        """
         ...
 
     def reload_command(self) -> Command:

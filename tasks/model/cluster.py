@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from tasks.model.histories import find_newcomers
 from tasks.model.pointers import pointer
 
 
@@ -236,6 +237,7 @@ class ClusterHealth:
         problems += [f"{name}: has no leader" for name, s in statuses if s.leader == 0]
         problems += [f"{name}: is still a learner" for name, s in statuses if s.is_learner]
         problems += [f"{name}: {text}" for name, s in statuses for text in s.errors]
+        problems += find_newcomers(self.endpoints).values()
         problems += self._list_differences(expected)
         if not self.reads_linearizable:
             problems.append("no endpoint served a linearizable read")
@@ -328,10 +330,11 @@ class ClusterHealth:
         """List the members with the health of each, as the best informed endpoint lists them.
 
         That is the one that has applied most in the cluster to which most endpoints belong; one
-        that answers for another cluster on a member's address is not healthy. None when nobody
-        could be asked.
+        that answers for another cluster on a member's address, or has begun another history, is
+        not healthy. None when nobody could be asked.
         """
-        able = [e for e in self.endpoints if e.status and e.members]
+        newcomers = find_newcomers(self.endpoints)
+        able = [e for e in self.endpoints if e.status and e.members and e.name not in newcomers]
         clusters = [e.status.cluster_id for e in able if e.status]
         if not clusters:
             return ()
@@ -352,7 +355,7 @@ class ClusterHealth:
             serves = endpoint is not None and (
                 bool(status and status.leader) and not (status and status.errors)
                 if member.is_learner
-                else endpoint.is_healthy and not endpoint.error
+                else endpoint.is_healthy and not endpoint.error and endpoint.name not in newcomers
             )
             found.append(
                 SeenMember(

@@ -63,9 +63,9 @@ class EtcdProcess:
     arguments: tuple[str, ...]
     variables: dict[str, str]
 
-    def is_of(self, pod: Pod) -> bool:
-        """Whether it is this pod's."""
-        return self.pod.startswith(f"{pod.namespace}_{pod.name}-")
+    def is_of(self, pod: Pod, node: str) -> bool:
+        """Whether it is this pod's, which is called after its node."""
+        return self.pod.startswith(f"{pod.namespace}_{pod.name}-{node}_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +86,7 @@ class Kubelet:
 class NodeObservation:
     """What was seen of a node: `files` of its pods' directory, as the kubelet would read them.
 
+    `node` is what Kubernetes calls it, and its static pods after it; without it the `hostname`.
     `kept` are manifests that a run has taken out, and `kubeconfigs` the servers that the node's
     kubeconfigs name. `pods` are what the files say, in their order; `broken` why one says nothing.
     Of the etcd that `pod` is, `settings` are what its manifest says, as in the container, `running`
@@ -106,6 +107,7 @@ class NodeObservation:
     mounts: Mounts = field(default_factory=Mounts)
     kept: tuple[PurePosixPath, ...] = ()
     kubeconfigs: dict[str, str] = field(default_factory=dict)
+    node: str = ""
 
     def named(self, name: str) -> tuple[Pod, ...]:
         """List the pods of one name, of kube-system; the kubelet runs the last."""
@@ -129,4 +131,4 @@ class NodeObservation:
         pod = self.pod
         if pod is None:
             return None
-        return next((each for each in self.processes if each.is_of(pod)), None)
+        return next((p for p in self.processes if p.is_of(pod, self.node or self.hostname)), None)

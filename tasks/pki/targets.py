@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from tasks.model.certificates import FileAccess, Role, Usage
@@ -78,7 +79,19 @@ def member_targets(
     if seen is None or inventory.layout(member.name).manifest is None:
         return targets
     trusted = (seen.trusted.text if seen.trusted else None) or ""
-    return {label: _kept(target, seen.pairs[label], trusted) for label, target in targets.items()}
+    others = {host.member_name for host in inventory.hosts} - {member.member}
+    return {
+        label: target
+        if _is_another_members(seen.pairs[label], others)
+        else _kept(target, seen.pairs[label], trusted)
+        for label, target in targets.items()
+    }
+
+
+def _is_another_members(seen: LeafFiles, others: Collection[str]) -> bool:
+    """Whether a pair was copied from another host; nothing of what it is is to be kept."""
+    found = read_leaf(seen.certificate.text if seen.certificate else None)
+    return found is not None and found.common_name in others
 
 
 def client_targets(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tasks.model.cluster import ClusterHealth, DesiredMember, format_id, quorum
+from tasks.model.histories import find_newcomers
 from tasks.plans.health import corrupt_names, corrupt_sentence
 
 
@@ -28,8 +29,12 @@ def find_obstacles(
     }
     if health.rbac:
         return (health.rbac,)
-    if restarts and (corrupt := corrupt_names(health)):
-        return (corrupt_sentence(corrupt),)
+    corrupt = corrupt_names(health) if restarts else ()
+    wrong = tuple(find_newcomers(health.endpoints).values())
+    if corrupt:
+        wrong = (*wrong, corrupt_sentence(corrupt))
+    if wrong:
+        return wrong
     names = [member.name for member in expected]
     obstacles = [
         f"{e.name}: {e.error or 'is unhealthy'}"

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from tasks.model.certificates import Role
 from tasks.model.cluster import AlarmType, ClusterHealth, format_id
 from tasks.model.errors import Refused
+from tasks.model.histories import find_newcomers
 from tasks.model.inventory import Inventory
 from tasks.model.pointers import pointer
 
@@ -25,17 +26,20 @@ def down_way_out(inventory: Inventory, health: ClusterHealth) -> str | None:
         return None
     layouts = [inventory.layout(name) for name in down]
     unit, names = " ".join(dict.fromkeys(one.service for one in layouts)), ", ".join(down)
-    if all(one.manifest for one in layouts):
-        return (
-            f"to bring back {names}: the node's power and network, then on it `systemctl status "
-            "kubelet` and `crictl ps --all --name etcd`; the end of "
-            "/var/log/pods/kube-system_etcd-*/etcd/*.log says why etcd ends"
-        )
+    is_pod = all(one.manifest for one in layouts)
     back = (
-        f"to bring back {names}: the host's power and network, then on it `systemctl start {unit}`;"
-        f" `journalctl -u {unit}` says why it ends"
+        f"to bring back {names}: the node's power and network, then on it `systemctl status "
+        "kubelet` and `crictl ps --all --name etcd`; the end of "
+        "/var/log/pods/kube-system_etcd-*/etcd/*.log says why etcd ends"
+        if is_pod
+        else f"to bring back {names}: the host's power and network, then on it `systemctl start "
+        f"{unit}`; `journalctl -u {unit}` says why it ends"
     )
-    if health.reads_linearizable:
+    serves = health.reads_linearizable and not find_newcomers(health.endpoints)
+    if serves and is_pod:
+        lost = pointer("replace_member", cluster=inventory.name, member=down)
+        return f"{back}. Where its data are gone, or the node for good: {lost}"
+    if serves:
         lost = pointer(
             "replace_member",
             cluster=inventory.name,

@@ -20,12 +20,14 @@ from tasks.model.observation import (
 from tasks.model.plan import Plan, Stage, Step
 from tasks.model.urls import split_url
 from tasks.plans.bootstrap import IssueCertificates, preparation_steps
+from tasks.plans.leaves import Work, leaf_steps
 from tasks.plans.member_hosts import Leaver, judge_joiner, warn_of_hosts
 from tasks.plans.reconfiguration import (
     CHANGE,
     PREPARE,
     REFRESH,
     Joiner,
+    ReaddressMember,
     SettleMember,
     order_changes,
     order_move,
@@ -201,7 +203,8 @@ def plan_move(
     live: tuple[SeenMember, ...],
     member: DesiredMember,
     seen: HostObservation,
-    target: HostTarget,
+    target: HostTarget | None,
+    leaves: Work,
     *,
     restarts: bool,
     outdated: Mapping[str, str],
@@ -211,20 +214,33 @@ def plan_move(
     """Plan to give a member other URLs: certificates that name them, the list, etcd.conf.
 
     The pair on the host names the new address alone, so that between its exchange and the restart
-    no member can connect to this one anew: it is one that the cluster can lose. Raises Refused.
+    no member can connect to this one anew: it is one that the cluster can lose. A static pod's has
+    no `target`, and `leaves` say why its pairs are replaced. Raises Refused.
     """
     changes = order_move(live, member, restarts=restarts)
-    prepared = [
+    prepared: list[Step] = [
         step
-        for step in preparation_steps(inventory, seen, target, PREPARE)
+        for step in (preparation_steps(inventory, seen, target, PREPARE) if target else ())
         if isinstance(step, IssueCertificates)
     ]
+    prepared += leaf_steps(leaves, leaves, {name: name for name in leaves}, PREPARE, PREPARE)
+    layout = inventory.layout(member.name)
+    if layout.is_pod:
+        said = (
+            f"{layout.stopping}, write its new address into {layout.manifest}, put etcd in; its "
+            "data and id stay"
+        )
+        changes = tuple(
+            replace(step, sentence=said) if isinstance(step, ReaddressMember) else step
+            for step in changes
+        )
+    resumed = [_resume(member.name)] if layout.has_apiserver and changes else []
     refreshed = [_refresh(name, where) for name, where in sorted(outdated.items())]
     return Plan(
         "update_member",
         inventory.name,
         f"{member.name} at {member.peer_url} and {member.client_url}",
-        (*prepared, *changes, *refreshed, *further),
+        (*prepared, *changes, *refreshed, *resumed, *further),
         warnings,
     )
 

@@ -12,7 +12,7 @@ from tasks.model.inventory import Inventory
 from tasks.model.layout import MANIFEST
 from tasks.model.nodes import NodeObservation
 from tasks.model.plan import Finding, Severity
-from tasks.model.pods import apiserver_pod, etcd_pod
+from tasks.model.pods import apiserver_pod
 
 HARDEN = "harden_members lets it end at once"
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -51,6 +51,18 @@ def find_problems(node: NodeObservation) -> tuple[str, ...]:
             for name, wanted, running in find_differences(node)
         ]
     return (*found, *_kubelet(node))
+
+
+def find_lost_manifest(node: NodeObservation) -> str | None:
+    """Say that nothing on a node says how its etcd starts, and how kubeadm writes it anew."""
+    if node.pod is not None or any(path.name == MANIFEST.name for path in node.taken_out):
+        return None
+    place = ", ".join(sorted({file.path.rpartition("/")[0] for file in node.files}))
+    return (
+        f"there is no manifest of etcd's in {place or MANIFEST.parent}, and none that a run has "
+        "taken out; `kubeadm init phase etcd local --config FILE` on it writes one, with the "
+        f"ClusterConfiguration in FILE, and then {HARDEN}"
+    )
 
 
 def _taken_out(path: PurePosixPath) -> str:
@@ -110,31 +122,6 @@ def find_unsettled(
         if node.host in joining
         and (node.host in begun or node.taken_out or not node.settings.begins_nothing)
     )
-
-
-def left_to_kubeadm(
-    inventory: Inventory, rebuilt: Collection[str], leaving: Collection[str]
-) -> tuple[str, ...]:
-    """Say what of a node's change is kubeadm's and kubectl's to do."""
-    gone = [name for name in sorted(leaving) if inventory.layout(name).is_pod]
-    return (
-        *(
-            f"left to kubeadm: {name} has no etcd's manifest or does not answer, so its stale "
-            f"member is removed and nothing joins now; then `kubectl delete node {name}`, and on "
-            "the new node `kubeadm join --control-plane`, which adds its member"
-            for name in sorted(rebuilt)
-        ),
-        *(
-            f"left to kubeadm: `kubeadm reset` on {name}, and `kubectl delete node {name}`; its "
-            f"API server ends with its member, and both manifests lie in {_kept(inventory, name)}"
-            for name in gone
-            if name not in rebuilt
-        ),
-    )
-
-
-def _kept(inventory: Inventory, name: str) -> PurePosixPath:
-    return etcd_pod(inventory.layout(name).manifest or MANIFEST).kept.parent
 
 
 def find_differences(node: NodeObservation) -> tuple[tuple[str, str, str], ...]:

@@ -14,6 +14,7 @@ from tasks.model.errors import Refused
 from tasks.model.inventory import Inventory
 from tasks.model.plan import Plan, Stage, Step
 from tasks.model.pointers import parameter
+from tasks.plans.kubeadm import certificates_left
 from tasks.plans.leaves import Work, leaf_steps
 from tasks.plans.succession import WriteTrust
 
@@ -23,6 +24,7 @@ ISSUE = Stage(3, "make and sign, all hosts at once")
 SWAP = Stage(4, "swap, all hosts at once")
 REVIVE = Stage(5, "start what is down, all hosts at once")
 VERIFY = Stage(6, "verify")
+SERVE = Stage(7, "bring the API servers back, all at once")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +35,16 @@ class RenewAuthority(Step):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReviveMember(Step):
     """Start etcd if it is down; restart it if it does not accept the authority's clients."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReviveApiserver(Step):
+    """Start the API server that lives on a host's member, if it is not ready.
+
+    `restarts`: it must read its trusted file again, which it does at its start alone.
+    """
+
+    restarts: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +115,17 @@ def plan_recovery(
         steps.append(
             VerifyRecovery(stage=VERIFY, host=None, sentence="see the members find each other")
         )
+        steps += [
+            ReviveApiserver(
+                stage=SERVE,
+                host=name,
+                restarts=name in distrusting,
+                sentence="let its API server run and be ready"
+                + (", started anew, so that it reads what it trusts" * (name in distrusting)),
+            )
+            for name in hosts
+            if inventory.layout(name).has_apiserver
+        ]
     interrupts = [name for name in distrusting if name in hosts]
     _check_consent(inventory, hosts, interrupts, health, absent, consent=consent)
     goal = "members that serve, with sound pairs of the runner's authority"
@@ -111,6 +134,7 @@ def plan_recovery(
         inventory.name,
         goal if is_broken else "the pairs are sound, and etcd runs: nothing to recover",
         tuple(steps),
+        certificates_left(inventory) if is_broken else (),
     )
 
 
@@ -118,7 +142,11 @@ def leave_out(plan: Plan, stuck: dict[str, str]) -> Plan:
     """Take those out of the restarts that would not start, whatever certificates they have."""
     return replace(
         plan,
-        steps=tuple(s for s in plan.steps if not (isinstance(s, ReviveMember) and s.host in stuck)),
+        steps=tuple(
+            s
+            for s in plan.steps
+            if not (isinstance(s, ReviveMember | ReviveApiserver) and s.host in stuck)
+        ),
         warnings=(*plan.warnings, *(f"{why}; it is left as it is" for why in stuck.values())),
     )
 

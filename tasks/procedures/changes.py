@@ -24,6 +24,7 @@ from tasks.model.plan import Finding, Plan, Stage, Step
 from tasks.plans import bootstrap, member_changes
 from tasks.plans import reconfiguration as plans
 from tasks.plans.dependents import TellHook, UpdateApiserver, UpdateHaproxy
+from tasks.plans.leaves import StageLeaves, SwapLeaves
 from tasks.plans.restarts import ADDRESSES
 from tasks.procedures import hardening, restarting, rotation
 from tasks.procedures.course import Actions, Choices, Recipe, Unlocked, Verified, follow
@@ -195,6 +196,8 @@ class MemberRecipe(Recipe[Draft]):
         """Say what gives a member another address."""
         return {
             plans.MoveLeader: on_client(seen.roster, reconfiguration.move_leader),
+            StageLeaves: partial(certificates.stage_leaves, targets=seen.leaves.targets),
+            SwapLeaves: partial(certificates.swap_leaves, targets=seen.leaves.targets),
             plans.UpdateMember: on_client(seen.roster, reconfiguration.update_member),
             plans.ReaddressMember: partial(_readdress, draft=seen),
         }
@@ -309,6 +312,11 @@ async def _readdress(
 ) -> None:
     entry = next(m.member for m in draft.live if m.host == step.member.name)
     former = (*entry.peer_urls, *entry.client_urls)
+    if run.inventory.layout(host.name).is_pod:
+        await hardening.readdress_member(
+            run, host, step.member, former, members=draft.goal, without=draft.down
+        )
+        return
     await configuration.readdress(run, host, step.member, former)
     settings = draft.observed[host.name].settings
     places = (*settings.units, *settings.further) if settings else ()

@@ -21,7 +21,6 @@ from tasks.model.errors import RunbookError
 from tasks.model.inventory import Inventory
 from tasks.model.inventory_file import load_inventory
 from tasks.model.plan import Finding, Plan, Stage, Step
-from tasks.plans.undone import refuse_undone
 from tasks.report.tables import Table
 from tasks.steps import approvals, health, locks, reports, snapshots
 
@@ -132,7 +131,6 @@ async def follow(recipe: Recipe[S], cluster: str | Inventory, choices: Choices) 
     """
     snapshots.check_skip(choices.snapshot, choices.reason)
     inventory = cluster if isinstance(cluster, Inventory) else load_inventory(cluster)
-    refuse_undone(inventory, recipe.runbook)
     shown, decision = None, None
     if not choices.dry_run and approvals.is_required(inventory, asked=choices.approval):
         async with open_run(inventory, recipe.runbook, reason=choices.reason) as run:

@@ -24,16 +24,17 @@ from tasks.model.observation import HostObservation, HostTarget
 from tasks.model.plan import Finding, Plan
 from tasks.plans import member_changes, member_hosts, sharing
 from tasks.plans.bootstrap import trusts_others
+from tasks.plans.kubeadm import address_left, nodes_left
 from tasks.plans.member_names import find_unruled
 from tasks.plans.nodes import (
     find_obstructions,
     find_paused,
     find_unsettled,
-    left_to_kubeadm,
 )
 from tasks.plans.voters import refuse_without_quorum
 from tasks.procedures.likeness import Pattern, find_likeness, find_pattern
 from tasks.procedures.outlook import Outlook, judge, look
+from tasks.procedures.readdressing import Leaves, find_leaves
 from tasks.procedures.roster import Roster, locate_known
 from tasks.procedures.wishes import Wish
 from tasks.report.inventories import inventory_diff
@@ -63,6 +64,7 @@ class Draft:
     roster: Roster
     programs: Programs
     pattern: Pattern | None
+    leaves: Leaves
 
     @property
     def down(self) -> frozenset[str]:
@@ -124,7 +126,8 @@ async def draft_plan(
     pattern = find_pattern(run, seen.live, seen.observed, joined) if made else None
     pods, _ = await nodes.observe_nodes(run)
     leaving = {x.host for x in seen.leavers if x.host}
-    findings = (*findings, *find_obstructions(pods, joined | leaving))
+    moving = {member.name for member in moved}
+    findings = (*findings, *find_obstructions(pods, joined | leaving | moving))
     targets = await _targets(run, seen, programs, goal, pattern)
     outdated, left = _find_outdated(seen.observed, goal)
     stranded = member_hosts.warn_of_stranded(seen.original, seen.dropped)
@@ -136,15 +139,20 @@ async def draft_plan(
         *(pattern.remarks if pattern else ()),
         *find_unruled(seen.inventory.hosts, new),
         *(await _find_lacking(run, pattern, new) if pattern else ()),
-        *left_to_kubeadm(seen.inventory, seen.left, leaving - joined),
+        *nodes_left(seen.inventory, seen.left, leaving - joined),
+        *(each for m in moved for each in address_left(seen.inventory, pods, m)),
     )
+    leaves = Leaves()
     if moved:
+        if run.inventory.layout(moved[0].name).is_pod:
+            leaves = await find_leaves(run, moved[0])
         plan = member_changes.plan_move(
             seen.inventory,
             seen.live,
             moved[0],
             seen.observed[moved[0].name],
-            targets[moved[0].name],
+            targets.get(moved[0].name),
+            leaves.work,
             restarts=_tells_others(seen, moved[0]),
             outdated=outdated,
             further=tuple(last),
@@ -183,6 +191,7 @@ async def draft_plan(
         roster,
         programs,
         pattern,
+        leaves,
     )
 
 

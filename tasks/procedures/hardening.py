@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from tasks.config.editing import name_existing, name_itself_alone
+from tasks.config.annotations import readdress_annotation
+from tasks.config.editing import (
+    name_at_its_address,
+    name_existing,
+    name_itself_alone,
+    readdress,
+)
 from tasks.config.probes import lengthen_startup, restore_startup
 from tasks.engine.run import Run, unless
 from tasks.hosts.connection import HostConnection
@@ -44,11 +50,38 @@ async def settle_member(
 ) -> None:
     """Write the manifest of a member that has joined as it is to stay."""
     if await pods.differs(run, host, _settled):
+        await health.move_leader_away(run, host, members)
         await pods.take_out(run, host)
         await pods.edit_manifest(run, host, _settled)
         await pods.put_in(run, host)
         watching = services.watch_start(run, (host,))
         await unless(watching, rotation.wait_until_healthy(run, members, without))
+
+
+async def readdress_member(
+    run: Run,
+    host: HostConnection,
+    member: DesiredMember,
+    former: tuple[str, ...],
+    *,
+    members: tuple[DesiredMember, ...],
+    without: frozenset[str],
+) -> None:
+    """Write a member's new address into its manifest; its API server stays out.
+
+    `former` URLs are those that had the old one. Where the run dies, the manifests are in or kept.
+    """
+
+    def edit(files: SettingsFiles) -> SettingsFiles:
+        moved = name_at_its_address(readdress(files, member, former), member)
+        return readdress_annotation(moved, member.client_url)
+
+    if await pods.differs(run, host, edit):
+        await pods.take_out(run, host)
+        await pods.edit_manifest(run, host, edit)
+    await pods.put_in(run, host)
+    watching = services.watch_start(run, (host,))
+    await unless(watching, rotation.wait_until_healthy(run, members, without))
 
 
 def _settled(files: SettingsFiles) -> SettingsFiles:

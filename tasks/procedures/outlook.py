@@ -19,6 +19,7 @@ from tasks.model.plan import Finding, Severity
 from tasks.model.pointers import parameter, pointer
 from tasks.plans import agreement, member_hosts
 from tasks.plans.addresses import desired_member
+from tasks.plans.kubeadm import refuse_to_join
 from tasks.plans.member_hosts import Leaver
 from tasks.plans.preflight import clock_findings, find_reasons, is_bound_elsewhere
 from tasks.plans.voters import refuse_without_members
@@ -72,6 +73,8 @@ async def look(
         for name in hosts
         if original.layout(name).is_pod and not wish.moving and _is_bare(observed.get(name))
     )
+    if left and not wish.leaving:
+        refuse_to_join(original, left, live)
     if left and wish.planned:
         raise Refused(
             f"{', '.join(sorted(left))}: a new node of a stacked cluster joins by `kubeadm join "

@@ -48,7 +48,7 @@ async def restart_or_put_back(
         async with health.etcd_client(run, members) as client:
             found = await health.read_health(run, client)
         if any(e.is_healthy and e.name == host.name for e in found.endpoints):
-            raise  # systemd did not restart it, or another member is ill
+            raise  # it was not restarted, or another member is ill
         told = await _put_back(run, host, written)
         lines = (error.message, *((besides,) if besides else ()), told)
         raise MemberFailed("\n".join(lines), host=host.name) from error

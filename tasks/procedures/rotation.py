@@ -220,7 +220,7 @@ async def assess(run: Run, sight: Sight) -> Damage:
     authority = known_authorities(run)[Generation.CURRENT]
     current = read_certificate(authority).fingerprint
     return Damage(
-        has_expired_authority=await expired_authority(inventory) is not None,
+        has_expired_authority=await expired_authority(run) is not None,
         distrusting=tuple(
             name
             for name, seen in sight.observed.items()

@@ -12,6 +12,7 @@ from tasks.hosts.supervisors import Supervisor, supervisor
 from tasks.model.errors import CommandFailed, MemberFailed, RunbookError, Transient
 from tasks.model.observation import ServiceState
 from tasks.plans.bootstrap import StartMember
+from tasks.plans.recovery import ReviveApiserver
 from tasks.plans.succession import RestartApiserver
 
 WORDS_TRIES = 3
@@ -33,10 +34,10 @@ async def start_member(run: Run, host: HostConnection, _step: StartMember) -> bo
 
 @step("restart etcd on {host}")
 async def restart_member(run: Run, host: HostConnection) -> bool:
-    """Restart etcd and wait until systemd hears that it has a quorum, for a while.
+    """Restart etcd and wait until its keeper hears that it has a quorum, for a while.
 
-    Raises MemberFailed with etcd's last words when it does not come back, and with systemd's when
-    it was not restarted at all. A restart that was done twice does no harm.
+    Raises MemberFailed with etcd's last words when it does not come back, and with its keeper's
+    when it was not restarted at all. A restart that was done twice does no harm.
     """
     own = _supervisor(run, host)
     try:
@@ -46,9 +47,10 @@ async def restart_member(run: Run, host: HostConnection) -> bool:
         status = own.parse_status(result)
         if status is not None and status.state is ServiceState.ACTIVE:
             raise MemberFailed(
-                f"systemd did not restart etcd, which runs on as it was: {error.stderr.strip()}\n"
+                f"{own.keeper} did not restart etcd, which runs on as it was: "
+                f"{error.stderr.strip()}\n"
                 f"what this run had replaced stays, the old files are under {kept(run)}; put right "
-                f"what systemd names, then run {run.runbook} again",
+                f"what {own.keeper} names, then run {run.runbook} again",
                 host=host.name,
             ) from error
         words = await hear_last_words(run, host) or error.stderr.strip()
@@ -65,6 +67,19 @@ async def restart_apiserver(run: Run, host: HostConnection, _step: RestartApiser
     The note that it has not read its trusted file goes when it is. Raises CommandFailed.
     """
     commands = supervisor(run.inventory.layout(host.name)).restart_apiserver_commands()
+    told = clients.tell_command(host.name, None)
+    await host.run(*commands, told, changes=True, timeout_seconds=APISERVER_SECONDS)
+    return True
+
+
+@step("bring the API server back on {host}", retry_delays_seconds=())
+async def revive_apiserver(run: Run, host: HostConnection, planned: ReviveApiserver) -> bool:
+    """Let the API server run that lives on a host's member, and wait until it is ready.
+
+    The note that it has not read its trusted file goes when it is. Raises CommandFailed.
+    """
+    own = supervisor(run.inventory.layout(host.name))
+    commands = own.revive_apiserver_commands(restarts=planned.restarts)
     told = clients.tell_command(host.name, None)
     await host.run(*commands, told, changes=True, timeout_seconds=APISERVER_SECONDS)
     return True
@@ -116,6 +131,7 @@ async def put_forward(run: Run, host: HostConnection, written: tuple[PurePosixPa
         own.reload_command(),
         own.restart_command(wait=False),
         changes=True,
+        timeout_seconds=RESTART_SECONDS,
     )
     return True
 
@@ -132,7 +148,7 @@ async def revive_member(run: Run, host: HostConnection, *, accepts: bool) -> boo
     status = own.parse_status(result)
     if accepts and status is not None and status.state is ServiceState.ACTIVE:
         return False
-    await host.run(own.restart_command(wait=False), changes=True)
+    await host.run(own.restart_command(wait=False), changes=True, timeout_seconds=RESTART_SECONDS)
     return True
 
 

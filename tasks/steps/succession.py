@@ -87,9 +87,11 @@ async def exchange_authorities(run: Run, planned: ExchangeAuthorities) -> bool:
 async def renew_authority(run: Run, _step: RenewAuthority) -> bool:
     """Give an expired authority a new life with the same key; its old certificate is kept aside."""
     inventory = run.inventory
-    expired = await expired_authority(inventory)
+    expired = await expired_authority(run)
     if expired is None:
         return False
+    if inventory.authority.on_hosts:
+        return await host_authority.renew_on_hosts(run, expired)
     certificate, _ = authority_files(inventory, Generation.CURRENT)
     renewed = expired.renewed(inventory.certificates.authority.validity, datetime.now(UTC))
     kept = certificate.with_name(f"{certificate.stem}.retired-{run.backup}{certificate.suffix}")

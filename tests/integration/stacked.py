@@ -1,11 +1,19 @@
-"""What tests on real Kubernetes nodes share: writers with kubeadm's certificates."""
+"""What tests on real Kubernetes nodes share: writers, and pairs spoilt on purpose."""
 
 from __future__ import annotations
 
+import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+
 from tests.integration.writers import Writers
-from tests.lab.kubernetes.cluster import KubernetesCluster
+from tests.lab.kubernetes.cluster import PKI, KubernetesCluster, probe
 from tests.lab.lab import Lab
 
 
@@ -15,5 +23,48 @@ def stacked_writers(cluster: KubernetesCluster, directory: Path, count: int = 2)
     def witness(lab: Lab, *words: str, on: str | None = None) -> str:
         return cluster.etcdctl(*words, on=lab[on] if on else None)
 
+    directory.mkdir(exist_ok=True)
     files = cluster.client_files(directory / "client")
     return Writers(cluster.lab, directory, count, files, witness)
+
+
+OUT = "cd /etc/kubernetes; mkdir -p etcd-runbooks; mv manifests/kube-apiserver.yaml etcd-runbooks/"
+
+
+def take_api_servers_out(cluster: KubernetesCluster) -> None:
+    """Let no node have an API server."""
+    for node in cluster.nodes.values():
+        node.run(OUT).check()
+    deadline = time.monotonic() + 60
+    while any(probe(node) != "-" for node in cluster.nodes.values()):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def expire(cluster: KubernetesCluster, *names: str, authority: bool = False) -> None:
+    """Let etcd's pairs on nodes (all) end in a second, each as it was; the `authority`, too."""
+    end = datetime.now(UTC) + timedelta(seconds=1)
+    for node in [cluster.nodes[name] for name in names] or cluster.nodes.values():
+        pki = node.root / PKI
+        key = load_pem_private_key((pki / "ca.key").read_bytes(), None)
+        leaves = [*pki.glob("*.crt"), pki.parent / "apiserver-etcd-client.crt"]
+        for path in leaves:
+            if authority or path.name != "ca.crt":
+                path.write_bytes(_ending(path.read_bytes(), key, end))
+    time.sleep(1.5)
+
+
+def _ending(pem: bytes, key: PrivateKeyTypes, end: datetime) -> bytes:
+    old = x509.load_pem_x509_certificate(pem)
+    builder = x509.CertificateBuilder(
+        old.issuer,
+        old.subject,
+        old.public_key(),
+        x509.random_serial_number(),
+        end - timedelta(days=365),
+        end,
+    )
+    for extension in old.extensions:
+        builder = builder.add_extension(extension.value, extension.critical)
+    assert isinstance(key, RSAPrivateKey)
+    return builder.sign(key, SHA256()).public_bytes(Encoding.PEM)

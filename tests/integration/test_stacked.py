@@ -9,7 +9,6 @@ import pytest
 
 from tasks.model.inventory_file import load_inventory
 from tasks.pki.policy import read_leaf
-from tasks.plans.undone import BY_HAND
 from tests.integration.handshakes import Handshakes
 from tests.integration.runbooks import Ended, Prefect, finish, run_runbook, start_runbook
 from tests.integration.stacked import stacked_writers
@@ -25,7 +24,6 @@ pytest_plugins = ["tests.lab.kubernetes.fixtures", "tests.integration.fixtures"]
 pytestmark = [pytest.mark.lab, pytest.mark.one_etcd, pytest.mark.timeout(900)]
 
 MANIFESTS = "/etc/kubernetes/manifests"
-MOVED = ("--member", "master03", "--address", "10.9.9.9")
 
 
 def adopt(prefect: Prefect, cluster: KubernetesCluster, output: Path, *options: str) -> Ended:
@@ -120,14 +118,17 @@ def test_a_stray_file_beside_the_manifest_is_found(
     assert kubernetes.processes() == before
 
 
-def test_what_is_not_done_yet_is_refused_before_anything_is_touched(
+def test_what_is_kubeadms_own_is_refused_before_anything_is_touched(
     prefect: Prefect, inventory: Path
 ) -> None:
-    """In one sentence, with what to do by hand."""
-    refused = run_runbook(prefect, "update_member", inventory, *MOVED)
-    assert refused.status == 2
-    assert BY_HAND["update_member"].partition("`")[0] in refused.output
-    assert "Nothing was changed" in refused.output
+    """A node is made by kubeadm; whether it can join now is said."""
+    refused = run_runbook(prefect, "bootstrap_cluster", inventory)
+    assert refused.status == 2, refused.output
+    assert "bootstrap_cluster makes no nodes" in refused.output
+    added = run_runbook(prefect, "add_member", inventory, "--member", "master04=10.9.9.9")
+    assert added.status == 2, added.output
+    assert "`kubeadm join --control-plane` there makes the node" in added.output
+    assert "3 of 3 members are healthy" in added.output
 
 
 def test_members_are_shown_three_ways(prefect: Prefect, inventory: Path) -> None:

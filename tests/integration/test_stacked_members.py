@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.integration.runbooks import Ended, Prefect, finish, run_runbook, start_runbook
-from tests.integration.stacked import stacked_writers
-from tests.lab.kubernetes.cluster import KubernetesCluster, probe
+from tests.integration.stacked import stacked_writers, take_api_servers_out
+from tests.lab.kubernetes.cluster import KubernetesCluster
 from tests.lab.kubernetes.watch import ApiWatch
 
 if TYPE_CHECKING:
@@ -24,14 +24,13 @@ if TYPE_CHECKING:
 pytest_plugins = ["tests.lab.kubernetes.fixtures", "tests.integration.fixtures"]
 pytestmark = [pytest.mark.lab, pytest.mark.one_etcd, pytest.mark.timeout(900)]
 
-MANIFESTS, KEPT = "/etc/kubernetes/manifests", "/etc/kubernetes/etcd-runbooks"
+MANIFESTS = "/etc/kubernetes/manifests"
 FILES = {
     "etcd.yaml",
     "kube-apiserver.yaml",
     "kube-controller-manager.yaml",
     "kube-scheduler.yaml",
 }
-OUT = "mkdir -p {kept} && mv {manifests}/{name}.yaml {kept}/"
 HARDEN_STEPS = (
     "take the API server and etcd out on {0}",
     "write the manifest of {0} while it is out",
@@ -46,6 +45,9 @@ REPLACE_STEPS = (
     "write the manifest of {0} while it is out",
     "put etcd in on {0}",
     "wait for the log and promote",
+    "compare the manifest of {0}#2",
+    "write the manifest of {0} while it is out#2",
+    "put etcd in on {0}#2",
     "put the API server in on {0}",
 )
 
@@ -63,16 +65,6 @@ def initial(node: Host) -> str:
 def wipe(node: Host) -> None:
     """Let a node's etcd have lost its disk, its API server with it."""
     node.run("rm -rf /var/lib/etcd/member; pkill -9 -x etcd || :").check()
-
-
-def take_api_servers_out(cluster: KubernetesCluster) -> None:
-    """Let no node have an API server."""
-    for node in cluster.nodes.values():
-        node.run(OUT.format(kept=KEPT, manifests=MANIFESTS, name="kube-apiserver")).check()
-    deadline = time.monotonic() + 60
-    while any(probe(node) != "-" for node in cluster.nodes.values()):
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
 
 
 def see_whole(cluster: KubernetesCluster, prefect: Prefect) -> None:
@@ -205,6 +197,62 @@ def test_a_killed_replacement_is_finished_by_the_next_run(
     assert ended.status == 0, ended.output
     assert writers.check().lost == ()
     see_whole(kubernetes, prefect)
+
+
+def test_a_member_leaves_and_comes_back_to_its_node(
+    kubernetes: KubernetesCluster, prefect: Prefect, tmp_path: Path
+) -> None:
+    """Its manifests lie beside their directory meanwhile; the others never pause."""
+    node = list(kubernetes.nodes.values())[1]
+    inventory = tmp_path / "even.yaml"
+    inventory.write_text(f"even_members: true\n{kubernetes.lab.inventory.read_text()}")
+    with stacked_writers(kubernetes, tmp_path) as writers:
+        removed = run_runbook(prefect, "remove_member", inventory, "--member", node.name)
+        assert removed.status == 0, removed.output
+        assert "left to kubeadm: `kubeadm reset`" in removed.output
+        assert not listed(node) & {"etcd.yaml", "kube-apiserver.yaml"}
+        added = run_runbook(prefect, "add_member", inventory, "--member", node.name)
+    assert added.status == 0, added.output
+    assert writers.check().lost == ()
+    assert f"initial-cluster={node.name}=https://{node.address}:2380\n" in initial(node)
+    see_whole(kubernetes, prefect)
+
+
+@pytest.mark.chaos
+def test_a_member_moves_to_another_address_with_its_data(
+    kubernetes: KubernetesCluster, prefect: Prefect, tmp_path: Path
+) -> None:
+    """Manifest, annotation, certificates and list say the new one; the id stays, and so on again.
+
+    It leads, and goes back to where it was at the end, since the others' tests know it there.
+    """
+    lab, node = kubernetes.lab, kubernetes.first
+    before = kubernetes.members()[node.name]["ID"]
+    kubernetes.etcdctl("move-leader", f"{before:x}")
+    prefix, _, last = node.address.rpartition(".")
+    address = f"{prefix}.{int(last) + 100}"
+    link = "$(ip -o address show scope global | awk '{print $2; exit}')"
+    node.run(f"ip address add {address}/24 dev {link}").check()
+    known = lab.known_hosts.read_text()
+    added = [x.replace(node.address, address) for x in known.splitlines() if node.address in x]
+    lab.known_hosts.write_text(known + "\n".join(added) + "\n")
+    for new, old in ((address, node.address), (node.address, address)):
+        words = ("--member", node.name, "--address", new, "--write-inventory")
+        with stacked_writers(kubernetes, tmp_path / new) as writers:
+            ended = run_runbook(prefect, "update_member", lab.inventory, *words)
+        assert ended.status == 0, ended.output
+        assert "left to kubeadm and the kubelet" in ended.output
+        assert writers.check(on=list(kubernetes.nodes)[1]).lost == ()
+        entry = kubernetes.members(on=list(kubernetes.nodes.values())[1])[node.name]
+        assert (entry["ID"], entry["peerURLs"]) == (before, [f"https://{new}:2380"])
+        text = (node.root / MANIFESTS[1:] / "etcd.yaml").read_text()
+        assert f"etcd.advertise-client-urls: https://{new}:2379" in text
+        assert f"--listen-client-urls=https://127.0.0.1:2379,https://{new}:2379" in text
+        assert f"//{old}:" not in text
+        see_whole(kubernetes, prefect)
+        again = run_runbook(prefect, "update_member", lab.inventory, *words)
+        assert again.status == 0, again.output
+        assert "nothing to do" in again.output
 
 
 def test_a_node_without_power_leaves_the_list(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,7 +11,12 @@ import pytest
 from cryptography import x509
 
 from tasks.engine import host_authority
-from tasks.engine.authority import known_authorities, signing_authority, trust_bundle
+from tasks.engine.authority import (
+    expired_authority,
+    known_authorities,
+    signing_authority,
+    trust_bundle,
+)
 from tasks.engine.run import Run
 from tasks.hosts.batch import Command
 from tasks.hosts.connection import HostConnection
@@ -221,3 +226,23 @@ async def test_the_runners_copy_follows_the_rotation(nodes: Nodes) -> None:
     await host_authority.retire_on_hosts(nodes)
     assert {read_certificate(copy.read_bytes()).fingerprint} == nodes.signers()
     await signing_authority(nodes)
+
+
+async def test_an_expired_one_is_renewed_where_it_lies(nodes: Nodes) -> None:
+    """With the same key, on the first node; a run that dies then leaves what the next one takes."""
+    ended = OURS.renewed(timedelta(minutes=30), NOW - timedelta(hours=1)).certificate_pem
+    for name in NAMES:
+        nodes.write(name, "ca.crt", ended)
+    with pytest.raises(AuthorityRefused, match="expired"):
+        await signing_authority(nodes)
+    expired = await expired_authority(nodes)
+    assert expired is not None
+    await host_authority.renew_on_hosts(nodes, expired)
+    assert nodes.path("m2", "ca.crt").read_bytes() == ended
+    assert await expired_authority(nodes) is None
+    renewed = (await signing_authority(nodes)).certificate_pem
+    assert known_authorities(nodes) == {CURRENT: renewed}
+    assert nodes.path("m1", "ca.crt").read_bytes() == renewed
+    now = read_certificate(renewed)
+    assert now.public_key_pem == read_certificate(ended).public_key_pem
+    assert now.not_after - now.not_before == timedelta(minutes=30)

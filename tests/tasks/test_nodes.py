@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 from pydantic import ValidationError
@@ -19,9 +19,9 @@ from tasks.model.nodes import EtcdProcess, Kubelet, NodeObservation
 from tasks.plans.adopted_files import name_hosts
 from tasks.plans.adoption import adopt, find_pairs
 from tasks.plans.adoption_remarks import authority_remarks, find_remarks
-from tasks.plans.nodes import find_problems, judge_nodes
+from tasks.plans.kubeadm import refuse_bootstrap
+from tasks.plans.nodes import find_lost_manifest, find_problems, judge_nodes
 from tasks.plans.nodes import find_remarks as remarks_of
-from tasks.plans.undone import BY_HAND, refuse_undone
 from tasks.procedures.adopted_settings import take_pod
 from tasks.steps.nodes import read_node
 
@@ -87,6 +87,7 @@ def test_manifest_backup() -> None:
     [
         (node({}), "no file of the static pods' directory is etcd's pod"),
         (node(pod="default_etcd-0_c0ffee"), "no etcd of that pod runs"),
+        (node(pod="kube-system_etcd-events-master01_c0ffee"), "no etcd of that pod runs"),
         (node(words=(*WORDS, "--snapshot-count=5")), "says --snapshot-count=10000, and what runs"),
         (node(seen=False), "has not met its API server (https://m:6443)"),
         (node(directory=None), "the kubelet does not run"),
@@ -252,26 +253,34 @@ def test_remarks_of_an_adopted_node() -> None:
     assert "external one" in authority_remarks(tuple(found[2:]))[0]
 
 
-@pytest.mark.parametrize("runbook", sorted(BY_HAND))
-def test_what_is_not_done_yet_is_refused_in_one_sentence(runbook: str) -> None:
-    """With what to do by hand, before anything is changed; an external cluster is not."""
-    with pytest.raises(Refused, match=f"{runbook} does not change static pods yet.*by hand: "):
-        refuse_undone(adopted(*map(etcd, (1, 2, 3))), runbook)
+def test_bootstrap_is_kubeadms_own() -> None:
+    """With its commands, before anything is changed; an external cluster is not refused."""
+    with pytest.raises(Refused, match="bootstrap_cluster makes no nodes: `kubeadm init`"):
+        refuse_bootstrap(adopted(*map(etcd, (1, 2, 3))))
     content = {
         "name": "c1",
         "hosts": [{"name": "m1"}],
         "etcd": {"version": "3.5.16"},
         "authority": {"certificate": "a", "key": "b", "passphrase": {"env": "CA"}},
     }
-    refuse_undone(Inventory.model_validate(content), runbook)
+    refuse_bootstrap(Inventory.model_validate(content))
 
 
-def test_every_runbook_is_done_or_says_what_to_do() -> None:
-    """None is forgotten."""
-    flows = {path.stem for path in (Path(__file__).parents[2] / "flows").glob("[!_]*.py")}
-    done = {"adopt_cluster", "check_certificates", "check_health", "move_leader"}
-    done |= {"harden_members", "remove_member", "replace_member", "rotate_authority"}
-    assert flows - set(BY_HAND) == done | {"rotate_certificates", "show_member"}
+def test_an_etcd_for_events_is_not_the_nodes_own() -> None:
+    """Its pod's name begins like etcd's; a node may have another name than its host."""
+    own = "kube-system_etcd-events-master01_c0ffee"
+    assert node(pod=own).process is None
+    renamed = replace(node(pod="kube-system_etcd-n1.example_c0ffee"), node="n1.example")
+    assert renamed.process is not None
+
+
+def test_a_lost_manifest_is_left_to_kubeadm() -> None:
+    """One that a run has taken out is not lost."""
+    assert find_lost_manifest(node()) is None
+    lost = node({"kube-apiserver.yaml": api()})
+    assert "kubeadm init phase etcd local" in (find_lost_manifest(lost) or "")
+    kept = PurePosixPath("/etc/kubernetes/etcd-runbooks/etcd.yaml")
+    assert find_lost_manifest(replace(lost, kept=(kept,))) is None
 
 
 @pytest.mark.parametrize(

@@ -77,14 +77,19 @@ def test_a_life_that_the_authority_cut_short_is_the_policys_again(tmp_path: Path
     assert found.want.validity == timedelta(hours=43800)
 
 
-def kubeadm(tmp_path: Path, extensions: str, *, address: str = "10.0.0.1") -> dict[str, LeafTarget]:
+def kubeadm(
+    tmp_path: Path, extensions: str, *, address: str = "10.0.0.1", own: str = "node-1"
+) -> dict[str, LeafTarget]:
     """See a stacked member's pairs, all of them one that kubeadm might have made."""
     make_authority(tmp_path, "/CN=etcd-ca")
     pair = make_pairs(tmp_path, {"k": "/CN=node-1"}, extensions, 365)["k"]
     content = {
         "name": "k1",
         "topology": "stacked",
-        "hosts": [{"name": "m1", "member": "node-1", "address": address}],
+        "hosts": [
+            {"name": "m1", "member": own, "address": address},
+            {"name": "m2", "member": "node-2" if own == "node-1" else "node-1"},
+        ],
         "etcd": {"version": "3.7.3"},
     }
     inventory = Inventory.model_validate(content)
@@ -113,6 +118,15 @@ def test_what_kubeadm_made_is_renewed_as_it_is(tmp_path: Path) -> None:
     assert {"own", "10.0.0.9", "10.0.0.1", "::1"} <= set(server.want.sans)
     assert (server.owner, server.key_mode) == ("root", "0600")
     assert set(map(str, server.want.usages)) == {"server auth", "client auth"}
+
+
+def test_a_pair_that_was_copied_from_another_member_is_made_anew(tmp_path: Path) -> None:
+    """Nothing of what it is is kept: it is node-1's, and the node is node-0."""
+    names = "subjectAltName=DNS:node-1,IP:10.0.0.9"
+    found = kubeadm(tmp_path, f"{names}\nextendedKeyUsage=serverAuth,clientAuth\n", own="node-0")
+    server = found["etcd-server"]
+    assert server.want.common_name == "node-0"
+    assert not {"node-1", "10.0.0.9"} & set(server.want.sans)
 
 
 def test_what_cannot_be_read_is_made_as_kubeadm_would(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from tasks.model.nodes import Kubelet, NodeObservation
 from tasks.model.observation import DataDirectory, ServiceState, ServiceStatus
 from tasks.model.plan import Plan
 from tasks.plans.hardening import plan_hardening
+from tasks.plans.kubeadm import nodes_left
 from tasks.plans.member_changes import plan_members
 from tasks.plans.member_hosts import find_leavers
 from tasks.plans.nodes import (
@@ -27,7 +28,6 @@ from tasks.plans.nodes import (
     find_paused,
     find_problems,
     find_unsettled,
-    left_to_kubeadm,
 )
 from tests.unit.plan_cases import bare
 from tests.unit.test_plans_member_changes import seen, wanted
@@ -237,8 +237,8 @@ def test_one_that_is_replaced_and_hardened_has_nothing_to_do() -> None:
 
 def test_what_is_left_to_kubeadm_is_said() -> None:
     """Of a node that is gone, and of one whose member leaves."""
-    (rebuilt,) = left_to_kubeadm(stacked(), {"m3"}, {"m3"})
+    (rebuilt,) = nodes_left(stacked(), {"m3"}, {"m3"})
     assert "kubeadm join --control-plane" in rebuilt
-    (leaves,) = left_to_kubeadm(stacked(), set(), {"m2"})
+    (leaves,) = nodes_left(stacked(), set(), {"m2"})
     assert "`kubeadm reset` on m2, and `kubectl delete node m2`" in leaves
     assert KEPT in leaves

@@ -50,6 +50,7 @@ NAMED: dict[str, set[str]] = {
     "tasks/pki/authority.py": {"recover_certificates"},
     "tasks/plans/bootstrap.py": {"bootstrap_cluster"},
     "tasks/plans/health.py": {"check_health"},
+    "tasks/plans/kubeadm.py": {"bootstrap_cluster"},
     "tasks/plans/nodes.py": {"harden_members"},
     "tasks/plans/reconfiguration.py": {"remove_member", "replace_member"},
     "tasks/plans/sharing.py": {"rotate_certificates"},
@@ -87,11 +88,13 @@ POINTERS: dict[str, list[tuple[str, tuple[str, ...], dict[str, Value]]]] = {
         ("pointer", ("replace_member",), {"member": ["m1"]}),
         ("pointer", ("remove_member",), {"member": ["m1"], "write_inventory": True}),
     ],
+    "tasks/model/histories.py": [("pointer", ("replace_member",), {"member": ["m1"]})],
     "tasks/procedures/outlook.py": [
         ("pointer", ("remove_member",), {"member": ["m1"]}),
         ("parameter", ("replace_member",), {"replacement": ["m4=10.0.0.4"]}),
     ],
     "tasks/plans/health.py": [
+        ("pointer", ("replace_member",), {"cluster": "c1", "member": ["m1"]}),
         (
             "pointer",
             ("replace_member",),
@@ -99,6 +102,9 @@ POINTERS: dict[str, list[tuple[str, tuple[str, ...], dict[str, Value]]]] = {
         ),
         ("pointer", ("recover_certificates",), {"cluster": "c1"}),
         ("pointer", ("replace_member",), {"cluster": "c1", "member": ["NAME"]}),
+    ],
+    "tasks/plans/kubeadm.py": [
+        ("pointer", ("remove_member",), {"cluster": "c1", "member": ["m1"]})
     ],
     "tasks/plans/leaves.py": [("pointer", ("replace_member",), {"member": ["m1"]})],
     "tasks/plans/member_hosts.py": [("pointer", ("remove_member",), {"member": ["m1"]})],

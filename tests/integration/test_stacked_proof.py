@@ -1,0 +1,132 @@
+"""The figures of kubeadm's own nodes under writers, with 100 MB in etcd; printed, and bounded."""
+
+from __future__ import annotations
+
+import base64
+import os
+import ssl
+import time
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from tests.integration.handshakes import Handshakes
+from tests.integration.runbooks import Prefect, run_runbook
+from tests.integration.stacked import stacked_writers, take_api_servers_out
+from tests.lab.kubernetes.watch import ApiWatch
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.integration.writers import Writers
+    from tests.lab.kubernetes.cluster import KubernetesCluster
+
+pytest_plugins = ["tests.lab.kubernetes.fixtures", "tests.integration.fixtures"]
+pytestmark = [
+    pytest.mark.lab,
+    pytest.mark.one_etcd,
+    pytest.mark.chaos,
+    pytest.mark.timeout(1500),
+]
+
+MEGABYTES = 100
+
+
+@pytest.fixture(scope="module")
+def filled(
+    kubernetes: KubernetesCluster, tmp_path_factory: pytest.TempPathFactory
+) -> KubernetesCluster:
+    """Fill etcd with what nothing makes smaller."""
+    files = kubernetes.client_files(tmp_path_factory.mktemp("fill") / "client")
+    context = ssl.create_default_context(cafile=str(files / "ca.pem"))
+    context.load_cert_chain(files / "client.pem", files / "client-key.pem")
+    url = f"https://{kubernetes.first.address}:2379/v3/kv/put"
+    with httpx.Client(verify=context, timeout=30) as http:
+        for number in range(MEGABYTES):
+            key = base64.b64encode(f"filled/{number}".encode()).decode()
+            value = base64.b64encode(os.urandom(1 << 20)).decode()
+            http.post(url, json={"key": key, "value": value}).raise_for_status()
+    return kubernetes
+
+
+def gaps(writers: Writers) -> str:
+    """Tell the longest time without a write: of any writer, and of the worst."""
+    logs = [[at for _, at in rows] for rows in writers.read()]
+    every = sorted(at for times in logs for at in times)
+    longest = [max(b - a for a, b in pairwise(times)) for times in (every, *logs)]
+    return f"{len(every)} writes, gap {longest[0]:.2f} s (any) {max(longest[1:]):.2f} s (worst)"
+
+
+def tell(what: str, began: float, *said: object) -> None:
+    """Print what was seen."""
+    load = os.getloadavg()[0]
+    facts = "; ".join(map(str, said))
+    print(f"\n{what}: {time.monotonic() - began:.1f} s; {facts}; load {load:.0f}")  # noqa: T201
+
+
+def test_leaves_and_the_authority(
+    filled: KubernetesCluster, prefect: Prefect, tmp_path: Path
+) -> None:
+    """No restart for leaves; for the authority one of each, and never none ready."""
+    inventory, processes = filled.lab.inventory, filled.processes()
+    files = filled.client_files(tmp_path / "handshakes")
+    addresses = {name: node.address for name, node in filled.nodes.items()}
+    digest = "openssl x509 -noout -fingerprint -sha256 -in /etc/kubernetes/pki/etcd/ca.crt"
+    said = filled.first.run(digest).check().stdout
+    old = said.rpartition("=")[2].replace(":", "").strip().lower()
+    for what, words in (
+        ("rotate_certificates", ("--which", "all")),
+        ("rotate_authority", ("--replace", old)),
+    ):
+        writers, watch = stacked_writers(filled, tmp_path / what, 6), ApiWatch(filled)
+        handshakes = Handshakes(addresses, files, follows=True)
+        began = time.monotonic()
+        with writers, watch, handshakes:
+            ended = run_runbook(prefect, what, inventory, *words)
+        assert ended.status == 0, ended.output
+        seen, rejected = (
+            watch.report(),
+            [
+                text
+                for texts in handshakes.refused.values()
+                for text in texts
+                if "alert" in text.lower() or "certificate" in text.lower()
+            ],
+        )
+        restarted = sum(
+            before != after
+            for before, after in zip(
+                (p for node in processes.values() for p in node.values()),
+                (p for node in filled.processes().values() for p in node.values()),
+                strict=True,
+            )
+        )
+        tell(what, began, gaps(writers), seen, handshakes.done, rejected, f"{restarted} restarted")
+        assert writers.check().lost == ()
+        assert rejected == []
+        # One that is slow to answer on a busy machine is no failure of etcd's.
+        if what == "rotate_certificates":
+            assert restarted == 0
+            assert not any("500" in texts for texts in seen.refused.values())
+        else:
+            assert restarted == 2 * len(filled.nodes)
+            assert seen.longest_without_any < max(seen.longest.values())
+
+
+def test_a_dead_first_member_with_every_api_server_down(
+    filled: KubernetesCluster, prefect: Prefect, tmp_path: Path
+) -> None:
+    """One run, from no API server at all to full health."""
+    take_api_servers_out(filled)
+    filled.first.run("rm -rf /var/lib/etcd/member; pkill -9 -x etcd || :").check()
+    writers, began = stacked_writers(filled, tmp_path, 6), time.monotonic()
+    with writers:
+        words = ("--member", filled.first.name)
+        ended = run_runbook(prefect, "replace_member", filled.lab.inventory, *words)
+    assert ended.status == 0, ended.output
+    told = [line.strip() for line in ended.output.splitlines() if "full health" in line]
+    tell("replace_member", began, gaps(writers), *told)
+    assert writers.check().lost == ()
+    filled.wait_until_ready(seconds=30)

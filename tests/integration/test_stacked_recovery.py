@@ -1,0 +1,129 @@
+"""recover_certificates on kubeadm's own nodes, with every API server down."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.integration.runbooks import Prefect, run_runbook
+from tests.integration.stacked import expire
+from tests.lab.kubernetes.cluster import KubernetesCluster, probe
+
+if TYPE_CHECKING:
+    from tests.lab.host import Host
+
+pytest_plugins = ["tests.lab.kubernetes.fixtures", "tests.integration.fixtures"]
+pytestmark = [pytest.mark.lab, pytest.mark.one_etcd, pytest.mark.timeout(900)]
+
+PAIRS = "/etc/kubernetes/pki/etcd"
+
+
+def let_all_die(cluster: KubernetesCluster) -> None:
+    """End every etcd, so that no connection is left; none finds a quorum, no API server etcd."""
+    for node in cluster.nodes.values():
+        node.run("pkill -9 -x etcd; pkill -9 -x kube-apiserver").check()
+    deadline = time.monotonic() + 120
+    while any(probe(node) == "200" for node in cluster.nodes.values()):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    time.sleep(30)  # the kubelets' back-offs grow
+
+
+def digest(node: Host) -> str:
+    """Tell what is on a node beside etcd's pairs, which recovery leaves as it was."""
+    found = "cd /etc/kubernetes; sha256sum manifests/* pki/{ca,sa,apiserver,etcd/ca}.key *.conf"
+    return node.run(found).check().stdout
+
+
+def recover(prefect: Prefect, cluster: KubernetesCluster) -> str:
+    """Recover, and see that all is whole and nothing is left to do."""
+    began = time.monotonic()
+    ended = run_runbook(prefect, "recover_certificates", cluster.lab.inventory)
+    print(f"\nrecovered in {time.monotonic() - began:.1f} s")  # noqa: T201 - the figure
+    assert ended.status == 0, ended.output
+    cluster.wait_until_ready(seconds=5)
+    checked = run_runbook(prefect, "check_health", cluster.lab.inventory)
+    assert checked.status == 0, checked.output
+    again = run_runbook(prefect, "recover_certificates", cluster.lab.inventory)
+    assert "nothing to recover" in again.output, again.output
+    asked = "kubeadm certs check-expiration --config /etc/kubernetes/kubeadm.yaml"
+    assert "<invalid>" not in cluster.first.run(asked).check().stdout
+    return ended.output
+
+
+@pytest.mark.chaos
+def test_a_wiped_first_node_that_begins_another_history_is_named(
+    kubernetes: KubernetesCluster, prefect: Prefect
+) -> None:
+    """It is healthy, with its old ids, while the others have no leader; then by the way out."""
+    inventory = kubernetes.lab.inventory
+    kubernetes.etcdctl("put", "kept", "since the beginning")
+    before = kubernetes.members()
+    first, second, third = kubernetes.nodes.values()
+    third.run("systemctl stop kubelet; pkill -9 -x etcd").check()
+    first.run("rm -rf /var/lib/etcd/member; pkill -9 -x etcd").check()
+    deadline = time.monotonic() + 90
+    while first.run(["curl", "-sfm1", "http://127.0.0.1:2381/readyz"]).status != 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    own = kubernetes.members(on=first)
+    assert [(m["name"], m["ID"]) for m in own.values()] == [(first.name, before[first.name]["ID"])]
+    checked = run_runbook(prefect, "check_health", inventory)
+    assert checked.status == 1, checked.output
+    assert f"{first.name} has begun another history, alone" in checked.output
+    words = ("--member", first.name)
+    refused = run_runbook(prefect, "replace_member", inventory, *words)
+    assert refused.status == 2, refused.output
+    kept = "/etc/kubernetes/etcd-runbooks"
+    out = f"mkdir -p {kept}; cd /etc/kubernetes/manifests; mv kube-apiserver.yaml {kept}"
+    first.run(f"{out}; sleep 3; pkill -9 -x kube-apiserver; mv etcd.yaml {kept}").check()
+    third.run("systemctl start kubelet").check()
+    kubernetes.wait_until_ready(second, third)
+    replaced = run_runbook(prefect, "replace_member", inventory, *words)
+    assert replaced.status == 0, replaced.output
+    kubernetes.wait_until_ready(seconds=30)
+    assert kubernetes.etcdctl("get", "kept", "--print-value-only").strip() == "since the beginning"
+
+
+def test_pairs_that_have_expired_or_are_lost_or_another_members(
+    kubernetes: KubernetesCluster, prefect: Prefect
+) -> None:
+    """They are as kubeadm makes them, the pods run again, and the data are there."""
+    kubernetes.etcdctl("put", "kept", "since the beginning")
+    _, second, third = kubernetes.nodes.values()
+    before = {name: digest(node) for name, node in kubernetes.nodes.items()}
+    expire(kubernetes)
+    second.run(f"cd {PAIRS}; rm peer.crt peer.key ../apiserver-etcd-client.key").check()
+    for name in ("server.crt", "server.key"):
+        (third.root / PAIRS[1:] / name).write_bytes((second.root / PAIRS[1:] / name).read_bytes())
+    let_all_die(kubernetes)
+    # What a run that died has taken out goes in again.
+    kept = "/etc/kubernetes/etcd-runbooks"
+    third.run(f"mkdir -p {kept}; cd /etc/kubernetes/manifests; mv etcd.yaml {kept}").check()
+    refused = run_runbook(prefect, "rotate_certificates", kubernetes.lab.inventory)
+    assert refused.status == 2, refused.output
+    said = recover(prefect, kubernetes)
+    assert "left to kubeadm: the API servers' own certificates" in said
+    assert kubernetes.etcdctl("get", "kept", "--print-value-only").strip() == "since the beginning"
+    assert {name: digest(node) for name, node in kubernetes.nodes.items()} == before
+    shown = third.run(f"openssl x509 -noout -subject -ext subjectAltName -in {PAIRS}/server.crt")
+    told = shown.check().stdout
+    assert f"CN = {third.name}" in told
+    assert second.name not in told
+    assert f"IP Address:{third.address}" in told
+
+
+@pytest.mark.chaos
+def test_an_authority_that_has_expired_too(kubernetes: KubernetesCluster, prefect: Prefect) -> None:
+    """It gets a new life with the same key, on every node; kubeadm goes on with it."""
+    expire(kubernetes, authority=True)
+    let_all_die(kubernetes)
+    said = recover(prefect, kubernetes)
+    assert "renew the authority: changed" in said
+    renewed = "kubeadm certs renew etcd-server --config /etc/kubernetes/kubeadm.yaml"
+    for node in kubernetes.nodes.values():
+        node.run(f"openssl verify -CAfile {PAIRS}/ca.crt {PAIRS}/server.crt").check()
+    kubernetes.first.run(renewed).check()
+    assert run_runbook(prefect, "check_health", kubernetes.lab.inventory).status == 0

@@ -1,0 +1,93 @@
+"""What of a stacked cluster is kubeadm's own, and what recovery and a new address do there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tasks.config.annotations import readdress_annotation
+from tasks.config.editing import name_at_its_address
+from tasks.model.cluster import Member, SeenMember
+from tasks.model.errors import Refused
+from tasks.plans.kubeadm import address_left, refuse_to_join
+from tasks.plans.member_changes import plan_move
+from tasks.plans.recovery import Damage, ReviveApiserver, plan_recovery
+from tests.unit.plan_cases import bare
+from tests.unit.test_plans_hardening import MEMBERS, NAMES, changed, manifest, node, stacked
+from tests.unit.test_plans_member_changes import wanted
+
+LIVE = tuple(
+    SeenMember(
+        Member(number, m.member, (m.peer_url,), (m.client_url,)), is_healthy=True, host=m.name
+    )
+    for number, m in enumerate(MEMBERS, 1)
+)
+
+
+def test_recovered_api_servers_come_last_and_kubeadms_part_is_said() -> None:
+    """Those whose trusted file changes are started anew."""
+    damage = Damage(has_expired_authority=False, distrusting=("m2",), work={}, down=NAMES)
+    plan = plan_recovery(stacked(), damage, None, {}, consent=False)
+    revived = [step for step in plan.in_order() if isinstance(step, ReviveApiserver)]
+    assert plan.in_order()[-3:] == tuple(revived)
+    assert [step.host for step in revived if step.restarts] == ["m2"]
+    assert "kubeadm certs renew all" in plan.warnings[0]
+
+
+def test_a_new_node_is_kubeadms_and_whether_it_may_join_is_said() -> None:
+    """A member that is down is named with the command that takes it out."""
+    with pytest.raises(Refused, match=r"`kubeadm join --control-plane`.*3 of 3 members are heal"):
+        refuse_to_join(stacked(), {"m4"}, LIVE)
+    down = (replace(LIVE[0], is_healthy=False), *LIVE[1:])
+    with pytest.raises(Refused, match="first bring back or remove m1"):
+        refuse_to_join(stacked(), {"m4"}, down)
+
+
+def test_the_annotation_follows_the_address_and_nothing_else_changes() -> None:
+    """Kubeadm's other commands dial what it says; a manifest without it stays."""
+    before = manifest("1.37")
+    after = readdress_annotation(before, "https://10.0.0.9:2379")
+    _, line = changed(before, after)
+    assert line == "+     kubeadm.kubernetes.io/etcd.advertise-client-urls: https://10.0.0.9:2379"
+    assert readdress_annotation(after, "https://10.0.0.9:2379") == after
+
+
+def test_a_new_address_is_written_by_the_kubelets_laws() -> None:
+    """Pairs first; then the list; the manifest while both are out; the API server last."""
+    moved = wanted("m2", "10.0.0.9")
+    work = {"m2": {"etcd-server": ("it does not name 10.0.0.9",), "etcd-peer": ()}}
+    plan = plan_move(
+        stacked(),
+        LIVE,
+        moved,
+        bare("m2"),
+        None,
+        work,
+        restarts=True,
+        outdated={},
+        further=(),
+        warnings=(),
+    )
+    kinds = [type(step).__name__ for step in plan.in_order()]
+    assert kinds == [
+        "StageLeaves",
+        "SwapLeaves",
+        "UpdateMember",
+        "ReaddressMember",
+        "ResumeApiserver",
+    ]
+    said = next(s.sentence for s in plan.steps if type(s).__name__ == "ReaddressMember")
+    assert said.startswith("take kube-apiserver.yaml and etcd.yaml out of")
+    (left,) = address_left(stacked(), [node("m2", kubeconfigs={"kubelet.conf": "x"})], moved)
+    assert "kubelet.conf where they name the former address" in left
+
+
+def test_its_own_entry_of_the_initial_cluster_has_the_new_address() -> None:
+    """Or a wiped one would end for another reason than it shall; once is enough."""
+    before, own = manifest("1.37"), wanted("m1", "10.0.0.9")
+    moved = replace(own, member="master01")
+    after = name_at_its_address(before, moved)
+    assert changed(before, after)[1] == "+     - --initial-cluster=master01=https://10.0.0.9:2380"
+    assert name_at_its_address(after, moved) == after
+    assert name_at_its_address(before, own) == before
