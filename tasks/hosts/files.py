@@ -146,7 +146,8 @@ def exchange_command(
 ) -> Command:
     """Put back those of `paths` of which there is another copy under `kept`; prints which.
 
-    What is replaced is first copied under `aside`; without one, the copy under `kept` goes.
+    What is replaced is first copied under `aside`; without one, the copy under `kept` goes. They
+    have the time of now: systemd reads a unit again only when its file is newer than what it read.
     """
     names = " ".join(quote(str(path)) for path in paths)
     script = f"""
@@ -161,6 +162,7 @@ for path in {names}; do
   {"take " + quote(str(aside)) if aside else ":"}
   new=$(mktemp "${{real%/*}}/.${{real##*/}}.XXXXXXXX")
   cp -aT "$copy" "$new"
+  touch "$new"
   sync "$new"
   mv -fT "$new" "$real"
   sync "${{real%/*}}/"

@@ -184,7 +184,10 @@ async def test_a_file_that_its_check_refuses_changes_nothing(place: Place) -> No
 
 
 async def test_what_was_replaced_is_put_back_and_the_new_one_again(place: Place) -> None:
-    """Only what differs from the copy kept; nothing is lost, and there and back is as it was."""
+    """Only what differs from the copy kept; nothing is lost, and there and back is as it was.
+
+    Each time the file is newer: systemd takes an older unit for one that it has read.
+    """
     paths = [place.directory / name for name in ("ca.pem", "etcd.conf", "new.pem")]
     kept, aside = place.directory / "kept", place.directory / "kept-refused"
     make = "umask 077; for f in ca.pem etcd.conf; do echo old > $f; done; chmod 0644 ca.pem"
@@ -197,10 +200,12 @@ async def test_what_was_replaced_is_put_back_and_the_new_one_again(place: Place)
     shown = Command(
         "show", f"cd {place.directory}; stat -c %a ca.pem; cat ca.pem etcd.conf new.pem"
     )
-    back, between, forward, after = await place.host.run(
-        files.exchange_command(paths, kept, aside), shown,
-        files.exchange_command(paths, aside, None), shown,
+    time = Command("time", f"stat -c %.Y {paths[0]}")
+    first, back, second, between, forward, third, after = await place.host.run(
+        time, files.exchange_command(paths, kept, aside), time, shown,
+        files.exchange_command(paths, aside, None), time, shown,
     )  # fmt: skip
+    assert float(first.stdout) < float(second.stdout) < float(third.stdout)
     assert back.stdout.split() == forward.stdout.split() == [str(paths[0])]
     assert between.stdout.split() == ["644", "old", "old", "new"]
     assert after.stdout.split() == ["640", "new", "old", "new"]
