@@ -96,7 +96,7 @@ def edit_hosts(
     """Rewrite an inventory's `hosts`, all else and its comments as they were.
 
     What is on a host that is removed goes on at that machine's address. `added` is by name: the
-    host, and the name of the one whose place and SSH options it takes.
+    host, and the name of the one whose place and SSH options it takes, if it has no entry yet.
     """
     yaml = YAML()
     yaml.preserve_quotes = True
@@ -104,11 +104,13 @@ def edit_hosts(
     yaml.indent(*_indents(text))
     document = yaml.load(text)
     hosts = document["hosts"]
-    taken = {replaced for _, replaced in added.values() if replaced}
+    listed = {host["name"] for host in hosts}
+    taken = {replaced for host, replaced in added.values() if replaced and host.name not in listed}
     _strand(document, {host["name"]: host for host in hosts if host["name"] in removed})
     for host, replaced in added.values():
         values = host.model_dump(mode="json", exclude_defaults=True)
-        place = next((i for i, h in enumerate(hosts) if h["name"] == (replaced or host.name)), None)
+        name = host.name if host.name in listed else replaced
+        place = next((i for i, h in enumerate(hosts) if h["name"] == name), None)
         if place is None:
             hosts.append(values)
             continue

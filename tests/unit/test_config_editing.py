@@ -146,6 +146,16 @@ def test_an_inventory_keeps_all_else() -> None:
     assert added.startswith(INVENTORY.partition("etcd:")[0])
 
 
+def test_a_host_that_is_listed_already_can_take_anothers_place() -> None:
+    """Its entry stays as it was, where it was; the other's goes."""
+    edited = edit_hosts(
+        INVENTORY, frozenset({"b"}), {"c": (Host(name="c", address="10.0.0.3"), "b")}
+    )
+    hosts = parse_inventory(edited, Path("/x/c.yaml")).hosts
+    assert [h.name for h in hosts] == ["a", "c"]
+    assert "  - {name: c, address: 10.0.0.3}\n" in edited
+
+
 CLIENTS = """\
 clients:
 - {name: api-b, host: b, certificate: /s/node-b.pem, key: /s/node-b-key.pem, trusted: /s/ca.pem}
