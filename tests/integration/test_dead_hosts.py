@@ -8,7 +8,7 @@ import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,6 +60,14 @@ class Access:
             check=False,
         )
         return Ended(ended.returncode, ended.stdout, ended.stderr)
+
+    def without_passphrase(self) -> Access:
+        """Get the same way for whoever does not have the authority's secret."""
+        text = self.inventory.read_text()
+        path = self.inventory.with_name(f"blind-{self.inventory.name}")
+        path.write_text(text.replace("/passphrase", "/nobody-has-it"))
+        assert path.read_text() != text
+        return replace(self, inventory=path)
 
 
 def reach(scene: Scene, files: Path, kind: str) -> Access:
@@ -159,7 +167,13 @@ def check_runbooks(field: Field, way: str, prefect: Prefect) -> None:
     access, dead, scene = field.ways[way], field.dead, field.scene
     alive = next(host for host in MEMBERS if host != dead)
 
-    def expect(status: int, runbook: str, *options: str, named: str = "--cluster") -> str:
+    def expect(
+        status: int,
+        runbook: str,
+        *options: str,
+        named: str = "--cluster",
+        access: Access = access,
+    ) -> str:
         began = time.monotonic()
         ended = access.run(prefect, runbook, *options, named=named)
         seconds = time.monotonic() - began
@@ -169,6 +183,8 @@ def check_runbooks(field: Field, way: str, prefect: Prefect) -> None:
         attempts = count_attempts(prefect, ended, dead)
         # A run that takes long on a busy machine may ask once more; a step's retries were four.
         assert max(attempts.values(), default=0) <= 2, (runbook, attempts)
+        told = [x for x in ended.stderr.splitlines() if f"{dead}: " in x and "SSH" in x]
+        assert len(told) <= 1, ended.stderr
         for lie in ("quorum is lost", "Traceback", "not the same", "no member answers"):
             assert lie not in ended.output, ended.output
         return ended.output
@@ -183,6 +199,9 @@ def check_runbooks(field: Field, way: str, prefect: Prefect) -> None:
         assert all(name in table for name in MEMBERS), table
         expect(3 if dead else 0, "recover_certificates", "--dry-run")
         expect(1 if dead else 0, "check_certificates", named="--clusters")
+        blind = expect(1 if dead else 0, "check_health", access=access.without_passphrase())
+        assert "asked on the hosts, with the members' own pairs" in blind, blind
+        assert all(name in blind for name in MEMBERS), blind
 
     def planning() -> None:
         said = expect(2, "rotate_authority", "--dry-run")
