@@ -55,6 +55,17 @@ def read_authority_certificate(inventory: Inventory) -> bytes | None:
     return certificate.read_bytes()
 
 
+def require_authority(inventory: Inventory) -> None:
+    """Raise AuthorityRefused where there is none yet, or a certificate without its key."""
+    if read_authority_certificate(inventory) is None:
+        certificate, key = authority_files(inventory, Generation.CURRENT)
+        raise AuthorityRefused(
+            f"there is no authority at {certificate}; put the one there that signed this "
+            f"cluster's certificates, and its key at {key}; only for a cluster that is not made "
+            "yet, bootstrap_cluster makes one"
+        )
+
+
 def find_authority_certificate(inventory: Inventory) -> bytes | None:
     """Read the certificate of the authority that signs, also where its key is not (yet) there."""
     certificate, _ = authority_files(inventory, Generation.CURRENT)
@@ -92,11 +103,7 @@ async def opened_authority(
     AuthorityRefused: missing files, wrong passphrase, expired, not an authority.
     """
     certificate, key = authority_files(inventory, generation)
-    if read_authority_certificate(inventory) is None:
-        raise AuthorityRefused(
-            f"there is no authority at {certificate}; bootstrap_cluster makes one, or put an "
-            "existing one there"
-        )
+    require_authority(inventory)
     passphrase = await read_passphrase(inventory.authority.passphrase)
     try:
         authority = _open(certificate, key, passphrase)
@@ -161,10 +168,12 @@ def _open(certificate: Path, key: Path, passphrase: bytes, *, to_renew: bool = F
 async def find_authorities(run: Run) -> None:
     """See the authorities that lie on hosts, valid or not; those of the runner are read at need.
 
-    Raises AuthorityRefused when no host has a key, or when hosts have keys of different ones.
+    Raises AuthorityRefused when there is none, or when hosts have keys of different ones.
     """
     if run.inventory.authority.on_hosts:
         await host_authority.see_authorities(run)
+    else:
+        require_authority(run.inventory)
 
 
 async def expired_authority(run: Run) -> Authority | None:

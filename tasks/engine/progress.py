@@ -97,7 +97,8 @@ class Progress:
         seconds = f"{details['seconds']:.2f} s"
         if event is Event.STEP_FAILED:
             row[host] = Text("✘ failed", style="red")
-            said = f"failed: {details['error']}"
+            was_stopped = details["error"].startswith("CancelledError")
+            said = "interrupted" if was_stopped else f"failed: {details['error']}"
         else:
             kind = {True: "changed", False: "same", None: "done"}[details["changed"]]
             self._changes += kind == "changed"

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from tasks.model.cluster import DesiredMember, SeenMember, format_id, label_members, quorum
 from tasks.model.errors import Refused
 from tasks.model.plan import Stage, Step
+from tasks.model.pointers import parameter
 from tasks.plans.voters import (
     Cluster,
     refuse_corrupt_members,
@@ -174,7 +175,7 @@ def _clear_stale(
         if entry in alive:
             raise Refused(
                 f"{entry.label}: is healthy, and its own host cannot join beside it; name "
-                "another host as its replacement"
+                f"another host: {parameter(replacement=['NAME=ADDRESS'])}"
             )
         if entry and joiner.is_stale and entry.member.is_learner:
             steps.append(remove_from(cluster, entry))

@@ -68,7 +68,7 @@ async def _ask(
     else:
         if any(e.is_up for e in direct.endpoints):
             return direct, None, "asked over HTTPS, with a certificate of this run's"
-        why = "over HTTPS no member lets this runner in"
+        why = "over HTTPS no member serves this runner"
     over_hosts = await onhosts.read_health_on_hosts(run, members)
     if direct is not None and not any(e.is_up for e in over_hosts.endpoints):
         return (

@@ -11,7 +11,7 @@ from tasks.engine import frame
 from tasks.engine.run import Run, step
 from tasks.hosts.connection import HostConnection
 from tasks.model.cluster import SeenMember
-from tasks.model.errors import Refused, RunbookError
+from tasks.model.errors import NotSeen, Refused, RunbookError
 from tasks.model.record import Event
 from tasks.plans.showing import MemberSight, compare_member, describe, find_entry
 from tasks.procedures import location
@@ -36,18 +36,22 @@ def find_hosts(run: Run, members: list[str] | None) -> tuple[HostConnection, ...
 
 
 async def show(run: Run, members: list[str] | None) -> None:
-    """See the members' settings three ways and publish them; who cannot be seen is a remark."""
+    """See the members' settings three ways and publish them; raises NotSeen for the others."""
     hosts = find_hosts(run, members)
     health, *seen = await asyncio.gather(
         onhosts.read_health_on_hosts(run, await location.locate_members(run)),
         *(_see(run, host) for host in hosts),
     )
     listed = health.seen_members()
-    remarks = [sight for sight in seen if isinstance(sight, str)]
+    unseen = [sight for sight in seen if isinstance(sight, str)]
     if not listed:
-        remarks.append("no member told the member list, so nothing is compared with it")
+        unseen.append("no member told the member list, so nothing is compared with it")
     sights = tuple(sight for sight in seen if isinstance(sight, MemberSight))
-    await publish_members(run, sights, listed, tuple(remarks))
+    await publish_members(run, sights, listed, tuple(unseen))
+    if unseen:
+        raise NotSeen(
+            f"not all of {run.inventory.name} could be shown:\n  - " + "\n  - ".join(unseen)
+        )
 
 
 async def _see(run: Run, host: HostConnection) -> MemberSight | str:

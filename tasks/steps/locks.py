@@ -49,7 +49,9 @@ async def lock_host(run: Run, host: HostConnection) -> Session:
     if answer != "locked":
         if session.exit_status() in (HELD_BY_ANOTHER, None) and answer:
             raise LockHeld(
-                f"{run.inventory.name} is being worked on by {answer}; wait for it, or stop it",
+                f"{run.inventory.name} is being worked on by {answer}; wait for it, or interrupt "
+                "it where it runs (Ctrl-C, or SIGTERM to its process): the lock goes with it, and "
+                f"{SILENCE_LIMIT_SECONDS:.0f} s after its last sign of life where it is cut off",
                 host=host.name,
             )
         if (refused := await session.why_refused()) is not None:

@@ -108,6 +108,7 @@ def test_a_second_runner_is_refused_and_told_of_the_first(
     assert run is not None
     assert run.group(1) in refused.stderr
     assert "bootstrap_cluster" in refused.stderr
+    assert "interrupt it where it runs (Ctrl-C" in refused.stderr
 
 
 def test_of_two_runners_at_once_one_makes_the_cluster(

@@ -253,7 +253,7 @@ def test_a_replacement_in_place_that_died_in_its_last_look_is_done() -> None:
     assert "taken as replaced already" in made.warnings[0]
     with pytest.raises(Refused, match=r"is a healthy voter \(members that are down: m2"):
         plan((seen(1), seen(2, up=False), seen(3)), host)
-    with pytest.raises(Refused, match="its own host cannot join beside it"):
+    with pytest.raises(Refused, match="--replacement NAME=ADDRESS"):
         plan(healthy, host, planned=True)
 
 

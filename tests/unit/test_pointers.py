@@ -108,6 +108,9 @@ POINTERS: dict[str, list[tuple[str, tuple[str, ...], dict[str, Value]]]] = {
     ],
     "tasks/plans/leaves.py": [("pointer", ("replace_member",), {"member": ["m1"]})],
     "tasks/plans/member_hosts.py": [("pointer", ("remove_member",), {"member": ["m1"]})],
+    "tasks/plans/reconfiguration.py": [
+        ("parameter", ("replace_member",), {"replacement": ["m4=10.0.0.4"]}),
+    ],
     "tasks/plans/recovery.py": [
         ("parameter", ("recover_certificates",), {"consent": True}),
         ("parameter", ("recover_certificates",), {"consent": True}),
