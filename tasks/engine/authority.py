@@ -160,9 +160,14 @@ def trust_bundle(run: Run) -> bytes:
 def _open(certificate: Path, key: Path, passphrase: bytes, *, to_renew: bool = False) -> Authority:
     key_pem = key.read_bytes()
     secret = passphrase if is_encrypted(key_pem) else None
-    return open_authority(
-        certificate.read_bytes(), key_pem, secret, datetime.now(UTC), to_renew=to_renew
-    )
+    try:
+        return open_authority(
+            certificate.read_bytes(), key_pem, secret, datetime.now(UTC), to_renew=to_renew
+        )
+    except AuthorityRefused as error:
+        raise AuthorityRefused(
+            f"{error.message} (authority.certificate is {certificate}, authority.key {key})"
+        ) from error
 
 
 async def find_authorities(run: Run) -> None:

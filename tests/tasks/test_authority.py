@@ -119,11 +119,12 @@ async def test_an_adopted_key_in_the_clear_is_encrypted_in_place(inventory: Inve
 async def test_a_wrong_passphrase_is_refused(
     inventory: Inventory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The message names the field, and not the passphrase."""
+    """The message names the field and the files, and not the passphrase."""
     await make(inventory, tmp_path)
     monkeypatch.setenv("TEST_PASSPHRASE", "battery staple")
     with pytest.raises(AuthorityRefused, match="passphrase") as raised:
         await check_authority(inventory)
+    assert str(inventory.authority.key) in str(raised.value)
     assert "battery" not in str(raised.value)
 
 
