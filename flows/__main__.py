@@ -12,6 +12,7 @@ import asyncio
 import functools
 import gc
 import importlib
+import inspect
 import os
 import sys
 import threading
@@ -209,7 +210,11 @@ def _command(
         from tasks.engine.launch import Launch  # noqa: PLC0415
         from tasks.engine.progress import Progress  # noqa: PLC0415
         from tasks.engine.run import listeners  # noqa: PLC0415 - the server starts first
+        from tasks.engine.unlocking import unlock_keys  # noqa: PLC0415
 
+        given = inspect.signature(runbook.fn).bind(*args, **kwargs).arguments
+        clusters = [given["cluster"]] if "cluster" in given else given.get("clusters") or ()
+        unlock_keys(clusters, [given["key"]] if given.get("key") else ())
         if api is not None:
             api.wait_until_ready()
         launch = Launch(runbook, args, kwargs)

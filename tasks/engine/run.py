@@ -29,11 +29,14 @@ from prefect.logging import get_run_logger
 from tasks.engine import frame
 from tasks.engine.journal import Journal
 from tasks.engine.recording import journal_directory
+from tasks.engine.secret import read_secret
 from tasks.etcd.login import Login
 from tasks.hosts.batch import Command, Result
 from tasks.hosts.connection import HostConnection
+from tasks.hosts.logins import Logins
 from tasks.model.certificates import Generation
-from tasks.model.errors import HostSilent, LockLost, RunbookError, Transient
+from tasks.model.credentials import SecretSource
+from tasks.model.errors import AccessRefused, HostSilent, LockLost, RunbookError, Transient
 from tasks.model.inventory import Inventory
 from tasks.model.inventory_file import load_inventory
 from tasks.model.machines import Host
@@ -60,8 +63,9 @@ class Run:
         self.id = run_id
         self.started = datetime.now(UTC)
         self.operator = f"{getpass.getuser()}@{socket.gethostname()}"
+        self.logins = Logins(_read_passphrase)
         self.hosts = {
-            host.name: HostConnection(host, inventory.ssh, self.transcribe)
+            host.name: HostConnection(host, inventory.ssh, self.transcribe, self.logins)
             for host in inventory.hosts
         }
         others = [c for c in inventory.clients if c.certificate is not None]
@@ -72,6 +76,7 @@ class Run:
                 Host(name=other.name, address=other.address, ssh=other.ssh),
                 inventory.ssh,
                 self.transcribe,
+                self.logins,
             )
             for other in (*others, *inventory.dependents)
         }
@@ -269,6 +274,10 @@ async def perform(
             await do(one)
 
 
+async def _read_passphrase(source: SecretSource, field: str) -> bytes:
+    return await read_secret(source, field, refusal=AccessRefused)
+
+
 def _tell(record: Record) -> None:
     for listen in listeners:
         listen(record)
@@ -313,4 +322,5 @@ async def open_run(
             raise
         finally:
             await asyncio.gather(*(host.close() for host in (run.hosts | run.clients).values()))
+            await run.logins.close()
             journal.append(Event.RUN_FINISHED, outcome=outcome)

@@ -21,7 +21,7 @@ _VERSION = re.compile(r"\b(\d+\.\d+\.\d+)\b")
 PROCESS = r"""
 echo "hostname=$(uname -n)"
 systemctl show {unit} -p Id -p FragmentPath -p User -p LoadState -p WorkingDirectory
-main=$(systemctl show {unit} -p MainPID --value)
+main=$(systemctl show {unit} -p MainPID | cut -d= -f2-)
 {group}
 # Where /proc shows the paths of an outer hierarchy, the first process stands in its init.scope.
 {groups}pid=""

@@ -8,29 +8,35 @@ Library errors are translated here, once.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import errno
-import os
-import secrets
 import time
 from contextlib import asynccontextmanager, suppress
-from shlex import quote
 from typing import TYPE_CHECKING
 
 import asyncssh
 
 from tasks.hosts import refusals
-from tasks.hosts.batch import FENCED_OUT, BatchResult, Command, Result, batch_script, parse_batch
-from tasks.hosts.dialling import ANSWER_SECONDS, Unanswered, dial
+from tasks.hosts.batch import (
+    FENCED_OUT,
+    SHELL,
+    BatchResult,
+    Command,
+    Result,
+    batch_script,
+    hear,
+    make_token,
+    parse_batch,
+    talking_script,
+)
 from tasks.hosts.files import CHANGED, UNCHANGED, upload_script
+from tasks.hosts.held import ASK_SECONDS, HeldSession
+from tasks.hosts.logins import Logins
+from tasks.hosts.ways import Way, find_way
 from tasks.model.errors import (
     AccessRefused,
     CommandFailed,
     CommandTimedOut,
-    HostKeyRefused,
     HostSilent,
     HostUnreachable,
-    InvalidInventory,
     LockLost,
     RunbookError,
 )
@@ -42,10 +48,7 @@ if TYPE_CHECKING:
     from tasks.hosts.sessions import Session
     from tasks.model.machines import Host, Ssh
 
-KEEPALIVE_SECONDS = 5
 REMEMBER_SECONDS = 15.0
-SILENCES = {os.strerror(errno.EHOSTUNREACH), os.strerror(errno.ETIMEDOUT)}
-"""What a jump host's sshd says of a host that does not answer it."""
 WINDOW_BYTES, PACKET_BYTES = 8 << 20, 256 << 10
 """Larger than asyncssh's own: uploading etcd to three hosts takes 0.6 of the time."""
 
@@ -58,26 +61,32 @@ class HostConnection:
     """
 
     def __init__(
-        self, host: Host, ssh: Ssh, on_result: Callable[[str, Command, Result], None]
+        self,
+        host: Host,
+        ssh: Ssh,
+        on_result: Callable[[str, Command, Result], None],
+        logins: Logins | None = None,
     ) -> None:
         self.name = host.name
         self.host = host
         self.fence: str | None = None
         self._ssh = ssh
-        self._user = host.ssh.user or ssh.user
+        self._logins = logins or Logins()
+        self._is_alone = logins is None
         self._on_result = on_result
+        self._way: Way | None = None
         self._attempt: asyncio.Task[asyncssh.SSHClientConnection] | None = None
+        self._has_answered = False
         self._failed: tuple[float, RunbookError] | None = None
         self._forwards: dict[tuple[str, int], int] = {}
         self._connection: asyncssh.SSHClientConnection | None = None
-        self._jump: asyncssh.SSHClientConnection | None = None
 
     def __str__(self) -> str:
         return self.name
 
     async def greet(self) -> None:
         """Begin to connect; whoever needs the connection next hears what came of it."""
-        with contextlib.suppress(RunbookError):
+        with suppress(RunbookError):
             await self._connect()
 
     async def run(
@@ -93,7 +102,7 @@ class HostConnection:
         stays done. `changes` puts the cluster's lock before the batch: LockLost when it is not
         ours. Also raises HostUnreachable, CommandTimedOut (it may still run), AccessRefused.
         """
-        token = f"mark-{secrets.token_hex(12)}"
+        token = make_token()
         fence = self.fence if changes else None
         script = batch_script(commands, token, fence=fence, keep_going=keep_going)
         status, stdout, stderr = await self._execute(script, timeout_seconds)
@@ -105,7 +114,7 @@ class HostConnection:
             )
         batch = parse_batch(commands, token, stdout, stderr)
         if batch is None:
-            raise self._refusal(status, stderr)
+            raise await self._refused(status, stderr)
         for command, result in zip(commands, batch, strict=False):
             self._on_result(self.name, command, result)
             if result.status and not keep_going:
@@ -133,33 +142,39 @@ class HostConnection:
         target is as it was. Raises as `run` does.
         """
         script = upload_script(target, sha256=sha256, mode=mode, backup=backup, fence=self.fence)
-        command = self._privileged(f"bash -c {quote(script)}")
+        name, token = f"upload {target}", make_token()
         began = time.monotonic()
-        status, stdout, stderr = await self._execute(content, timeout_seconds, command)
-        name, seconds = f"upload {target}", time.monotonic() - began
-        result = Result(name, status, stdout, stderr, seconds)
+        sent = talking_script(script, token).encode() + content
+        status, stdout, stderr = await self._execute(sent, timeout_seconds)
+        said = [words for line in stdout.splitlines() if (words := hear(line, token)) is not None]
+        if not said:
+            raise await self._refused(status, stderr)
+        stderr = stderr.rpartition(f"\n{token} begin\n")[2]
+        result = Result(name, status, " ".join(said), stderr, time.monotonic() - began)
         self._on_result(self.name, Command(name, script), result)
         if status == FENCED_OUT:
             raise LockLost("the cluster's lock is no longer this run's", host=self.name)
-        if status or stdout.strip() not in {CHANGED, UNCHANGED}:
+        if status or said[-1] not in {CHANGED, UNCHANGED}:
             raise CommandFailed(self.name, name, status, stderr)
-        return stdout.strip() == CHANGED
+        return said[-1] == CHANGED
 
     @asynccontextmanager
     async def hold(self, script: str) -> AsyncIterator[Session]:
         """Keep a script running as root for as long as the block; it ends with its input."""
         connection = await self._connect()
-        quoted = f"export LC_ALL=C; umask 077; set -euo pipefail\n{script}"
+        token = make_token()
         try:
             process = await connection.create_process(
-                self._privileged(f"bash -c {quote(quoted)}"), encoding="utf-8"
+                self._privileged(SHELL), encoding="utf-8", errors="replace"
             )
+            with suppress(OSError):  # one that has ended says why on its own
+                process.stdin.write(talking_script(script, token))
         except asyncssh.ChannelOpenError as error:
             raise await self._unopened(connection, error) from error
         except (OSError, asyncssh.Error) as error:
             raise self._translated(error) from error
         try:
-            yield _Session(self.name, process, self._refusal)
+            yield HeldSession(self.name, process, token, self._refused)
         finally:
             process.stdin.write_eof()
             process.close()
@@ -173,6 +188,7 @@ class HostConnection:
         self._raise_remembered(RunbookError)
         connection = await self._connect()
         if (address, port) not in self._forwards:
+            await self._check_forwarding(connection, address, port)
             listener = await connection.forward_local_port("127.0.0.1", 0, address, port)
             self._forwards[address, port] = listener.get_port()
         return self._forwards[address, port]
@@ -183,27 +199,41 @@ class HostConnection:
             self._attempt.cancel()
             await asyncio.gather(self._attempt, return_exceptions=True)
             self._attempt = None
-        for connection in (self._connection, self._jump):
-            if connection is not None:
-                connection.close()
-                await connection.wait_closed()
-        self._connection = self._jump = None
+        if self._connection is not None:
+            self._connection.close()
+            await self._connection.wait_closed()
+        self._connection = None
+        if self._is_alone:
+            await self._logins.close()
+
+    @property
+    def way(self) -> Way:
+        """How it is logged in to; raises InvalidInventory."""
+        if self._way is None:
+            self._way = find_way(self.host, self._ssh)
+        return self._way
+
+    @property
+    def is_behind_jump(self) -> bool:
+        """Whether it is reached through another host, so that its ports are not reached either."""
+        return bool(self.way.jumps or self.way.proxy)
 
     def _privileged(self, command: str) -> str:
-        return command if self._user == "root" else f"sudo -n -- {command}"
+        """Write what the login shell is told: plain words, that any shell takes."""
+        return command if self.way.host.user == "root" else f"env LC_ALL=C sudo -n -- {command}"
 
     async def _execute(
-        self, stdin: str | bytes, timeout_seconds: float, command: str = "bash -s"
+        self, stdin: str | bytes, timeout_seconds: float, command: str | None = None
     ) -> tuple[int, str, str]:
+        """Run what the login shell is told; without a `command`, a root's bash for the script."""
         connection = await self._connect()
-        privileged = self._privileged(command) if command == "bash -s" else command
         data = stdin.encode() if isinstance(stdin, str) else stdin
         try:
             # Not wait_for: 3.11's takes a cancellation for nothing in the turn of the answer, and
             # who watches in a loop would go on for ever.
             async with asyncio.timeout(timeout_seconds):
                 done = await connection.run(
-                    privileged,
+                    command or self._privileged(SHELL),
                     input=data,
                     encoding=None,
                     window=WINDOW_BYTES,
@@ -248,52 +278,37 @@ class HostConnection:
     async def _opened(self) -> asyncssh.SSHClientConnection:
         self._forwards.clear()
         try:
-            self._connection = await self._open()
-        except (OSError, asyncssh.Error, TimeoutError) as error:
-            translated = self._translated(error)
-            self._failed = (time.monotonic(), translated)
-            raise translated from error
+            opened = await self._logins.open(self.name, self.way, self._ssh)
+        except RunbookError as error:
+            if isinstance(error, HostSilent) and self._has_answered:
+                error = HostUnreachable(error.message, host=error.host)
+            self._failed = (time.monotonic(), error)
+            raise error from error.__cause__
         self._failed = None
-        return self._connection
+        self._connection = opened
+        self._has_answered = True
+        return opened
 
-    async def _open(self) -> asyncssh.SSHClientConnection:
-        ssh = self._ssh
-        if not ssh.known_hosts.is_file():
-            raise HostKeyRefused(
-                f"ssh.known_hosts names {ssh.known_hosts}, which does not exist; write the hosts' "
-                f"keys into it (`ssh-keyscan {self.host.ssh_address}` shows them) after comparing "
-                "their fingerprints on the console",
-                host=self.name,
-            )
-        key = self.host.ssh.key or ssh.key
-        if key is not None and not key.is_file():
-            raise InvalidInventory("ssh.key", (f"{key} does not exist",))
-        options = asyncssh.SSHClientConnectionOptions(
-            config=None,
-            known_hosts=str(ssh.known_hosts),
-            client_keys=[str(key)] if key else (),
-            agent_path=None if key else (),
-            connect_timeout=ssh.connect_timeout_seconds,
-            login_timeout=ssh.connect_timeout_seconds,
-            keepalive_interval=KEEPALIVE_SECONDS,
-            gss_host=None,
-            preferred_auth="publickey",
-            encryption_algs=["aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes256-ctr"],
-        )
-        jump, port = ssh.jump_host, self.host.ssh.port or ssh.port
-        limit = min(ANSWER_SECONDS, ssh.connect_timeout_seconds)
-        if jump is not None and (self._jump is None or self._jump.is_closed()):
-            self._jump = await asyncssh.connect(
-                jump.address, jump.port, username=jump.user or ssh.user, options=options
-            )
-        return await asyncssh.connect(
-            self.host.ssh_address,
-            port,
-            username=self._user,
-            options=options,
-            tunnel=self._jump or (),
-            sock=await dial(self.host.ssh_address, port, limit) if self._jump is None else None,
-        )
+    async def _check_forwarding(
+        self, connection: asyncssh.SSHClientConnection, address: str, port: int
+    ) -> None:
+        """Raise AccessRefused where the server forwards nothing to there.
+
+        It says so before it connects: no connection comes of port 0. A server that lets some
+        ports be reached is asked for the one that is meant, too.
+        """
+        for to, asked in (("127.0.0.1", 0), (address, port)):
+            try:
+                _, writer = await connection.open_connection(to, asked)
+            except asyncssh.ChannelOpenError as error:
+                if error.code != asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED:
+                    return
+                if asked:
+                    told = refusals.no_tunnel(address, port)
+                    raise AccessRefused(told, host=self.name) from error
+            else:
+                writer.close()
+                return
 
     async def _unopened(
         self, connection: asyncssh.SSHClientConnection, error: asyncssh.ChannelOpenError
@@ -304,88 +319,26 @@ class HostConnection:
         if connection.is_closed():
             return self._translated(error)
         takes_none = error.code == asyncssh.OPEN_REQUEST_SESSION_FAILED
-        told = refusals.no_command(self._user) if takes_none else refusals.no_session(error.reason)
+        told = (
+            refusals.no_command(self.way.host.user)
+            if takes_none
+            else refusals.no_session(error.reason)
+        )
         return AccessRefused(told, host=self.name)
 
-    def _refusal(self, status: int, stderr: str) -> RunbookError:
-        return AccessRefused(refusals.no_root(self._user, status, stderr), host=self.name)
+    async def _refused(self, status: int, stderr: str) -> RunbookError:
+        listed = ""
+        if refusals.wants_password(stderr):
+            with suppress(RunbookError):
+                _, listed, _ = await self._execute("", ASK_SECONDS, "env LC_ALL=C sudo -n -l")
+        return AccessRefused(
+            refusals.no_root(self.way.host.user, status, stderr, listed), host=self.name
+        )
 
     def _translated(self, error: Exception) -> RunbookError:
-        port = self.host.ssh.port or self._ssh.port
-        where = f"{self._user}@{self.host.ssh_address} port {port}"
-        if isinstance(error, RunbookError):
-            return error
-        if isinstance(error, asyncssh.HostKeyNotVerifiable):
-            return HostKeyRefused(
-                f"the SSH host key of {self.host.ssh_address} is not in {self._ssh.known_hosts}, "
-                "or is another there; compare its fingerprint on the console, and put its line "
-                "in (if the machine was reinstalled, in place of the old one)",
-                host=self.name,
-            )
-        if isinstance(error, asyncssh.PermissionDenied):
-            return AccessRefused(
-                f"SSH login as {where} is denied; is the public key in authorized_keys?",
-                host=self.name,
-            )
-        if isinstance(error, asyncssh.KeyImportError | asyncssh.KeyEncryptionError):
-            key = self.host.ssh.key or self._ssh.key
-            return AccessRefused(f"ssh.key {key} cannot be read: {error}", host=self.name)
-        reason = str(error)
-        if isinstance(error, TimeoutError):
-            reason = "no answer in time"
-        elif isinstance(error, ConnectionRefusedError):
-            reason = "nothing listens there; is sshd running, and ssh.port right?"
-        if self._ssh.jump_host is None:
-            is_unanswered = isinstance(error, Unanswered)
-        else:
-            said = error.reason if isinstance(error, asyncssh.ChannelOpenError) else None
-            is_unanswered = isinstance(error, TimeoutError) or said in SILENCES
-        kind = HostSilent if is_unanswered and self._connection is None else HostUnreachable
-        return kind(f"no SSH connection to {where}: {reason}", host=self.name)
-
-
-class _Session:
-    def __init__(
-        self,
-        host: str,
-        process: asyncssh.SSHClientProcess[str],
-        refusal: Callable[[int, str], RunbookError],
-    ) -> None:
-        self._host = host
-        self._process = process
-        self._refusal = refusal
-
-    async def read_line(self, timeout_seconds: float) -> str:
-        try:
-            async with asyncio.timeout(timeout_seconds):
-                line = await self._process.stdout.readline()
-        except TimeoutError as error:
-            raise CommandTimedOut(
-                f"a held session said nothing for {timeout_seconds:g} s", host=self._host
-            ) from error
-        except (OSError, asyncssh.Error):
-            return ""
-        return line.rstrip("\n")
-
-    async def ask(self, line: str, timeout_seconds: float) -> str:
-        if self._process.is_closing():
-            return ""
-        try:
-            self._process.stdin.write(line + "\n")
-        except (OSError, asyncssh.Error):
-            return ""
-        return await self.read_line(timeout_seconds)
-
-    def exit_status(self) -> int | None:
-        return self._process.exit_status
-
-    async def why_refused(self) -> RunbookError | None:
-        with suppress(OSError, asyncssh.Error, TimeoutError):
-            async with asyncio.timeout(1):
-                said = str(await self._process.stderr.read())
-                if said.startswith("sudo"):
-                    return self._refusal(self.exit_status() or 1, said)
-        return None
+        reason = "no answer in time" if isinstance(error, TimeoutError) else str(error)
+        told = f"the SSH connection to {self.way.host} broke: {reason}"
+        return HostUnreachable(told, host=self.name)
 
 
 def _text(output: bytes | str | None) -> str:

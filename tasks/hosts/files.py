@@ -176,22 +176,21 @@ done
 def upload_script(
     target: PurePosixPath, *, sha256: str, mode: str, backup: PurePosixPath, fence: str | None
 ) -> str:
-    """Write the script that puts its standard input into a file of root's, checked before.
+    """Write the script that puts what is sent behind it into a file of root's, checked before.
 
-    Prints CHANGED or UNCHANGED; ends with FENCED_OUT when the fence fails.
+    Says CHANGED or UNCHANGED; ends with FENCED_OUT when the fence fails.
     """
     path = quote(str(target))
     fencing = f"( {fence}\n) </dev/null || exit {FENCED_OUT}\n" if fence else ""
-    return f"""export LC_ALL=C; umask 077; set -euo pipefail
-{fencing}sum() {{ sha256sum < "$1" | cut -c-64; }}
+    return f"""{fencing}sum() {{ sha256sum < "$1" | cut -c-64; }}
 if [ -O {path} ] && [ "$(stat -c 0%a {path})" = {mode} ] && [ "$(sum {path})" = {sha256} ]; then
-cat >/dev/null; echo {UNCHANGED}; exit; fi
+cat >/dev/null; say {UNCHANGED}; exit; fi
 (umask 022; mkdir -p {quote(str(target.parent))})
 new=$(mktemp {path}.XXXXXXXX); trap 'rm -f "$new"' EXIT
 cat > "$new"
 [ "$(sum "$new")" = {sha256} ] || {{ echo "what arrived has another SHA-256" >&2; exit 1; }}
 chmod {mode} "$new"; {keep_aside(target, backup)}
-sync "$new"; mv -fT "$new" {path}; sync {quote(str(target.parent))}; echo {CHANGED}"""
+sync "$new"; mv -fT "$new" {path}; sync {quote(str(target.parent))}; say {CHANGED}"""
 
 
 def make_directory_command(path: PurePosixPath, *, mode: str, owner: str, group: str) -> Command:

@@ -104,8 +104,8 @@ class StaticPod:
     def last_lines_command(self, lines: int = 20) -> Command:
         """Tell the last lines that the pod logged, its newest container's."""
         script = (
-            f'{PODS}logs=(/var/log/pods/kube-system_etcd-"$(node_name)"_*/etcd/*.log)\n'
-            'newest=$(ls -t "${logs[@]}" 2>/dev/null | head -n 1)\n'
+            f'{PODS}newest=$(ls -t /var/log/pods/kube-system_etcd-"$(node_name)"_*/etcd/*.log '
+            "2>/dev/null | head -n 1) || :\n"
             # The runtime's own words stand before each: time, stream, whether the line is whole.
             f'[ -z "$newest" ] || tail -n {lines} "$newest" | cut -d " " -f 4-'
         )

@@ -31,6 +31,9 @@ ticks=$(sed 's/.*) //' "/proc/$pid/stat" | cut -d ' ' -f 20)
 read -r up _ < /proc/uptime
 printf 'started\t%s\n' "$(awk -v now="$(date +%s.%N)" -v up="$up" -v ticks="$ticks" \
   -v hertz="$(getconf CLK_TCK)" 'BEGIN {{ printf "%.2f", now - up + ticks / hertz }}')"
+# OpenSSL before 1.1.1 shows what a server asks for in its own way only.
+names="-nameopt RFC2253"
+[[ $(openssl s_client -help 2>&1) == *-nameopt* ]] || names=""
 for file in {files}; do
   [ -r "$file" ] || continue
   printf 'changed\t%s\t%s\n' "$file" "$(stat -L -c %.Z "$file")"
@@ -38,16 +41,16 @@ for file in {files}; do
   while IFS= read -r line || [ -n "$line" ]; do
     block+="$line"$'\n'
     case $line in *"END CERTIFICATE"*) ;; *) continue ;; esac
-    name=$(printf %s "$block" | openssl x509 -noout -subject -nameopt RFC2253 2>/dev/null || :)
-    [ -z "$name" ] || printf 'file\t%s\t%s\n' "$file" "${{name#subject=}}"
+    name=$(printf %s "$block" | openssl x509 -noout -subject $names 2>/dev/null || :)
+    [ -z "$name" ] || printf 'file\t%s\t%s\n' "$file" "$(sed 's/^subject= *//' <<< "$name")"
     block=""
   done < "$file"
 done
-for at in $(ss -Hltnp | grep "pid=$pid," | awk '{{ print $4 }}'); do
-  case ${{at%:*}} in '*' | 0.0.0.0) to=127.0.0.1:${{at##*:}} ;; '[::]') to=[::1]:${{at##*:}} ;;
+for at in $(ss -ltnp | grep -E "[=,]$pid," | awk '{{ print $4 }}'); do
+  case ${{at%:*}} in '*' | 0.0.0.0) to=127.0.0.1:${{at##*:}} ;; '[::]') to="[::1]:${{at##*:}}" ;;
     *) to=${{at%%%*}}; [ "$to" = "$at" ] || to=$to:${{at##*:}} ;; esac
   # With a pair of its own it is let in, and etcd logs nothing.
-  timeout {seconds} openssl s_client -connect "$to" -nameopt RFC2253 {pair} </dev/null 2>/dev/null |
+  timeout {seconds} openssl s_client -connect "$to" $names {pair} </dev/null 2>/dev/null |
     sed -n '/^Acceptable client certificate CA names/,/^\(Requested Sig\|Client Cert\|---\)/p' |
     sed '1d;$d' | while IFS= read -r name; do printf 'loaded\t%s\t%s\n' "$at" "$name"; done || :
 done

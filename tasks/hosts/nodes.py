@@ -45,7 +45,7 @@ for pid in $(pod_etcds); do
   one arguments < "/proc/$pid/cmdline"
   {{ grep -z '^ETCD_' "/proc/$pid/environ" || :; }} | one variables
 done
-main=$(systemctl show kubelet -p MainPID --value 2>/dev/null || :)
+main=$(systemctl show kubelet -p MainPID 2>/dev/null | cut -d= -f2- || :)
 if [ "${{main:-0}}" != 0 ]; then
   words=$(tr '\0' '\n' < "/proc/$main/cmdline")
   file=$(sed -nE 's/^--config=//p' <<< "$words" | tail -n 1)
@@ -60,9 +60,11 @@ if [ "${{main:-0}}" != 0 ]; then
   # Anonymous requests get 403 until the API server has read who may ask.
   [ -z "$api" ] || ! [ "$(curl --silent --insecure --max-time 3 --output /dev/null \
     --write-out '%{{http_code}}' "$api/readyz" 2>/dev/null)" = 200 ] || echo "ready=yes"
-  invocation=$(systemctl show kubelet -p InvocationID --value)
+  invocation=$(systemctl show kubelet -p InvocationID | cut -d= -f2-)
   # What it says when it has met its API server, and what it says first of all.
-  journalctl --no-pager --quiet --output=cat "_SYSTEMD_INVOCATION_ID=$invocation" 2>/dev/null |
+  started="_SYSTEMD_INVOCATION_ID=$invocation"
+  [ -n "$invocation" ] || started="--boot _PID=$main"  # systemd before 232
+  journalctl --no-pager --quiet --output=cat $started 2>/dev/null |
     grep -oE 'Successfully registered node|[Nn]ode was previously registered|Kubelet version' |
     sort -u | sed 's/^/said=/' || :
 fi

@@ -54,7 +54,7 @@ pod_processes() { local pid; for pid in $(pgrep "^$1" || :); do
   done; }
 # A static pod is called after its node, which kubeadm may have given another name than uname's.
 node_name() { local main words=
-  main=$(systemctl show kubelet -p MainPID --value 2>/dev/null) || :
+  main=$(systemctl show kubelet -p MainPID 2>/dev/null | cut -d= -f2-) || :
   [ "${main:-0}" = 0 ] || words=$(tr '\0' '\n' < "/proc/$main/cmdline")
   [ -n "$words" ] || words=$(tr ' "' '\n\n' < /var/lib/kubelet/kubeadm-flags.env 2>/dev/null) || :
   words=$(sed -n 's/^--hostname-override=//p' <<< "$words" | tail -n 1)
@@ -80,7 +80,7 @@ tells the static pod's, and `own_pods` the UIDs of which the kubelet still has a
 
 SEEN_API = r"""
 kubelet_api() { local main words file
-  main=$(systemctl show kubelet -p MainPID --value)
+  main=$(systemctl show kubelet -p MainPID | cut -d= -f2-)
   [ "${main:-0}" != 0 ] || return 0
   words=$(tr '\0' '\n' < "/proc/$main/cmdline")
   file=$(sed -nE 's/^--kubeconfig=//p' <<< "$words" | tail -n 1)
@@ -93,9 +93,12 @@ api_ready() { local pair=/var/lib/kubelet/pki/kubelet-client-current.pem
   [ -n "$1" ] && { [ "$(said_by "$1" --cert "$pair" --key "$pair")" = 200 ] ||
     [ "$(said_by "$1")" = 200 ]; }; }
 kubelet_runs() { systemctl is-active --quiet kubelet; }
-kubelet_said() { local invocation
-  invocation=$(systemctl show kubelet -p InvocationID --value)
-  journalctl --no-pager --quiet --output=cat "_SYSTEMD_INVOCATION_ID=$invocation" 2>/dev/null |
+kubelet_said() { local invocation started
+  invocation=$(systemctl show kubelet -p InvocationID | cut -d= -f2-)
+  started="_SYSTEMD_INVOCATION_ID=$invocation"
+  # Before systemd 232 a unit's start has no name of its own.
+  [ -n "$invocation" ] || started="--boot _PID=$(systemctl show kubelet -p MainPID | cut -d= -f2-)"
+  journalctl --no-pager --quiet --output=cat $started 2>/dev/null |
     grep -oE -e 'Successfully registered node|ode was previously registered' \
       -e 'Kubelet version' | sort -u; }
 kubelet_met() { grep -q registered <<< "$(kubelet_said)"; }

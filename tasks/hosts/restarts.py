@@ -19,13 +19,15 @@ PROPERTIES = (
     "MainPID,UnitFileState,NeedDaemonReload,LoadState,ExecStart,Environment,EnvironmentFiles"
 )
 VERSION = re.compile(r"\b(\d+\.\d+\.\d+)\b")
+ENVIRONMENT_FILES = ("EnvironmentFiles", "EnvironmentFile")
+"""What systemd calls this property; the latter before 240."""
 _FILE = re.compile(r"(/.*) \(ignore_errors=(yes|no)\)")
 
 LOOK = r"""
 systemctl show {unit} -p {properties}
-pid=$(systemctl show {unit} -p MainPID --value)
+pid=$(systemctl show {unit} -p MainPID | cut -d= -f2-)
 # NeedDaemonReload does not see the first drop-in of a unit: systemd remembers the directories.
-loaded=" $(systemctl show {unit} -p DropInPaths --value) "
+loaded=" $(systemctl show {unit} -p DropInPaths | cut -d= -f2-) "
 for file in /{{etc,run,usr/local/lib,usr/lib,lib}}/systemd/system/{unit}.d/*.conf; do
   [ ! -e "$file" ] || case "$loaded" in
     *"/${{file##*/}} "*) ;;
@@ -41,7 +43,7 @@ if [ "${{pid:-0}}" != 0 ] && [ -r "/proc/$pid/exe" ]; then
   echo "inode=$(stat -L -c %d:%i "/proc/$pid/exe")"
   version "/proc/$pid/exe" running
 fi
-program=$(systemctl show {unit} -p ExecStart --value | sed -n '1s/^{{ path=\([^ ;]*\) ;.*/\1/p')
+program=$(systemctl show {unit} -p ExecStart | sed -n '1s/^ExecStart={{ path=\([^ ;]*\) ;.*/\1/p')
 if [ -f "$program" ]; then
   echo "disk-inode=$(stat -L -c %d:%i "$program")"
   [ -x "$program" ] && version "$program" disk
@@ -85,7 +87,7 @@ def parse_next(result: Result) -> NextCommand | None:
         if "ExecStart" in values
         else None
     )
-    files = [_FILE.fullmatch(value) for key, value in pairs if key == "EnvironmentFiles"]
+    files = [_FILE.fullmatch(value) for key, value in pairs if key in ENVIRONMENT_FILES]
     return NextCommand(
         values.get("UnitFileState", ""),
         values.get("NeedDaemonReload") == "yes" or "unread" in values,

@@ -21,8 +21,8 @@ def drop_connections_command(address: str, port: int) -> Command:
     """
     chosen = f"'( sport = :{port} or dport = :{port} )' dst {quote(address)}"
     script = (
-        f"count() {{ ss -Htn state established {chosen} | wc -l; }}\n"
-        f"before=$(count)\nss -KHtn {chosen} >/dev/null 2>&1 || :\n"
+        f"count() {{ ss -tn state established {chosen} | sed 1d | wc -l; }}\n"
+        f"before=$(count)\nss -Ktn {chosen} >/dev/null 2>&1 || :\n"
         f'[ "$(count)" -lt "$before" ] && echo {CHANGED} || echo {UNCHANGED}'
     )
     return Command(f"end the connections to {address}", script)

@@ -52,7 +52,7 @@ class SystemdUnit:
     @property
     def group(self) -> str:
         """Shell that puts the control group of the unit's processes into `own`, empty if none."""
-        return f"own=$(systemctl show {quote(self.name)} -p ControlGroup --value)"
+        return f"own=$(systemctl show {quote(self.name)} -p ControlGroup | cut -d= -f2-)"
 
     @property
     def restart_words(self) -> str:
@@ -86,12 +86,12 @@ class SystemdUnit:
         """Stop it and keep it from starting again, also after a reboot."""
         name = quote(self.name)
         script = (
-            f'[ "$(systemctl show {name} -p LoadState --value)" = loaded ] || '
+            f'[ "$(systemctl show {name} -p LoadState | cut -d= -f2-)" = loaded ] || '
             f"{{ echo {UNCHANGED}; exit 0; }}\n"
             f"changed={UNCHANGED}\n"
             f"if systemctl is-enabled --quiet {name}; then systemctl disable --quiet {name}; "
             f"changed={CHANGED}; fi\n"
-            f'case "$(systemctl show {name} -p ActiveState --value)" in\n'
+            f'case "$(systemctl show {name} -p ActiveState | cut -d= -f2-)" in\n'
             f"  inactive|failed) ;;\n  *) systemctl stop {name}; changed={CHANGED} ;;\nesac\n"
             f"systemctl reset-failed {name} 2>/dev/null || :\necho $changed"
         )
@@ -139,11 +139,15 @@ class SystemdUnit:
 
     def last_words_command(self) -> Command:
         """Tell what it logged during its last start, without systemd's own lines."""
+        name = quote(self.name)
         script = (
-            f"started=$(systemctl show {quote(self.name)} -p InvocationID --value)\n"
+            f"started=$(systemctl show {name} -p InvocationID | cut -d= -f2-)\n"
+            'started="${started:+_SYSTEMD_INVOCATION_ID=$started}"\n'
+            # Before systemd 232 a start has no name of its own, but its process has a number.
+            f'[ -n "$started" ] || started=$(systemctl show {name} -p ExecMainPID | '
+            "sed -n 's/.*=\\([1-9]\\)/--boot _PID=\\1/p')\n"
             '[ -n "$started" ] || exit 0\n'
-            "journalctl --no-pager --output=cat --lines=200 "
-            '_SYSTEMD_INVOCATION_ID="$started"'
+            "journalctl --no-pager --output=cat --lines=200 $started"
         )
         return Command(f"last words of {self.name}", script)
 

@@ -1,7 +1,7 @@
 """Scripts that are held open: the cluster's lock, and a listener for the reachability probe.
 
-Each says a first line when it stands, and ends when its standard input does: when the runner
-dies, however it dies, the session ends, and with it the lock.
+Each says a first line when it stands (`say`, see `batch.talking_script`), and ends when its
+standard input does: when the runner dies, however it dies, the session ends, and with it the lock.
 """
 
 from __future__ import annotations
@@ -15,6 +15,11 @@ from tasks.model.errors import RunbookError
 from tasks.model.observation import Reachability
 
 LOCKS = PurePosixPath("/run/etcd-runbooks")
+ACTIVATE = (
+    "systemd-socket-activate",
+    *(f"{lib}/systemd/systemd-activate" for lib in ("/usr/lib", "/lib")),
+)
+"""What listens and starts a program for each connection; systemd before 230 has the latter."""
 HELD_BY_ANOTHER = 75
 SILENCE_LIMIT_SECONDS = 30
 """A holder that says nothing for so long has lost its lock: a runner frozen, or cut off."""
@@ -39,19 +44,20 @@ class Session(Protocol):
 def lock_session(cluster: str, run_id: str, holder: str) -> str:
     """Write the script that takes the cluster's lock on a host and keeps it.
 
-    Prints `locked`, then each line that it is sent. Ends with HELD_BY_ANOTHER, the holder's
-    sentence on standard output, when another run has it.
+    Says `locked`, then each line that it is sent. Ends with HELD_BY_ANOTHER, after the holder's
+    sentence, when another run has it.
     """
     lock, owner = quote(f"{LOCKS}/{cluster}.lock"), quote(f"{LOCKS}/{cluster}.holder")
     return f"""
 install -d -m 0755 {LOCKS}
 exec 9>>{lock}
 flock --nonblock 9 || {{
-  tail -n 1 {owner} || echo "another run, which has just begun"; exit {HELD_BY_ANOTHER}; }}
+  say "$(tail -n 1 {owner} 2>/dev/null || echo "another run, which has just begun")"
+  exit {HELD_BY_ANOTHER}; }}
 printf '%s\\n' {quote(run_id)} {quote(holder)} > {owner}.new
 mv -fT {owner}.new {owner}
-echo locked
-while read -r -t {SILENCE_LIMIT_SECONDS} line; do echo "$line"; done
+say locked
+while read -r -t {SILENCE_LIMIT_SECONDS} line; do say "$line"; done
 """
 
 
@@ -72,18 +78,20 @@ def listener_session(hostname: str, ports: tuple[int, ...]) -> str:
     """Write the script that answers each connection to the ports with the host's name."""
     listen = " ".join(f"--listen={port}" for port in ports)
     return f"""
-timeout 20 systemd-socket-activate {listen} --accept --inetd /bin/echo {quote(hostname)} \\
-  >/dev/null 2>&1 9>&- &
+for activate in {" ".join(ACTIVATE)}; do command -v "$activate" >/dev/null && break; done
+# What systemd before 230 has does that always.
+inetd=--inetd; "$activate" --help 2>&1 | grep -q -e "$inetd" || inetd=
+timeout 20 "$activate" {listen} --accept $inetd /bin/echo {quote(hostname)} >/dev/null 2>&1 9>&- &
 listener=$!
 trap 'kill $listener 2>/dev/null || :' EXIT
 for port in {" ".join(map(str, ports))}; do
-  until ss -Hltn "sport = :$port" | grep -q .; do
+  until [ -n "$(ss -ltn "sport = :$port" | sed 1d)" ]; do
     kill -0 $listener 2>/dev/null || exit 1
     sleep 0.02
   done
 done
-echo listening
-while read -r -t 20 line; do :; done
+say listening
+while read -r -t 20 _; do :; done
 """
 
 

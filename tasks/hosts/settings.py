@@ -21,14 +21,14 @@ one() {{
   echo
 }}
 echo "host=$(uname -n)"
-unit=$(systemctl show {unit} -p FragmentPath --value)
+unit=$(systemctl show {unit} -p FragmentPath | cut -d= -f2-)
 one unit "$unit"
 directories="/etc/systemd/system/{unit}.d /run/systemd/system/{unit}.d"
-drops=$({{ systemctl show {unit} -p DropInPaths --value | tr ' ' '\n'
+drops=$({{ systemctl show {unit} -p DropInPaths | cut -d= -f2- | tr ' ' '\n'
   find $directories -maxdepth 1 -name '*.conf' 2>/dev/null || :; }} |
   awk -F/ 'NF && !seen[$NF]++ {{ print $NF "\t" $0 }}' | LC_ALL=C sort | cut -f2)
 for file in $drops; do one unit "$file"; done
-named=$({{ systemctl show {unit} -p EnvironmentFiles --value | sed 's/ (ignore_errors=.*//'
+named=$({{ systemctl show {unit} -p EnvironmentFiles | cut -d= -f2- | sed 's/ (ignore_errors=.*//'
   [ -z "$unit$drops" ] || cat $unit $drops |
     sed -nE 's/^[[:space:]]*EnvironmentFile[[:space:]]*=[[:space:]]*-?(\/.*)$/\1/p'; }} | sort -u)
 settings='s/.*(config-file[= ]|CONFIG_FILE=)["'\'']?(\/[^ "'\'';\\]+).*/\2/p'
@@ -38,7 +38,7 @@ for file in $named; do
     one file "$path"
   done
 done
-{{ systemctl show {unit} -p ExecStart --value; [ -z "$unit$drops" ] || cat $unit $drops; }} |
+{{ systemctl show {unit} -p ExecStart | cut -d= -f2-; [ -z "$unit$drops" ] || cat $unit $drops; }} |
   sed -nE "$settings" | sort -u | while read -r path; do one file "$path"; done
 """
 

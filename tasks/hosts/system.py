@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 from tasks.hosts.batch import Command, Result
 from tasks.hosts.files import CHANGED, UNCHANGED
 from tasks.hosts.retirement import IGNORED
+from tasks.hosts.sessions import ACTIVATE
 from tasks.model.observation import DataDirectory, Directory, Listener, Places, Program
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 TOOLS = (
-    *("openssl", "flock", "systemctl", "systemd-analyze", "systemd-socket-activate", "journalctl"),
-    *("useradd", "sha256sum", "timeout", "mktemp", "install", "ip", "ss"),
+    *("openssl", "flock", "systemctl", "systemd-analyze", "journalctl", "useradd"),
+    *("sha256sum", "timeout", "mktemp", "install", "ip", "ss"),
 )
 FSYNC_WRITES = 50
 
@@ -43,6 +44,8 @@ echo "architecture=$(uname -m)"
 echo "init=$(cat /proc/1/comm)"
 systemctl --version 2>/dev/null | sed -n '1s/^systemd \\([0-9]*\\).*/systemd=\\1/p'
 for tool in {" ".join(TOOLS)}; do command -v "$tool" >/dev/null || echo "missing=$tool"; done
+for tool in {" ".join(ACTIVATE)}; do ! command -v "$tool" >/dev/null || exit 0; done
+echo "missing={ACTIVATE[0]}"
 """
     return Command("describe the system", script.strip())
 
@@ -99,7 +102,7 @@ def parse_sources(result: Result) -> frozenset[str]:
 
 def listeners_command() -> Command:
     """Tell which TCP ports are listened on, by whom."""
-    return Command("listening ports", "ss -Hltnp")
+    return Command("listening ports", "ss -ltnp | sed 1d")
 
 
 def parse_listeners(result: Result) -> tuple[Listener, ...]:
@@ -126,9 +129,9 @@ while [ ! -d "$directory" ]; do directory=$(dirname "$directory"); done
 df --output=avail -B1 "$directory" | tail -n 1
 file=$(mktemp "$directory/.etcd-runbooks-fsync.XXXXXX") || exit 0
 trap 'rm -f "$file"' EXIT
-began=$EPOCHREALTIME
+began=$(date +%s.%N)
 dd if=/dev/zero of="$file" bs=2300 count={FSYNC_WRITES} oflag=dsync status=none || exit 0
-echo "$began $EPOCHREALTIME"
+echo "$began $(date +%s.%N)"
 """
     return Command(f"disk of {path}", script.strip())
 

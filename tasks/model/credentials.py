@@ -29,6 +29,10 @@ class Passphrase(SecretSource):
     """Where the passphrase of the authority's key comes from; never the passphrase itself."""
 
 
+class KeyPassphrase(SecretSource):
+    """Where the passphrase of an SSH key comes from; never the passphrase itself."""
+
+
 class Password(SecretSource):
     """Where the password of etcd's user comes from; never the password itself."""
 

@@ -17,6 +17,7 @@ ADDRESS_PLACE = "{address}"
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 _MEMBER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_LOGIN = re.compile(r"[\w][\w.@+\\-]{0,254}\$?", re.ASCII)
 _ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 
 
@@ -67,6 +68,13 @@ def _check_account(text: str) -> str:
     return text
 
 
+def _check_login(text: str) -> str:
+    if not _LOGIN.fullmatch(text):
+        msg = f"{text!r} is not the name of an account that logs in"
+        raise ValueError(msg)
+    return text
+
+
 def fill(template: str, host: str, member: str) -> str:
     """Put a host's name and its member's into a template."""
     return template.replace(HOST_PLACE, host).replace(MEMBER_PLACE, member)
@@ -89,6 +97,8 @@ IpAddress = Annotated[str, AfterValidator(_check_ip_address)]
 Name = Annotated[str, AfterValidator(_check_name)]
 MemberName = Annotated[str, AfterValidator(_check_member_name)]
 Account = Annotated[str, AfterValidator(_check_account)]
+LoginName = Annotated[str, AfterValidator(_check_login)]
+"""As directories have them, too: john.doe, Admin, svc@corp.example.org, CORP\\svc."""
 HostPath = Annotated[PurePosixPath, AfterValidator(_check_absolute)]
 FileTemplate = Annotated[str, AfterValidator(_check_file_template)]
 Port = Annotated[int, Field(ge=1, le=65535)]

@@ -11,7 +11,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
@@ -20,7 +20,9 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from tasks.model.certificates import read_cfssl_policy
 from tasks.model.errors import InvalidInventory
 from tasks.model.inventory import Inventory
-from tasks.model.machines import Host
+from tasks.model.machines import Host, Ssh, SshOverride
+
+S = TypeVar("S", Ssh, SshOverride)
 
 HOST_FIELDS = tuple(field for field in Host.model_fields if field != "ssh")
 """What of a host goes with the machine; its SSH options stay with its place."""
@@ -154,22 +156,26 @@ def _completed(inventory: Inventory, file: Path) -> Inventory:
     def absolute(path: Path) -> Path:
         return base / path.expanduser()
 
+    def logged_in(part: S) -> S:
+        # What the file does not say must stay unsaid: an ssh.config may say it.
+        update: dict[str, Any] = {
+            field: absolute(value)
+            for field in part.model_fields_set & {"key", "known_hosts", "config"}
+            if (value := getattr(part, field))
+        }
+        source = part.key_passphrase
+        if source is not None and source.file:
+            found = source.model_copy(update={"file": absolute(source.file)})
+            update["key_passphrase"] = found
+        return part.model_copy(update=update)
+
     ssh, authority, binaries = inventory.ssh, inventory.authority, inventory.etcd.binaries
     passphrase = authority.passphrase
     changes: dict[str, Any] = {
-        "ssh": ssh.model_copy(
-            update={
-                "key": ssh.key and absolute(ssh.key),
-                "known_hosts": absolute(ssh.known_hosts),
-            }
-        ),
+        "ssh": logged_in(ssh),
         **{
             field: tuple(
-                other.model_copy(
-                    update={"ssh": other.ssh.model_copy(update={"key": absolute(other.ssh.key)})}
-                )
-                if other.ssh.key
-                else other
+                other.model_copy(update={"ssh": logged_in(other.ssh)})
                 for other in getattr(inventory, field)
             )
             for field in ("hosts", "clients", "kube_apiservers", "load_balancers")

@@ -7,10 +7,11 @@ from pathlib import Path
 from pydantic import Field
 
 from tasks.model.certificates import LeafOverride, Role, Strict
+from tasks.model.credentials import KeyPassphrase
 from tasks.model.fields import (
-    Account,
     Address,
     IpAddress,
+    LoginName,
     MemberName,
     Name,
     Port,
@@ -24,16 +25,25 @@ class JumpHost(Strict):
 
     address: Address = Field(examples=["bastion.example.org"])
     port: Port = 22
-    user: Account | None = None
+    user: LoginName | None = None
 
 
 class Ssh(Strict):
     """How the runner logs in; paths are relative to the inventory file."""
 
-    user: Account = Field("root", examples=["operator"])
+    user: LoginName = Field("root", examples=["operator"])
     port: Port = Field(22, examples=[22])
     key: Path | None = Field(
         None, description="Private key; without it the SSH agent.", examples=["~/.ssh/id_ed25519"]
+    )
+    key_passphrase: KeyPassphrase | None = Field(
+        None,
+        description="Where no agent has the key and no terminal asks.",
+    )
+    config: Path | None = Field(
+        None,
+        description="A file as ~/.ssh/config is, for what is not said here; without it, none.",
+        examples=["~/.ssh/config"],
     )
     known_hosts: Path = Field(
         Path("~/.ssh/known_hosts"), description="Host keys; an unknown one is refused."
@@ -45,9 +55,10 @@ class Ssh(Strict):
 class SshOverride(Strict):
     """What is different for one host."""
 
-    user: Account | None = None
+    user: LoginName | None = None
     port: Port | None = None
     key: Path | None = None
+    key_passphrase: KeyPassphrase | None = None
 
 
 class Host(Strict):

@@ -86,7 +86,7 @@ async def reach_endpoints(
     async def reach(member: DesiredMember) -> Endpoint:
         name, url, own = member.name, member.client_url, member.member
         patience = SILENT_SECONDS if url in silent else None
-        if not run.inventory.ssh.jump_host:
+        if not _is_behind_jump(run, name):
             return Endpoint(name, url, member=own, patience_seconds=patience)
         limit = patience or TUNNEL_SECONDS
         try:
@@ -111,6 +111,12 @@ async def client_tls(run: Run, generation: Generation = Generation.CURRENT) -> s
         CLIENT_NAME, CLIENT_VALIDITY, datetime.now(UTC), has_common_name=run.inventory.login is None
     )
     return client_context(client_trust(run), certificate, key)
+
+
+def _is_behind_jump(run: Run, host: str) -> bool:
+    """Whether a member's port is reached through SSH; what is no host is as the others are."""
+    known = [run.hosts[host]] if host in run.hosts else run.hosts.values()
+    return any(connection.is_behind_jump for connection in known)
 
 
 async def _tunnel(run: Run, host: str, url: str) -> tuple[str, int]:
@@ -149,7 +155,7 @@ async def read_accepted(
         for url in (member.client_url, member.peer_url):
             address, _, port = url.removeprefix("https://").rpartition(":")
             host, to = address.strip("[]"), int(port)
-            if run.inventory.ssh.jump_host:
+            if _is_behind_jump(run, member.name):
                 host, to = await _tunnel(run, member.name, url)
             for generation, context in contexts.items():
                 try:

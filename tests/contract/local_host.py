@@ -10,6 +10,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from tasks.hosts.batch import BEGIN, SHELL, hear, make_token, talking_script
 from tasks.hosts.connection import HostConnection
 from tasks.model.errors import CommandTimedOut, RunbookError
 from tasks.model.machines import Host, Ssh
@@ -32,10 +33,10 @@ class LocalHost(HostConnection):
         )
 
     async def _execute(
-        self, stdin: str | bytes, timeout_seconds: float, command: str = "bash -s"
+        self, stdin: str | bytes, timeout_seconds: float, command: str | None = None
     ) -> tuple[int, str, str]:
         process = await asyncio.create_subprocess_shell(
-            command,
+            command or SHELL,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -54,14 +55,13 @@ class LocalHost(HostConnection):
     async def hold(self, script: str) -> AsyncIterator[Session]:
         """Keep a script running for as long as the block."""
         process = await asyncio.create_subprocess_exec(
-            "bash",
-            "-c",
-            f"export LC_ALL=C; umask 077; set -euo pipefail\n{script}",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
+            *SHELL.split(), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
         )
+        token = make_token()
+        if process.stdin is not None:
+            process.stdin.write(talking_script(script, token).encode())
         try:
-            yield LocalSession(process)
+            yield LocalSession(process, token)
         finally:
             if process.stdin is not None:
                 process.stdin.close()
@@ -72,15 +72,19 @@ class LocalHost(HostConnection):
 class LocalSession:
     """A held script of a LocalHost."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, token: str) -> None:
         self._process = process
+        self._token = token
 
     async def read_line(self, timeout_seconds: float) -> str:
         """Read one line; empty when the session has ended."""
         assert self._process.stdout is not None
         async with asyncio.timeout(timeout_seconds):
-            line = await self._process.stdout.readline()
-        return line.decode().rstrip("\n")
+            while line := (await self._process.stdout.readline()).decode():
+                words = hear(line, self._token)
+                if words is not None and words != BEGIN:
+                    return words
+        return ""
 
     async def ask(self, line: str, timeout_seconds: float) -> str:
         """Send a line and read one."""

@@ -216,6 +216,7 @@ def scene(start_module_lab: StartLab, tmp_path_factory: pytest.TempPathFactory) 
     home, temporary = tmp_path_factory.mktemp("prefect"), tmp_path_factory.mktemp("temporary")
     prefect = Prefect(home)
     (home / "profiles.toml").write_text(TALKATIVE)
+    phrase = f"phrase-{secrets.token_hex(16)}"
     passphrase = f"marker-{secrets.token_hex(16)}"
     wrong = f"wrong-{secrets.token_hex(16)}"
     password, kept = f"marked-{secrets.token_hex(16)}", tmp_path_factory.mktemp("kept")
@@ -224,6 +225,7 @@ def scene(start_module_lab: StartLab, tmp_path_factory: pytest.TempPathFactory) 
     watch = Watch((lab.authority, *(h.root / "etc/etcd/ssl" for h in lab.hosts.values())))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(temporary))
+        patch.setenv("SSH_PHRASE", lock_key(lab, kept, phrase))
         with watch.watching():
             done = run_runbook(prefect, "bootstrap_cluster", lab, "--reason", "marked")
             assert done.status == 0, done.output
@@ -246,6 +248,7 @@ def scene(start_module_lab: StartLab, tmp_path_factory: pytest.TempPathFactory) 
         "passphrase": spell_text(passphrase),
         "wrong passphrase": spell_text(wrong),
         PASSWORD: spell_text(password),
+        "the SSH key's passphrase": spell_text(phrase),
         "authority's key": spell_key(
             (lab.authority / "ca-key.pem").read_bytes(), passphrase.encode()
         ),
@@ -256,6 +259,21 @@ def scene(start_module_lab: StartLab, tmp_path_factory: pytest.TempPathFactory) 
             spellings[f"{host.name}'s {name}"] = spell_key(pem.encode())
     said = (done, healthy, rotated, checked, replaced, refused)
     return Scene(lab, prefect, temporary, watch, said, Scanner(spellings))
+
+
+def lock_key(lab: Lab, directory: Path, phrase: str) -> str:
+    """Let the inventory name a copy of the operator's key that has a passphrase; returns that."""
+    key = directory / "id_ed25519"
+    key.touch(mode=0o600)
+    key.write_bytes(lab.key.read_bytes())
+    keygen = ["ssh-keygen", "-q", "-p", "-P", "", "-N", phrase, "-f", str(key)]
+    subprocess.run(keygen, check=True, timeout=30)
+    text = lab.inventory.read_text()
+    named = f"  key: {json.dumps(str(key))}\n  key_passphrase: {{env: SSH_PHRASE}}\n"
+    changed = text.replace(f"  key: {json.dumps(str(lab.key))}\n", named)
+    assert changed != text
+    lab.inventory.write_text(changed)
+    return phrase
 
 
 def check_certificates(prefect: Prefect, lab: Lab) -> Ended:

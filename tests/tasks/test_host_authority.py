@@ -45,7 +45,7 @@ class RootedHost(LocalHost):
         """Batches until the host is cut off; negative is never."""
 
     async def _execute(
-        self, stdin: str | bytes, timeout_seconds: float, command: str = "bash -s"
+        self, stdin: str | bytes, timeout_seconds: float, command: str | None = None
     ) -> tuple[int, str, str]:
         if self.left == 0:
             raise HostUnreachable("cut off", host=self.name)

@@ -35,7 +35,7 @@ def test_nothing_is_found_on_healthy_hosts() -> None:
     [
         ({"architecture": "riscv64"}, REFUSAL, "etcd supports"),
         ({"systemd_version": None}, REFUSAL, "does not run systemd"),
-        ({"systemd_version": 230}, REFUSAL, "has systemd 230"),
+        ({"systemd_version": 215}, REFUSAL, "has systemd 215"),
         ({"service": MASKED}, REFUSAL, "systemctl unmask etcd.service"),
         ({"missing_tools": ("openssl", "ss")}, REFUSAL, "lacks openssl, ss"),
         ({"clock_offset": 2.0}, WARNING, "ahead of"),
