@@ -264,7 +264,7 @@ def test_a_known_hosts_file_that_is_not_there(bench: Bench) -> None:
 def test_no_sudo(bench: Bench) -> None:
     """The host, the account and the line for sudoers are named."""
     with no_sudo(bench.lab["master03"]):
-        bench.refused(bench.write(), "master03:", "sudo -n is denied", "NOPASSWD", "/etc/sudoers.d")
+        bench.refused(bench.write(), "master03:", "sudo wants a password", "NOPASSWD", "/etc/sudoers.d")
 
 
 def test_a_login_denied(bench: Bench) -> None:
@@ -287,7 +287,7 @@ def test_an_unreachable_host(bench: Bench) -> None:
             bench.refused(
                 bench.write(lambda c: c["ssh"].update(connect_timeout_seconds=2)),
                 f"master02: no SSH connection to operator@{host.address} port 22",
-                "master01: sudo -n is denied",
+                "master01: sudo wants a password of operator",
             )
     finally:
         host.start()
@@ -420,7 +420,7 @@ def test_every_finding_of_every_host_at_once(bench: Bench) -> None:
         faults.enter_context(skewed(lab["master03"], 3600))
         said = bench.refused(
             bench.write(),
-            "master01: sudo -n is denied",
+            "master01: sudo wants a password of operator",
             "master02: port 2379 is taken by python3",
             "master03: the clock is",
             f"master03: cannot reach master02 at {lab['master02'].address} port 2380",
