@@ -264,7 +264,9 @@ def test_a_known_hosts_file_that_is_not_there(bench: Bench) -> None:
 def test_no_sudo(bench: Bench) -> None:
     """The host, the account and the line for sudoers are named."""
     with no_sudo(bench.lab["master03"]):
-        bench.refused(bench.write(), "master03:", "sudo wants a password", "NOPASSWD", "/etc/sudoers.d")
+        bench.refused(
+            bench.write(), "master03:", "sudo wants a password", "NOPASSWD", "/etc/sudoers.d"
+        )
 
 
 def test_a_login_denied(bench: Bench) -> None:
