@@ -211,10 +211,14 @@ def _command(
         from tasks.engine.progress import Progress  # noqa: PLC0415
         from tasks.engine.run import listeners  # noqa: PLC0415 - the server starts first
         from tasks.engine.unlocking import unlock_keys  # noqa: PLC0415
+        from tasks.procedures.expiry import list_clusters  # noqa: PLC0415
 
         given = inspect.signature(runbook.fn).bind(*args, **kwargs).arguments
-        clusters = [given["cluster"]] if "cluster" in given else given.get("clusters") or ()
-        unlock_keys(clusters, [given["key"]] if given.get("key") else ())
+        clusters = [given["cluster"]] if "cluster" in given else given.get("clusters")
+        unlock_keys(
+            list_clusters() if clusters is None else clusters,
+            [given["key"]] if given.get("key") else (),
+        )
         if api is not None:
             api.wait_until_ready()
         launch = Launch(runbook, args, kwargs)

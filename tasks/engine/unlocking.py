@@ -17,6 +17,7 @@ from tasks.hosts.keys import find_locked, try_passphrase
 from tasks.hosts.ways import find_way
 from tasks.model.errors import RunbookError
 from tasks.model.inventory_file import load_inventory
+from tasks.model.machines import Host
 
 ATTEMPTS = 3
 
@@ -32,7 +33,9 @@ def unlock_keys(clusters: Iterable[str], keys: Iterable[str]) -> None:
     for cluster in clusters:
         with suppress(RunbookError):  # the run says what is wrong with the inventory
             inventory = load_inventory(cluster)
-            for host in inventory.hosts:
+            others = (*inventory.clients, *inventory.dependents)
+            own = [Host(name=o.name, address=o.address, ssh=o.ssh) for o in others if not o.host]
+            for host in (*inventory.hosts, *own):
                 way = find_way(host, inventory.ssh)
                 for leg in (*way.jumps, way.host):
                     found += [] if leg.passphrase else leg.keys

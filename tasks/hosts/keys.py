@@ -29,9 +29,11 @@ _MAGIC = b"openssh-key-v1\0"
 
 Read = Callable[[SecretSource, str], Awaitable[bytes]]
 """Reads a secret of the inventory's field."""
+Keys = tuple[list[asyncssh.SSHKey], list[bytes]]
+"""Opened ones, and the public halves of those that an agent has."""
 
 
-async def find_keys(leg: Leg, read: Read | None) -> tuple[list[asyncssh.SSHKey], list[bytes]]:
+async def find_keys(leg: Leg, read: Read | None) -> Keys:
     """Get the keys to log in with, and the public halves of those that only the agent can use.
 
     Raises InvalidInventory for one that the inventory names and that is not there, and

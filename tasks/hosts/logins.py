@@ -15,7 +15,7 @@ import asyncssh
 
 from tasks.hosts import refusals
 from tasks.hosts.dialling import ANSWER_SECONDS, Unanswered, dial
-from tasks.hosts.keys import Read, find_keys
+from tasks.hosts.keys import Keys, Read, find_keys
 from tasks.model.errors import (
     AccessRefused,
     HostKeyRefused,
@@ -50,6 +50,8 @@ class Logins:
 
     def __init__(self, read: Read | None = None) -> None:
         self._read = read
+        self._opened: dict[tuple[object, ...], Keys] = {}
+        self._opening = asyncio.Lock()
         self._jumps: dict[tuple[Leg, ...], asyncio.Task[asyncssh.SSHClientConnection]] = {}
 
     async def open(self, name: str, way: Way, ssh: Ssh) -> asyncssh.SSHClientConnection:
@@ -91,6 +93,14 @@ class Logins:
         except (AccessRefused, HostKeyRefused, HostUnreachable) as error:
             raise type(error)(error.message, host=name) from error
 
+    async def _keys(self, leg: Leg) -> Keys:
+        """Get a leg's keys; each is opened once, for that takes long with a passphrase."""
+        which = (leg.keys, leg.passphrase, leg.is_named)
+        async with self._opening:
+            if which not in self._opened:
+                self._opened[which] = await find_keys(leg, self._read)
+        return self._opened[which]
+
     async def _open(
         self,
         name: str,
@@ -100,7 +110,7 @@ class Logins:
         tunnel: asyncssh.SSHClientConnection | None,
     ) -> asyncssh.SSHClientConnection:
         _check_known_hosts(name, leg)
-        keys, held = await find_keys(leg, self._read)
+        keys, held = await self._keys(leg)
         options = asyncssh.SSHClientConnectionOptions(
             config=[str(ssh.config)] if ssh.config else None,
             host=leg.alias,

@@ -17,6 +17,7 @@ from tasks.hosts import keys
 from tasks.hosts.connection import HostConnection
 from tasks.hosts.logins import Logins
 from tasks.hosts.ways import find_way
+from tasks.model.credentials import KeyPassphrase, SecretSource
 from tasks.model.errors import AccessRefused, HostUnreachable, InvalidInventory, RunbookError
 from tasks.model.inventory_file import load_inventory
 from tasks.model.machines import Host, JumpHost, Ssh, SshOverride
@@ -251,6 +252,33 @@ def test_a_server_that_ends_connections_at_once_is_asked_again(known: Path) -> N
             await host.close()
 
     asyncio.run(check())
+
+
+@pytest.mark.timeout(60)
+def test_a_key_with_a_passphrase_is_opened_once(known: Path, tmp_path: Path) -> None:
+    """Deriving it takes long on purpose, and a fleet has hundreds of hosts."""
+    key, asked = tmp_path / "id", []
+    keygen = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "open sesame", "-f", str(key)]
+    subprocess.run(keygen, check=True, timeout=30)
+
+    async def read(source: SecretSource, field: str) -> bytes:
+        asked.append((source.env, field))
+        return b"open sesame"
+
+    async def check() -> None:
+        async with serving(known) as (port, seen):
+            ssh = Ssh(known_hosts=known, key=key, key_passphrase=KeyPassphrase(env="A"))
+            logins = Logins(read)
+            hosts = [
+                HostConnection(host_at(port, f"m{n}"), ssh, lambda *_: None, logins)
+                for n in range(5)
+            ]
+            await asyncio.gather(*(host.greet() for host in hosts))
+            assert len(seen) == 5
+            await asyncio.gather(*(host.close() for host in hosts))
+
+    asyncio.run(check())
+    assert asked == [("A", "ssh.key_passphrase")]
 
 
 @pytest.mark.parametrize("kind", ["ed25519", "rsa", "ecdsa"])
