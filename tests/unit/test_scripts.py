@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import pkgutil
 import re
 import shutil
@@ -19,7 +20,7 @@ from typing import Any
 import pytest
 
 import tasks.hosts
-from tasks.hosts.batch import Command, batch_script, talking_script
+from tasks.hosts.batch import SHELL, Command, batch_script, parse_batch, talking_script
 from tasks.hosts.kubelet import StaticPod
 from tasks.hosts.services import SystemdUnit
 from tasks.model.certificates import Generation
@@ -165,6 +166,25 @@ def test_no_script_uses_what_old_hosts_lack() -> None:
 def test_what_came_later_is_recognised(pattern: str, example: str) -> None:
     """A pattern that finds nothing would hold nothing."""
     assert re.search(pattern, example)
+
+
+@pytest.mark.parametrize("login", ["sh", "bash", "dash", "zsh", "fish", "tcsh", "busybox"])
+def test_any_login_shell_starts_a_script(login: str, tmp_path: Path) -> None:
+    """It is told plain words; what it reads first may say anything, with or without a newline."""
+    if (program := shutil.which(login)) is None:
+        pytest.skip(f"there is no {login} (make packages installs some on Debian)")
+    words = [program, *(["sh"] if login == "busybox" else []), "-c"]
+    environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
+    payload = "$dollar `tick` 'quote' !bang \\\\ é\n"
+    commands = (Command("one", "echo out; echo err >&2"), Command("two", "cat", payload))
+    for noise in ("", "printf hello; "):
+        ended = subprocess.run(
+            [*words, f"{noise}env LC_ALL=C {SHELL}"], input=batch_script(commands, TOKEN),
+            capture_output=True, text=True, env=environment, timeout=30, check=True,
+        )  # fmt: skip
+        batch = parse_batch(commands, TOKEN, ended.stdout, ended.stderr)
+        assert batch is not None
+        assert [each.stdout for each in batch] == ["out\n", payload]
 
 
 def test_every_script_is_sound_to_shellcheck(tmp_path: Path) -> None:
