@@ -17,6 +17,7 @@ from tasks.model.plan import Plan, Step
 from tasks.model.pointers import parameter
 from tasks.plans import leaves, sharing
 from tasks.plans import succession as plans
+from tasks.plans.hardening import warn_of_clients
 from tasks.plans.restarts import TRUST
 from tasks.procedures import barriers, restarting, rotation
 from tasks.procedures.course import Actions, Choices, Unlocked, Verified, follow
@@ -125,9 +126,11 @@ class _Succession(CertificateRecipe):
         plans.refuse_unless_safe(plan, seen.members, found, accept_outage=self.accept_outage)
         if any(isinstance(step, plans.RestartMember) for step in plan.steps):
             await restarts.refuse_surprises(run, run.hosts, written=frozenset({TRUST}))
-        return await self._weigh_others(run, plan, direction)
+        return await self._weigh_others(run, seen, plan, direction)
 
-    async def _weigh_others(self, run: Run, plan: Plan, direction: plans.Direction) -> Plan:
+    async def _weigh_others(
+        self, run: Run, seen: Sight, plan: Plan, direction: plans.Direction
+    ) -> Plan:
         """Refuse to take files or trust from others in silence; returns the plan with warnings."""
         inventory, others = run.inventory, await see_sharing.see_all(run, run.hosts)
         users: tuple[str, ...] = ()
@@ -141,7 +144,9 @@ class _Succession(CertificateRecipe):
         if any(isinstance(step, plans.RetireAuthority) for step in plan.steps):
             sharing.refuse_strays(inventory, others, direction.other)
         unused = sharing.find_strays(inventory, others, direction.other, used=False)
+        away = {node.host: node for node in seen.nodes}
         told = (
+            *(warn_of_clients(away) if away and plan.hosts_of(plans.RestartApiserver) else ()),
             *users,
             *(f"{each} is the old authority's and stays as it is" for each in unused),
             *sharing.find_keys(inventory, others, direction.other),

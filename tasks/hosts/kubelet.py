@@ -22,9 +22,13 @@ from tasks.model.pods import PodFile, apiserver_pod, etcd_pod
 
 @dataclass(frozen=True, slots=True)
 class StaticPod:
-    """A member that the kubelet runs by a manifest: it is found by its control group."""
+    """A member that the kubelet runs by a manifest: it is found by its control group.
+
+    `restarts_kubelet`: whether the kubelet may be restarted, so that it has no back-off.
+    """
 
     manifest: PurePosixPath
+    restarts_kubelet: bool = True
 
     @property
     def name(self) -> str:
@@ -69,21 +73,23 @@ class StaticPod:
 
     def stop_command(self) -> Command:
         """Take the API server's manifest out and then its own, and wait until both are gone."""
-        return pods.stop_command(self._pod, self._apiserver)
+        return pods.stop_command(self._pod, self._apiserver, restarts_kubelet=self.restarts_kubelet)
 
     def restart_command(self, *, wait: bool = True) -> Command:
         """End its process and wait until the kubelet has started it again; nothing is edited."""
         del wait
-        return pods.restart_command(self._pod)
+        return pods.restart_command(self._pod, restarts_kubelet=self.restarts_kubelet)
 
     def restart_apiserver_commands(self) -> tuple[Command, ...]:
         """Restart the node's API server, and wait until it is ready."""
-        return pods.restart_command(self._apiserver), pods.resume_command(self._apiserver)
+        again = pods.restart_command(self._apiserver, restarts_kubelet=self.restarts_kubelet)
+        return again, pods.resume_command(self._apiserver)
 
     def revive_apiserver_commands(self, *, restarts: bool) -> tuple[Command, ...]:
         """Put the API server in, past the kubelet's back-off, and wait until it is ready."""
-        again = (pods.restart_command(self._apiserver),) if restarts else ()
-        return (*again, pods.resume_command(self._apiserver, past_back_off=True))
+        commands = self.restart_apiserver_commands()[:1] if restarts else ()
+        resume = pods.resume_command(self._apiserver, past_back_off=self.restarts_kubelet)
+        return (*commands, resume)
 
     def resume_command(self) -> Command:
         """Put the API server's manifest in, if it was taken out, and wait until it is ready."""

@@ -36,7 +36,12 @@ end with it in any case, after the 30 s that its pod is given."""
 KUBELET_SECONDS = 60
 MEET_SECONDS = 20
 """It says so half a second after its start; where its journal tells nothing, this is waited."""
-PATIENCE_SECONDS = 15
+CALM_SECONDS = 3
+"""After it has met its API server it makes its mirror pods again, for a second or two, in its main
+loop: with etcd ended meanwhile each call hangs for 34 s, and the kubelet with it (70 s seen)."""
+BACK_OFF_SECONDS = 330
+"""The kubelet's longest back-off is five minutes."""
+PATIENCE_SECONDS = 20
 """Then a container that has not started is taken to wait for its back-off, up to five minutes long.
 A kubelet that is restarted has none; without its API server it begins after 38 to 51 s."""
 LIMIT_SECONDS = 3.0 * END_SECONDS + START_SECONDS
@@ -135,12 +140,19 @@ end_by_hand() { local pod
 """
 
 
-def stop_command(etcd: PodFile, apiserver: PodFile) -> Command:
+def stop_command(etcd: PodFile, apiserver: PodFile, *, restarts_kubelet: bool = True) -> Command:
     """Take a node's API server and its etcd out, and wait until both are gone.
 
     Prints CHANGED or UNCHANGED. Fails when one is still there after END_SECONDS; the manifests are
-    out then, in a directory beside theirs.
+    out then, in a directory beside theirs. A kubelet that is deaf is stopped until a manifest goes
+    in; where it must not be, this fails before anything is taken out.
     """
+    deaf = "hears=; systemctl stop kubelet"
+    if not restarts_kubelet:
+        deaf = (
+            'echo "the kubelet has not met its API server since it started, so it would stop '
+            'nothing, and the inventory forbids to restart it (restarts_kubelet)" >&2; exit 1'
+        )
     manifest, kept = quote(str(etcd.manifest)), quote(str(etcd.kept))
     other, other_kept = quote(str(apiserver.manifest)), quote(str(apiserver.kept))
     directory, manifests = quote(str(etcd.kept.parent)), quote(str(etcd.manifest.parent))
@@ -154,7 +166,7 @@ install -d -m 0700 {directory}
   echo "{etcd.manifest.parent} is a file system of its own: nothing can be renamed into it" >&2
   exit 1; }}
 hears=yes
-kubelet_hears || {{ hears=; systemctl stop kubelet; }}
+kubelet_hears || {{ {deaf}; }}
 fail() {{ echo "the pod of $1 is still there {END_SECONDS} s after its manifest was taken out (to \
 {etcd.kept.parent}): process $(own_processes "$2" | xargs), pod $(own_pods "$2" | xargs)" >&2
   exit 1; }}
@@ -229,30 +241,34 @@ echo $changed
     return Command(f"put {pod.manifest.name} in and wait until it is ready", script.strip())
 
 
-def restart_command(pod: PodFile) -> Command:
+def restart_command(pod: PodFile, *, restarts_kubelet: bool = True) -> Command:
     """End a pod's process at once and wait until the kubelet has started it again.
 
     The write-ahead log makes this safe for etcd. The kubelet is restarted before, so that it has no
-    back-off, while its API server is ready, and otherwise when nothing has started for a while. A
-    manifest that is taken out is put in instead. Fails when nothing runs after START_SECONDS.
+    back-off, while its API server is ready, and otherwise when nothing has started for a while;
+    where it must not be, its back-off is waited for. A manifest that is taken out is put in
+    instead. Fails when nothing runs after START_SECONDS, or the longest back-off.
     """
+    limit = START_SECONDS if restarts_kubelet else BACK_OFF_SECONDS
+    fresh = f"""
+if [ $changed = {UNCHANGED} ] && api_ready "$(kubelet_api)"; then
+  systemctl restart kubelet
+  waited {KUBELET_SECONDS} kubelet_runs
+  waited {MEET_SECONDS} kubelet_met || :
+  sleep {CALM_SECONDS}
+fi"""
+    rescue = f"""
+waited {PATIENCE_SECONDS} again || api_ready "$(kubelet_api)" || systemctl restart kubelet"""
     script = f"""
 {PODS}{SEEN_API.strip()}
 {_WAIT.strip()}
 old=$(own_processes {pod.container} | xargs)
-{_put_in(pod)}
-if [ $changed = {UNCHANGED} ] && api_ready "$(kubelet_api)"; then
-  systemctl restart kubelet
-  waited {KUBELET_SECONDS} kubelet_runs
-  # What ends before it has met its API server waits for the next one: 70 s were seen.
-  waited {MEET_SECONDS} kubelet_met || :
-fi
+{_put_in(pod)}{fresh * restarts_kubelet}
 [ $changed = {CHANGED} ] || [ -z "$old" ] || kill -KILL $old
 again() {{ local new; new=$(own_processes {pod.container} | xargs)
-  [ -n "$new" ] && [ "$new" != "$old" ]; }}
-waited {PATIENCE_SECONDS} again || api_ready "$(kubelet_api)" || systemctl restart kubelet
-waited {START_SECONDS} again || {{
-  echo "the kubelet has not started {pod.container} again within {START_SECONDS} s" >&2; exit 1; }}
+  [ -n "$new" ] && [ "$new" != "$old" ]; }}{rescue * restarts_kubelet}
+waited {limit} again || {{
+  echo "the kubelet has not started {pod.container} again within {limit} s" >&2; exit 1; }}
 echo {CHANGED}
 """
     return Command(f"restart {pod.container}", script.strip())

@@ -107,5 +107,5 @@ class Supervisor(Protocol):
 def supervisor(layout: Layout) -> Supervisor:
     """Say who supervises a host's member."""
     if layout.manifest is not None:
-        return StaticPod(layout.manifest)
+        return StaticPod(layout.manifest, layout.restarts_kubelet)
     return SystemdUnit(layout.service)

@@ -111,6 +111,12 @@ class Inventory(Strict):
     even_members: bool = Field(
         False, description="Allow an even number of members, which tolerates no more failures."
     )
+    restarts_kubelet: bool = Field(
+        True,
+        description="Of a stacked cluster: whether a run may restart a node's kubelet before it "
+        "restarts etcd or an API server; no container ends with it. Else the kubelet's back-off is "
+        "waited for, which grows with each restart.",
+    )
     ssh: Ssh = Ssh()
     etcd: Etcd
     paths: Paths = Paths()
@@ -157,6 +163,7 @@ class Inventory(Strict):
         if self.topology is Topology.EXTERNAL:
             unfit = ["paths.manifest"] if self.paths.manifest != MANIFEST else []
             unfit += ["authority.on_hosts"] if self.authority.on_hosts else []
+            unfit += [] if self.restarts_kubelet else ["restarts_kubelet"]
         else:
             unfit = [f"paths.{n}" for n in NOT_OF_STACKED if n in self.paths.model_fields_set]
             unfit += ["certificates"] if self.certificates != CertificatePolicy() else []
@@ -285,6 +292,7 @@ class Inventory(Strict):
             client_port=host.client_port or self.etcd.client_port,
             manifest=paths.manifest if is_pod else None,
             authority=authority,
+            restarts_kubelet=self.restarts_kubelet,
         )
 
     def leaf_policy(self, name: str, role: Role) -> LeafPolicy:

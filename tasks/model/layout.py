@@ -87,7 +87,8 @@ class Layout:
     file, or two that hold the same. `wal` is None where the log lies in the data directory.
     `peer_address` and `client_address` are as the inventory fixes them; None is detected.
     `manifest` is the static pod's that the kubelet makes a member of; None where a unit does.
-    `authority` is where the authority lies on the host, if it was made there.
+    `authority` is where the authority lies on the host, if it was made there. `restarts_kubelet`:
+    whether a static pod's kubelet may be restarted.
     """
 
     host: str
@@ -107,6 +108,7 @@ class Layout:
     client_port: int
     manifest: PurePosixPath | None = None
     authority: Pair | None = None
+    restarts_kubelet: bool = True
 
     @property
     def has_apiserver(self) -> bool:

@@ -15,6 +15,7 @@ from tasks.model.certificates import Generation
 from tasks.model.cluster import ClusterHealth, DesiredMember
 from tasks.model.errors import Refused
 from tasks.model.inventory import Inventory
+from tasks.model.layout import Layout
 from tasks.model.plan import Plan, Stage, Step
 from tasks.model.pointers import parameter
 from tasks.model.trust import UNMADE, TrustView
@@ -360,14 +361,27 @@ def _trust_steps(
     ]
     for view in members:
         name = view.name
+        waits = _wait(inventory.layout(name), both=both)
         if view.accepted != wanted:
-            said = f"restart etcd on {name}, not while it leads; wait for full health"
+            said = f"restart etcd on {name}, not while it leads; wait for full health{waits}"
             steps.append(RestartMember(stage=restarts, host=name, sentence=said))
         is_told = view.trusted == wanted and not view.has_pending_change
         if inventory.layout(name).has_apiserver and not is_told:
             said = f"restart the API server of {name}, which trusts the same file: away for 10 s"
+            said += waits
             steps.append(RestartApiserver(stage=restarts, host=name, sentence=said))
     return steps
+
+
+def _wait(layout: Layout, *, both: bool) -> str:
+    """Say for how long a node waits for its kubelet, where that may not be restarted."""
+    if not layout.is_pod or layout.restarts_kubelet:
+        return ""
+    number, seconds = (1, 1) if both else (2, 15)
+    return (
+        f" (restart {number} of 2 there, and the kubelet is not restarted: {seconds} s more, "
+        "longer where that container has ended within the last ten minutes)"
+    )
 
 
 def _verify_trust(stage: Stage, *, both: bool) -> VerifyTrust:

@@ -24,6 +24,7 @@ from tasks.model.observation import HostObservation, HostTarget
 from tasks.model.plan import Finding, Plan
 from tasks.plans import member_changes, member_hosts, sharing
 from tasks.plans.bootstrap import trusts_others
+from tasks.plans.hardening import warn_of_clients
 from tasks.plans.kubeadm import address_left, nodes_left
 from tasks.plans.member_names import find_unruled
 from tasks.plans.nodes import (
@@ -142,6 +143,9 @@ async def draft_plan(
         *nodes_left(seen.inventory, seen.left, leaving - joined),
         *(each for m in moved for each in address_left(seen.inventory, pods, m)),
     )
+    away = {x.name for x in (*joining, *moved) if run.inventory.layout(x.name).has_apiserver}
+    if away:
+        warnings = (*warnings, *warn_of_clients({node.host: node for node in pods}))
     leaves = Leaves()
     if moved:
         if run.inventory.layout(moved[0].name).is_pod:

@@ -20,10 +20,10 @@ Edit = Callable[[SettingsFiles], SettingsFiles]
 
 
 def _pod(run: Run, host: HostConnection) -> StaticPod:
-    manifest = run.inventory.layout(host.name).manifest
-    if manifest is None:
+    layout = run.inventory.layout(host.name)
+    if layout.manifest is None:
         raise Refused("its etcd is no static pod", host=host.name)
-    return StaticPod(manifest)
+    return StaticPod(layout.manifest, layout.restarts_kubelet)
 
 
 @step("take the API server and etcd out on {host}")

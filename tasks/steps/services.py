@@ -18,7 +18,7 @@ from tasks.plans.succession import RestartApiserver
 WORDS_TRIES = 3
 WATCH_SECONDS = 2.0
 RESTART_SECONDS = max(services.WAIT_SECONDS + 30.0, pods.LIMIT_SECONDS)
-APISERVER_SECONDS = 2.0 * pods.START_SECONDS + pods.KUBELET_SECONDS
+APISERVER_SECONDS = pods.BACK_OFF_SECONDS + pods.START_SECONDS + 2.0 * pods.KUBELET_SECONDS
 
 
 def _supervisor(run: Run, host: HostConnection) -> Supervisor:

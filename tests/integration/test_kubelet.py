@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.hosts.pods import PODS, SEEN_API
+from tasks.hosts.pods import CALM_SECONDS, PODS, SEEN_API
 from tests.contract.kubelet_laws import KubeletLaws, eventually, give_back, process, put, take
 from tests.lab.host import Host
 from tests.lab.kubernetes.cluster import KubernetesCluster, probe
@@ -85,6 +85,7 @@ class RealKubelet:
         eventually(lambda: self.node.run(healthy).status == 0)
         if meets:
             eventually(lambda: self.node.run(MET).status == 0)
+            time.sleep(CALM_SECONDS)
 
     def api_away(self) -> None:
         """Take the node's API server out, and wait until it is gone."""
@@ -114,9 +115,8 @@ def kubelet(kubernetes: KubernetesCluster, node: Host) -> Iterator[RealKubelet]:
 
 
 def pod_uid(node: Host) -> str:
-    """Tell the uid of the node's own etcd's pod: what its sandbox was made for."""
-    listed = "crictl pods --state ready --label component=etcd --output json"
-    return node.run(f'{listed} | sed -n \'s/.*"uid": "\\(.*\\)".*/\\1/p\'').check().stdout.strip()
+    """Tell the UID of the node's own etcd's pod, of which the kubelet has a directory."""
+    return node.run(f"{PODS}\nown_pods etcd").check().stdout.strip()
 
 
 class TestRealKubelet(KubeletLaws):

@@ -24,6 +24,18 @@ pytest_plugins = ["tests.lab.kubernetes.fixtures", "tests.integration.fixtures"]
 pytestmark = [pytest.mark.lab, pytest.mark.one_etcd, pytest.mark.timeout(900)]
 
 MANIFESTS = "/etc/kubernetes/manifests"
+ROTATE_STEPS = (
+    "make the next authority",
+    "write the trusted authorities on {0}",
+    "restart etcd on {0}",
+    "restart the API server on {0}",
+    "let the other authority sign",
+    "make and sign pairs on {0}",
+    "swap pairs on {0}",
+    "restart etcd on {0}#2",
+    "restart the API server on {0}#2",
+    "retire the other authority",
+)
 
 
 def adopt(prefect: Prefect, cluster: KubernetesCluster, output: Path, *options: str) -> Ended:
@@ -172,9 +184,7 @@ def test_the_authority_is_replaced_where_kubeadm_keeps_it(
     kubernetes: KubernetesCluster, prefect: Prefect, inventory: Path, tmp_path: Path
 ) -> None:
     """One node at a time, never without an API server; kubeadm goes on with the new one."""
-    digest = "openssl x509 -noout -fingerprint -sha256 -in /etc/kubernetes/pki/etcd/ca.crt"
-    said = kubernetes.first.run(digest).check().stdout
-    old = said.rpartition("=")[2].replace(":", "").strip().lower()
+    old = fingerprint(kubernetes)
     writers, watch = stacked_writers(kubernetes, tmp_path), ApiWatch(kubernetes)
     words = ("--replace", old[:12])
     with writers, watch:
@@ -200,3 +210,58 @@ def test_the_authority_is_replaced_where_kubeadm_keeps_it(
     again = run_runbook(prefect, "rotate_authority", inventory, *words)
     assert again.status == 0
     assert "signs already, and no rotation is under way" in again.output
+
+
+def fingerprint(cluster: KubernetesCluster) -> str:
+    """Tell which authority stands first on the first node."""
+    digest = "openssl x509 -noout -fingerprint -sha256 -in /etc/kubernetes/pki/etcd/ca.crt"
+    said = cluster.first.run(digest).check().stdout
+    return said.rpartition("=")[2].replace(":", "").strip().lower()
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("step", ROTATE_STEPS)
+@pytest.mark.parametrize("event", ["step-started", "step-finished"])
+def test_a_killed_rotation_of_the_authority_is_finished_by_the_next_run(
+    kubernetes: KubernetesCluster,
+    prefect: Prefect,
+    inventory: Path,
+    tmp_path: Path,
+    event: str,
+    step: str,
+) -> None:
+    """What the nodes hold says how far it came; no write is lost, nothing is left beside."""
+    old = fingerprint(kubernetes)
+    words = ("rotate_authority", inventory, "--replace", old)
+    point = f"{event}|{step.format(list(kubernetes.nodes)[1])}"
+    killer = ("-m", "tests.integration.killed_run", point)
+    with stacked_writers(kubernetes, tmp_path) as writers:
+        died = finish(start_runbook(prefect, *words, launcher=killer))
+        assert died.status == -9, died.output
+        ended = run_runbook(prefect, *words)
+    assert ended.status == 0, ended.output
+    assert writers.check().lost == ()
+    assert fingerprint(kubernetes) != old
+    for node in kubernetes.nodes.values():
+        names = node.run("ls /etc/kubernetes/pki/etcd").check().stdout
+        assert not [word for word in ("next", "previous", "new") if word in names]
+        assert node.run(f"ls -A {MANIFESTS}").check().stdout.count("\n") == 4
+    kubernetes.wait_until_ready(seconds=30)
+    assert run_runbook(prefect, "check_health", inventory).status == 0
+
+
+@pytest.mark.chaos
+def test_the_authority_is_replaced_where_the_kubelet_must_not_be_restarted(
+    kubernetes: KubernetesCluster, prefect: Prefect, inventory: Path, tmp_path: Path
+) -> None:
+    """Its back-off is waited for; the plan says which restart of how many each is."""
+    kubelets = kubernetes.processes("kubelet")
+    forbidding = tmp_path / "forbidding.yaml"
+    forbidding.write_text(f"restarts_kubelet: false\n{inventory.read_text()}")
+    words = ("rotate_authority", forbidding, "--replace", fingerprint(kubernetes))
+    with stacked_writers(kubernetes, tmp_path) as writers:
+        ended = run_runbook(prefect, *words)
+    assert ended.status == 0, ended.output
+    assert "restart 2 of 2 there, and the kubelet is not restarted" in ended.output
+    assert writers.check().lost == ()
+    assert kubernetes.processes("kubelet") == kubelets

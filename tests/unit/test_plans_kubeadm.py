@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
+from pydantic import ValidationError
 
 from tasks.config.annotations import readdress_annotation
 from tasks.config.editing import name_at_its_address
+from tasks.hosts.kubelet import StaticPod
 from tasks.model.cluster import Member, SeenMember
 from tasks.model.errors import Refused
+from tasks.model.inventory import Inventory
+from tasks.model.layout import MANIFEST
 from tasks.plans.kubeadm import address_left, refuse_to_join
 from tasks.plans.member_changes import plan_move
 from tasks.plans.recovery import Damage, ReviveApiserver, plan_recovery
@@ -91,3 +96,32 @@ def test_its_own_entry_of_the_initial_cluster_has_the_new_address() -> None:
     assert changed(before, after)[1] == "+     - --initial-cluster=master01=https://10.0.0.9:2380"
     assert name_at_its_address(after, moved) == after
     assert name_at_its_address(before, own) == before
+
+
+def test_a_kubelet_that_must_not_be_restarted_is_not() -> None:
+    """Its back-off is waited for; a deaf one is told before anything is taken out."""
+    pod = StaticPod(MANIFEST, restarts_kubelet=False)
+    commands = (
+        pod.restart_command(),
+        pod.stop_command(),
+        pod.resume_command(),
+        *pod.revive_apiserver_commands(restarts=True),
+    )
+    assert not [c.name for c in commands if re.search("systemctl (restart|stop)", c.script)]
+    assert "within 330 s" in pod.restart_command().script
+    assert "(restarts_kubelet)" in pod.stop_command().script
+    free = StaticPod(MANIFEST)
+    assert "systemctl restart kubelet" in free.restart_command().script
+
+
+def test_an_external_cluster_has_no_kubelet() -> None:
+    """The option is refused there."""
+    content = {
+        "name": "c1",
+        "hosts": [{"name": "m1"}],
+        "etcd": {"version": "3.5.16"},
+        "authority": {"certificate": "a", "key": "b", "passphrase": {"env": "CA"}},
+        "restarts_kubelet": False,
+    }
+    with pytest.raises(ValidationError, match="restarts_kubelet: external clusters have no such"):
+        Inventory.model_validate(content)
