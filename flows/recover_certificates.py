@@ -19,10 +19,10 @@ from tasks.plans import recovery as plans
 from tasks.plans.nodes import find_lost_manifest
 from tasks.plans.restarts import TRUST, Surprise
 from tasks.plans.succession import WriteTrust
-from tasks.procedures import restarting, rotation
+from tasks.procedures import restarting, restoring, rotation
 from tasks.procedures.course import Actions, Choices, Unlocked, Verified, follow
 from tasks.procedures.rotation import CertificateRecipe, Sight
-from tasks.steps import locks, onhosts, restarts, services, succession, trust
+from tasks.steps import locks, onhosts, pods, restarts, services, succession, trust
 from tasks.steps import sharing as see_sharing
 
 
@@ -38,7 +38,8 @@ async def recover_certificates(
 
     Expired pairs, an expired authority, pairs that do not match, pairs copied from another member,
     and a rotation that was left half-done by hand. All hosts end with sound pairs of the runner's
-    authority, which is kubeadm's where it lies on the nodes. Data is never touched.
+    authority, which is kubeadm's where it lies on the nodes; a manifest that a node has lost is
+    written as on another one. Data is never touched.
 
     Stages, and what is true when the runner dies in one:
 
@@ -92,6 +93,13 @@ class _Recovery(CertificateRecipe):
                 self.patience = rotation.GATEWAY_SECONDS
             agreement.refuse_gone(seen.members, found.seen_members())
         plan = plans.plan_recovery(run.inventory, damage, found, seen.absent, consent=self.consent)
+        restored = tuple(
+            step
+            for manifest in {run.inventory.layout(node.host).manifest for node in seen.nodes}
+            if manifest is not None
+            for step in restoring.restore(seen, manifest)
+        )
+        plan = replace(plan, steps=(*plan.steps, *restored))
         self.stuck = await _find_stuck(run, plan, seen, consent=self.consent)
         plan = plans.leave_out(plan, self.stuck)
         if not (writing := plan.hosts_of(WriteTrust)):
@@ -121,6 +129,7 @@ class _Recovery(CertificateRecipe):
             WriteTrust: trust.write_trust,
             leaves.StageLeaves: partial(rotation.stage, sight=seen),
             leaves.SwapLeaves: partial(rotation.swap, sight=seen),
+            plans.RestoreManifest: pods.restore_manifest,
             plans.ReviveMember: partial(rotation.revive, sight=seen),
             plans.ReviveApiserver: services.revive_apiserver,
             plans.VerifyRecovery: verify,
@@ -159,7 +168,12 @@ async def _find_stuck(run: Run, plan: Plan, seen: Sight, *, consent: bool) -> di
     against = await restarts.find_obstacles(
         run, revived, written=frozenset((TRUST, *map(str, own)))
     )
-    bare = {node.host: lost for node in seen.nodes if (lost := find_lost_manifest(node))}
+    restored = plan.hosts_of(plans.RestoreManifest)
+    bare = {
+        node.host: lost
+        for node in seen.nodes
+        if node.host not in restored and (lost := find_lost_manifest(node))
+    }
     if bare and not consent:
         plans.refuse_obstacles("\n".join(f"{name}: {why}" for name, why in bare.items()))
     if against and not consent:

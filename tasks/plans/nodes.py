@@ -53,9 +53,16 @@ def find_problems(node: NodeObservation) -> tuple[str, ...]:
     return (*found, *_kubelet(node))
 
 
+def find_lost(node: NodeObservation) -> tuple[str, ...]:
+    """Name the pods, etcd's and the API server's, that a node has no manifest of, here or kept."""
+    kept = {path.stem for path in node.taken_out}
+    names = (MANIFEST.stem, apiserver_pod(MANIFEST).manifest.stem)
+    return tuple(name for name in names if not node.named(name) and name not in kept)
+
+
 def find_lost_manifest(node: NodeObservation) -> str | None:
     """Say that nothing on a node says how its etcd starts, and how kubeadm writes it anew."""
-    if node.pod is not None or any(path.name == MANIFEST.name for path in node.taken_out):
+    if MANIFEST.stem not in find_lost(node):
         return None
     place = ", ".join(sorted({file.path.rpartition("/")[0] for file in node.files}))
     return (

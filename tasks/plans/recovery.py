@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from tasks.model.cluster import ClusterHealth, quorum
 from tasks.model.errors import Refused
 from tasks.model.inventory import Inventory
+from tasks.model.member_settings import TextFile
 from tasks.model.plan import Plan, Stage, Step
 from tasks.model.pointers import parameter
 from tasks.plans.kubeadm import certificates_left
@@ -45,6 +46,13 @@ class ReviveApiserver(Step):
     """
 
     restarts: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreManifest(Step):
+    """Write a static pod's manifest that is lost; `file` is where it is staged."""
+
+    file: TextFile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

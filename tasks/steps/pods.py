@@ -15,6 +15,7 @@ from tasks.hosts.connection import HostConnection
 from tasks.hosts.kubelet import StaticPod
 from tasks.model.errors import CommandFailed, Refused
 from tasks.model.member_settings import SettingsFiles, TextFile
+from tasks.plans.recovery import RestoreManifest
 
 Edit = Callable[[SettingsFiles], SettingsFiles]
 
@@ -73,6 +74,20 @@ def _edited(host: HostConnection, before: SettingsFiles, edit: Edit) -> tuple[Te
         return changed_files(before, edit(before))
     except NotUnderstood as error:
         raise CommandFailed(host.name, "edit etcd's manifest", 1, str(error)) from error
+
+
+@step("write a lost manifest of {host}")
+async def restore_manifest(run: Run, host: HostConnection, planned: RestoreManifest) -> bool:
+    """Write a manifest beside its directory, and let it be renamed into it; nobody waits."""
+    kept, manifests = PurePosixPath(planned.file.path), _pod(run, host).manifest.parent
+    place, rename = quote(str(kept.parent)), quote(str(manifests / kept.name))
+    await host.run(
+        Command("make the directory of kept manifests", f"install -d -m 0700 {place}"),
+        files.write_text_command(planned.file, backup=run.inventory.paths.backups / run.backup),
+        Command(f"put {kept.name} in", f"mv -nT {quote(str(kept))} {rename}\nsync {rename}"),
+        changes=True,
+    )
+    return True
 
 
 @step("put etcd in on {host}")

@@ -99,7 +99,8 @@ def test_pairs_that_have_expired_or_are_lost_or_another_members(
     for name in ("server.crt", "server.key"):
         (third.root / PAIRS[1:] / name).write_bytes((second.root / PAIRS[1:] / name).read_bytes())
     let_all_die(kubernetes)
-    # What a run that died has taken out goes in again.
+    # What is lost is written anew, and what a run that died has taken out goes in again.
+    second.run("cd /etc/kubernetes; rm manifests/etcd.yaml manifests/kube-apiserver.yaml").check()
     kept = "/etc/kubernetes/etcd-runbooks"
     third.run(f"mkdir -p {kept}; cd /etc/kubernetes/manifests; mv etcd.yaml {kept}").check()
     refused = run_runbook(prefect, "rotate_certificates", kubernetes.lab.inventory)
@@ -107,7 +108,12 @@ def test_pairs_that_have_expired_or_are_lost_or_another_members(
     said = recover(prefect, kubernetes)
     assert "left to kubeadm: the API servers' own certificates" in said
     assert kubernetes.etcdctl("get", "kept", "--print-value-only").strip() == "since the beginning"
-    assert {name: digest(node) for name, node in kubernetes.nodes.items()} == before
+    after = {name: digest(node) for name, node in kubernetes.nodes.items()}
+    assert [name for name in before if after[name] != before[name]] == [second.name]
+    manifest = second.run("cat /etc/kubernetes/manifests/etcd.yaml").check().stdout
+    assert f"--initial-cluster={second.name}=https://{second.address}:2380\n" in manifest
+    again = second.run("cd /etc/kubernetes/manifests; sha256sum kube-apiserver.yaml").check().stdout
+    assert again.split()[0] in before[second.name]
     shown = third.run(f"openssl x509 -noout -subject -ext subjectAltName -in {PAIRS}/server.crt")
     told = shown.check().stdout
     assert f"CN = {third.name}" in told

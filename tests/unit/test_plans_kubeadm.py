@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from difflib import ndiff
 
 import pytest
 from pydantic import ValidationError
 
+from tasks.config.alike import etcd_alike, other_address
 from tasks.config.annotations import readdress_annotation
 from tasks.config.editing import name_at_its_address
 from tasks.hosts.kubelet import StaticPod
@@ -125,3 +127,25 @@ def test_an_external_cluster_has_no_kubelet() -> None:
     }
     with pytest.raises(ValidationError, match="restarts_kubelet: external clusters have no such"):
         Inventory.model_validate(content)
+
+
+def test_a_lost_manifest_is_written_as_on_another_node() -> None:
+    """Its own name and addresses, and it begins nothing; all else as kubeadm wrote it."""
+    before = manifest("1.37").manifest
+    assert before is not None
+    model, own = replace(MEMBERS[0], member="master01"), wanted("m2", "10.0.0.21")
+    after = etcd_alike(before, model, own, "/k/etcd.yaml")
+    lines = list(ndiff(before.text.splitlines(), after.text.splitlines()))
+    assert [line[6:] for line in lines if line[0] == "+"] == [
+        "kubeadm.kubernetes.io/etcd.advertise-client-urls: https://10.0.0.21:2379",
+        "- --advertise-client-urls=https://10.0.0.21:2379",
+        "- --initial-advertise-peer-urls=https://10.0.0.21:2380",
+        "- --initial-cluster=m2=https://10.0.0.21:2380",
+        "- --initial-cluster-state=existing",
+        "- --listen-client-urls=https://127.0.0.1:2379,https://10.0.0.21:2379",
+        "- --listen-peer-urls=https://10.0.0.21:2380",
+        "- --name=m2",
+    ]
+    assert other_address("10.0.0.1 10.0.0.11 110.0.0.1", model, own) == (
+        "10.0.0.21 10.0.0.11 110.0.0.1"
+    )
