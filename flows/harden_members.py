@@ -12,10 +12,9 @@ from tasks.engine.frame import runbook
 from tasks.engine.run import Run
 from tasks.etcd.probe import Probe
 from tasks.model.cluster import ClusterHealth, DesiredMember
-from tasks.model.errors import Refused
 from tasks.model.nodes import NodeObservation
 from tasks.model.plan import Finding, Plan, Severity, Step
-from tasks.plans.hardening import HardenMember, plan_hardening
+from tasks.plans.hardening import HardenMember, plan_hardening, refuse_external
 from tasks.plans.nodes import find_hindrances
 from tasks.procedures import hardening, location, rotation
 from tasks.procedures.course import Actions, Choices, Recipe, Unlocked, Verified, follow
@@ -72,12 +71,12 @@ class _Hardening(Recipe[_Sight]):
     runbook = "harden_members"
 
     @override
+    async def open(self, run: Run) -> None:
+        refuse_external(run.inventory)
+        await super().open(run)
+
+    @override
     async def look(self, run: Run, unlocked: Unlocked) -> _Sight:
-        if not any(run.inventory.layout(name).manifest for name in run.hosts):
-            raise Refused(
-                f"{run.inventory.name} is external: its members' settings name all of them and are "
-                "no manifests of kubeadm's; there is nothing to harden. Nothing was changed"
-            )
         members = await location.locate_members(run)
         async with health.etcd_client(run, members) as client:
             found = await health.read_health(run, client)

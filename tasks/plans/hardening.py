@@ -28,6 +28,15 @@ class HardenMember(Step):
     """Change a member's manifest by the kubelet's laws, with its API server out."""
 
 
+def refuse_external(inventory: Inventory) -> None:
+    """Raise Refused where no member has a manifest of kubeadm's."""
+    if not any(inventory.layout(host.name).manifest for host in inventory.hosts):
+        raise Refused(
+            f"{inventory.name} is external: its members' settings name all of them and are no "
+            "manifests of kubeadm's; there is nothing to harden. Nothing was changed"
+        )
+
+
 def plan_hardening(
     inventory: Inventory,
     members: tuple[DesiredMember, ...],

@@ -143,6 +143,19 @@ def test_what_is_kubeadms_own_is_refused_before_anything_is_touched(
     assert "3 of 3 members are healthy" in added.output
 
 
+def test_an_external_cluster_has_nothing_to_harden(prefect: Prefect, tmp_path: Path) -> None:
+    """Refused before any host is asked."""
+    external = tmp_path / "external.yaml"
+    external.write_text(
+        "{name: c1, hosts: [{name: m1, address: 127.0.0.2}], etcd: {version: 3.7.3}, authority: "
+        "{certificate: ca.pem, key: ca-key.pem, passphrase: {env: NONE}}}\n"
+    )
+    refused = run_runbook(prefect, "harden_members", external)
+    assert refused.status == 2, refused.output
+    assert "c1 is external" in refused.output
+    assert "there is nothing to harden" in refused.output
+
+
 def test_members_are_shown_three_ways(prefect: Prefect, inventory: Path) -> None:
     """Nothing differs but what was read at a first start."""
     shown = run_runbook(prefect, "show_member", inventory)
