@@ -42,7 +42,7 @@ async def adopt_cluster(
     """
     path = adoption.target_path(cluster, output)
     ssh = adoption.ssh_content(user, port, known_hosts, key)
-    given = frozenset(word.partition("=")[0] for word in hosts if "=" in word)
+    given = frozenset(word.partition("=")[0].lower() for word in hosts if "=" in word)
     provisional = adoption.provisional(cluster, hosts, ssh, unit)
     async with open_run(provisional, "adopt_cluster", reason=reason) as run:
         found = await adoption.read_all(run)

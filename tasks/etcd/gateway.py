@@ -26,6 +26,7 @@ from tasks.etcd.failures import (
 from tasks.etcd.handshake import find_alert
 from tasks.etcd.login import Login
 from tasks.model.errors import EtcdRefused, EtcdUnavailable
+from tasks.model.urls import address_port
 
 _DROPPED = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
 _STAGES = {
@@ -179,7 +180,7 @@ class Gateway:
                 )
         except TimeoutError as error:
             limit = endpoint.patience_seconds or self._timeout_seconds
-            reason = explain_time_out(stage, f"{host}:{port}", limit)
+            reason = explain_time_out(stage, address_port(host, port), limit)
             raise EtcdUnavailable(f"{endpoint.url}: {reason}", host=endpoint.name) from error
         # httpx translates the TLS errors of a handshake, but not the alert that TLS 1.3 sends after
         # it, which is how etcd rejects a client certificate.
@@ -187,7 +188,7 @@ class Gateway:
             cause: Exception = error
             if isinstance(error, _DROPPED) and self._explains:
                 cause = await find_alert(host, port, origin.host, self._tls) or error
-            reason = explain_connection_failure(cause, f"{host}:{port}")
+            reason = explain_connection_failure(cause, address_port(host, port))
             raise EtcdUnavailable(f"{endpoint.url}: {reason}", host=endpoint.name) from error
         return response.content
 
@@ -221,7 +222,7 @@ class Gateway:
             except wire.NotEtcd as error:
                 raise EtcdRefused(endpoint.url, str(error), wire.GrpcCode.UNKNOWN) from error
             except (httpx.TransportError, OSError) as error:
-                reason = explain_connection_failure(error, f"{host}:{port}")
+                reason = explain_connection_failure(error, address_port(host, port))
                 raise EtcdUnavailable(f"{endpoint.url}: {reason}", host=endpoint.name) from error
 
 

@@ -11,6 +11,7 @@ from shlex import quote
 
 from tasks.hosts.batch import Command, Result
 from tasks.model.fields import is_ip_address
+from tasks.model.urls import address_port
 
 CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n?", re.DOTALL)
 SECONDS = 3
@@ -35,7 +36,7 @@ ask() {{
 
 def served_command(address: str, port: int) -> Command:
     """Tell the certificates that a port presents; also when it then refuses us, having none."""
-    where = quote(f"[{address}]:{port}" if ":" in address else f"{address}:{port}")
+    where = quote(address_port(address, port))
     script = f"timeout {SECONDS} openssl s_client -connect {where} -showcerts </dev/null 2>&1 || :"
     return Command(f"read what {address} port {port} serves", script)
 
@@ -77,7 +78,7 @@ def ask_command(
     asks = []
     for name, address, port in peers:
         kind = "-verify_ip" if is_ip_address(address) else "-verify_hostname"
-        where = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+        where = address_port(address, port)
         verify = f"-verify_return_error {kind} {quote(address)}"
         asks.append(f'( ask {quote(where)} {pair} {verify}; echo "{name} $said" ) &')
     words = f"request={quote(request)} until={quote(until)}"
@@ -107,7 +108,7 @@ def carry_command(
     Both sides verify. What comes back is standard output, what openssl objects to the other one.
     """
     kind = "-verify_ip" if is_ip_address(address) else "-verify_hostname"
-    where = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    where = address_port(address, port)
     script = (
         f"timeout {CARRY_SECONDS} openssl s_client -quiet -connect {quote(where)} "
         f"-cert {quote(str(certificate))} -key {quote(str(key))} -CAfile {quote(str(trusted))} "

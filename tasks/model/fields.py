@@ -75,6 +75,16 @@ def _check_login(text: str) -> str:
     return text
 
 
+def is_same_host(one: str, other: str) -> bool:
+    """Whether two names may be one host's: but for case, and a domain that only one of them has."""
+    if is_ip_address(one) or is_ip_address(other):
+        return one == other
+    names = (one.lower(), other.lower())
+    return names[0] == names[1] or any(
+        short == full.partition(".")[0] for short, full in (names, names[::-1])
+    )
+
+
 def fill(template: str, host: str, member: str) -> str:
     """Put a host's name and its member's into a template."""
     return template.replace(HOST_PLACE, host).replace(MEMBER_PLACE, member)

@@ -26,7 +26,7 @@ from tasks.model.certificates import (
 from tasks.model.clients import Client, KubeApiserver, LoadBalancer
 from tasks.model.credentials import EtcdUser, Passphrase
 from tasks.model.errors import Refused
-from tasks.model.fields import Address, Name, fill
+from tasks.model.fields import Address, Name, fill, is_same_host
 from tasks.model.layout import MANIFEST, Layout, Pair, PairFiles, Paths, group_pairs
 from tasks.model.machines import Host, Ssh
 from tasks.model.settings import Etcd
@@ -244,9 +244,12 @@ class Inventory(Strict):
     def called(self, word: str) -> Host | None:
         """Find the host that an operator calls so, by its name, its member's or its address.
 
-        Raises Refused where the word is one host's name and another one's member's.
+        Where nobody is called so to the letter, case and domain do not matter. Raises Refused where
+        the word is one host's name and another one's member's.
         """
         found = [host for host in self.hosts if word in host.names]
+        if not found:
+            found = [h for h in self.hosts if any(is_same_host(word, name) for name in h.names)]
         if len(found) > 1:
             told = "; ".join(f"{h.name} with the member {h.member_name}" for h in found)
             raise Refused(f"{word} may be meant of several hosts: {told}; say the member's id")

@@ -16,6 +16,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from tasks.model.certificates import read_cfssl_policy
 from tasks.model.errors import InvalidInventory
@@ -110,7 +111,7 @@ def edit_hosts(
     taken = {replaced for host, replaced in added.values() if replaced and host.name not in listed}
     _strand(document, {host["name"]: host for host in hosts if host["name"] in removed})
     for host, replaced in added.values():
-        values = host.model_dump(mode="json", exclude_defaults=True)
+        values = _quoted(host.model_dump(mode="json", exclude_defaults=True))
         name = host.name if host.name in listed else replaced
         place = next((i for i, h in enumerate(hosts) if h["name"] == name), None)
         if place is None:
@@ -128,6 +129,15 @@ def edit_hosts(
     stream = StringIO()
     yaml.dump(document, stream)
     return stream.getvalue()
+
+
+def _quoted(value: Any) -> Any:  # noqa: ANN401 - JSON's
+    """Quote texts with a colon, as IPv6 addresses are: bare ones end a key within braces."""
+    if isinstance(value, dict):
+        return {key: _quoted(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_quoted(each) for each in value]
+    return DoubleQuotedScalarString(value) if isinstance(value, str) and ":" in value else value
 
 
 def _strand(document: Any, gone: dict[str, Any]) -> None:  # noqa: ANN401 - ruamel's

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 
+def address_port(address: str, port: int) -> str:
+    """Write a port of an address, an IPv6 one in brackets."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
 def member_url(address: str, port: int) -> str:
     """Write the URL of a member's port."""
-    return f"https://[{address}]:{port}" if ":" in address else f"https://{address}:{port}"
+    return f"https://{address_port(address, port)}"
 
 
 def split_url(url: str) -> tuple[str, int]:

@@ -40,7 +40,8 @@ def name_hosts(found: tuple[FoundEtcd, ...], given: frozenset[str]) -> tuple[Nam
         member, system = one.setting("NAME"), one.hostname.partition(".")[0]
         files = f"{one.setting('CERT_FILE')} {one.setting('PEER_CERT_FILE')}"
         follow = [system] if system and system in files and member not in files else []
-        words = [one.host] if one.host in given else [*follow, member, system, one.host]
+        plain = [member, system, member.lower(), system.lower(), one.host]
+        words = [one.host] if one.host in given else [*follow, *plain]
         able = (w for w in words if _HOST_NAME.fullmatch(w) and (w not in taken or w in given))
         name = next(able, one.host)
         taken.add(name)

@@ -71,7 +71,7 @@ def provisional(cluster: str, hosts: list[str], ssh: dict[str, Any], unit: str) 
     rows = []
     for text in hosts:
         name, equals, address = text.partition("=")
-        rows.append({"name": name if equals else _label(text), "address": address or text})
+        rows.append({"name": name.lower() if equals else _label(text), "address": address or text})
     content = {
         "name": cluster,
         "hosts": rows,

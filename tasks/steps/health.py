@@ -24,6 +24,7 @@ from tasks.hosts.connection import HostConnection
 from tasks.model.certificates import Generation
 from tasks.model.cluster import ClusterHealth, DesiredMember
 from tasks.model.errors import EtcdUnavailable, MemberFailed, RunbookError
+from tasks.model.urls import address_port
 from tasks.plans.gate import find_obstacles
 
 CLIENT_NAME = "etcd-runbooks"
@@ -162,7 +163,7 @@ async def read_accepted(
                     if not await is_accepted(host, to, address.strip("[]"), context):
                         accepted.discard(generation)
                 except OSError as error:
-                    reason = explain_connection_failure(error, f"{host}:{to}")
+                    reason = explain_connection_failure(error, address_port(host, to))
                     raise EtcdUnavailable(f"{url}: {reason}", host=member.name) from error
         return frozenset(accepted)
 

@@ -156,6 +156,15 @@ def test_a_host_that_is_listed_already_can_take_anothers_place() -> None:
     assert "  - {name: c, address: 10.0.0.3}\n" in edited
 
 
+@pytest.mark.parametrize("address", ["fd77::4", "::4", "fd77::", "2001:db8:0:0:1:2:3:4"])
+def test_an_ipv6_address_is_quoted(address: str) -> None:
+    """Bare within braces it is a key to some readers of YAML."""
+    host = Host(name="d", address=address, extra_sans=("d.example", address))
+    edited = edit_hosts(INVENTORY, frozenset({"a"}), {"d": (host, "a")})
+    assert f'{{name: d, address: "{address}", extra_sans: [d.example, "{address}"]}}' in edited
+    assert parse_inventory(edited, Path("/x/c.yaml")).hosts[0] == host
+
+
 CLIENTS = """\
 clients:
 - {name: api-b, host: b, certificate: /s/node-b.pem, key: /s/node-b-key.pem, trusted: /s/ca.pem}

@@ -10,6 +10,7 @@ import pytest
 
 from tasks.model.certificates import Role, Usage
 from tasks.model.errors import InvalidInventory, Refused
+from tasks.model.fields import is_same_host
 from tasks.model.inventory import Inventory
 from tasks.model.inventory_file import load_inventory
 
@@ -210,3 +211,21 @@ def test_cfssl_files_that_are_no_use_are_told(
     (tmp_path / "pki" / file).write_text(content)
     found = problems(tmp_path, RIGHT + "cfssl_directory: pki\n")
     assert any(says in problem for problem in found), found
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        ("Master01.example.org", "master01", True),
+        ("master01", "MASTER01", True),
+        ("master01.a.example", "master01.b.example", False),
+        ("master01", "master011", False),
+        ("10.0.0.1", "10", False),
+        ("10.0.0.1", "10.0.0.1", True),
+        ("fd77::1", "fd77::2", False),
+    ],
+)
+def test_case_and_a_domain_make_no_other_host(one: str, other: str, is_same: bool) -> None:
+    """Two domains do."""
+    assert is_same_host(one, other) is is_same
+    assert is_same_host(other, one) is is_same

@@ -135,3 +135,20 @@ def test_what_cannot_be_read_is_made_as_kubeadm_would(tmp_path: Path) -> None:
     assert found.want.common_name == "kube-apiserver-etcd-client"
     assert found.want.sans == ()
     assert found.want.validity == timedelta(hours=8760)
+
+
+def test_a_name_in_the_place_of_an_address_is_in_the_members_certificates() -> None:
+    """Where the policy names the host itself; an address is there by the members' URLs."""
+    for address, extra in {"Etcd1.Example.org": ["etcd1.example.org"], "10.0.0.1": []}.items():
+        inventory = Inventory.model_validate(
+            {
+                "name": "c1",
+                "hosts": [{"name": "m1", "address": address}],
+                "etcd": {"version": "3.5.16"},
+                "authority": {"certificate": "c", "key": "k", "passphrase": {"env": "P"}},
+            }
+        )
+        member = desired_member(inventory, inventory.hosts[0], "10.0.0.1")
+        targets = member_targets(inventory, member, None)
+        assert [n for n in targets["server"].want.sans if "example" in n.lower()] == extra
+        assert [n for n in targets["client"].want.sans if "example" in n.lower()] == []
