@@ -26,6 +26,8 @@ TEMPLATES = Path(__file__).resolve().parents[2] / "templates"
 
 _IN_QUOTES = re.compile(r"[^\x00-\x1f\x7f\u0085\u2028\u2029\"'\\$`]*")
 _BARE = re.compile(r"[^\x00-\x1f\x7f\u0085\u2028\u2029\"'\\$`%\s;#][^\x00-\x20\x7f\"'\\$`%]*")
+_ACCOUNT = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,31}")
+"""What User= and Group= take in every systemd."""
 _MEMBER_NAME = re.compile(r"[A-Za-z0-9._-]+")
 # systemd.exec(5): what ProtectSystem=full makes read-only.
 _READ_ONLY = ("/usr", "/boot", "/efi", "/etc")
@@ -73,13 +75,18 @@ def _templates(allowed: re.Pattern[str]) -> jinja2.Environment:
 def render_unit(inventory: Inventory, *, group: str | None = None) -> str:
     """Render the systemd unit; the group is the account's own name unless given.
 
+    A group whose name a unit cannot have is left out: systemd takes the account's.
+
     A first start may take 10 minutes before systemd kills and tries again: it waits for quorum.
     Hardening that would hide a directory which etcd uses is left out. Raises ValueError for a
     value that cannot be written into a unit. Source: systemd.service(5), systemd.exec(5).
     """
     paths = inventory.paths
+    layouts = [inventory.layout(host.name) for host in inventory.hosts]
+    stores = tuple(path for each in layouts for path in each.data_directories)
     used = (
         paths.state,
+        *stores,
         paths.certificates,
         paths.binaries,
         *(PurePosixPath(v) for v in inventory.etcd.settings.environment.values() if v[:1] == "/"),
@@ -90,7 +97,7 @@ def render_unit(inventory: Inventory, *, group: str | None = None) -> str:
         .render(
             cluster=inventory.name,
             account=inventory.etcd.run_as,
-            group=group if group is not None else inventory.etcd.run_as,
+            group=_group(inventory.etcd.run_as if group is None else group),
             state=paths.state,
             configuration=paths.configuration,
             program=paths.binaries / "etcd",
@@ -99,6 +106,10 @@ def render_unit(inventory: Inventory, *, group: str | None = None) -> str:
             uses_tmp=_any_below(used, _TEMPORARY),
         )
     )
+
+
+def _group(name: str) -> str | None:
+    return name if _ACCOUNT.fullmatch(name) else None
 
 
 def _any_below(paths: tuple[PurePosixPath, ...], roots: tuple[str, ...]) -> bool:

@@ -23,6 +23,15 @@ UNCHANGED = "unchanged"
 CHANGED = "changed"
 
 
+def relabel(*names: str) -> str:
+    """Write the shell that gives the files in these variables the SELinux context of their place.
+
+    A file that is made has its directory's, which need not be its own.
+    """
+    files = " ".join(f'"${name}"' for name in names)
+    return f"if command -v restorecon >/dev/null; then restorecon {files} 2>/dev/null || :; fi"
+
+
 def read_file_command(path: PurePosixPath, *, with_text: bool = True) -> Command:
     """Tell a file's mode, owner, group and SHA-256, and its text unless that is secret.
 
@@ -42,7 +51,7 @@ def parse_file(result: Result, *, with_text: bool = True) -> FileState | None:
     if not result.stdout.strip():
         return None
     about, digest, text = result.stdout.split("\n", 2)
-    mode, owner, group = about.split()
+    mode, owner, group = about.split(" ", 2)  # a directory service has groups with spaces
     return FileState(mode, owner, group, digest, text if with_text else None)
 
 
@@ -87,6 +96,7 @@ chown "${{access#* }}" "$new"
 {keep_aside(path, backup)}
 sync "$new"
 mv -fT "$new" "$target"
+{relabel("target")}
 sync "${{target%/*}}/"
 echo {CHANGED}
 """
@@ -165,6 +175,7 @@ for path in {names}; do
   touch "$new"
   sync "$new"
   mv -fT "$new" "$real"
+  {relabel("real")}
   sync "${{real%/*}}/"
   {":" if aside else 'rm -f "$copy"'}
   echo "$path"
@@ -180,17 +191,17 @@ def upload_script(
 
     Says CHANGED or UNCHANGED; ends with FENCED_OUT when the fence fails.
     """
-    path = quote(str(target))
     fencing = f"( {fence}\n) </dev/null || exit {FENCED_OUT}\n" if fence else ""
     return f"""{fencing}sum() {{ sha256sum < "$1" | cut -c-64; }}
-if [ -O {path} ] && [ "$(stat -c 0%a {path})" = {mode} ] && [ "$(sum {path})" = {sha256} ]; then
+path=$(readlink -m {quote(str(target))})
+if [ -O "$path" ] && [ "$(stat -c 0%a "$path")" = {mode} ] && [ "$(sum "$path")" = {sha256} ]; then
 cat >/dev/null; say {UNCHANGED}; exit; fi
-(umask 022; mkdir -p {quote(str(target.parent))})
-new=$(mktemp {path}.XXXXXXXX); trap 'rm -f "$new"' EXIT
+(umask 022; mkdir -p "${{path%/*}}/")
+new=$(mktemp "$path.XXXXXXXX"); trap 'rm -f "$new"' EXIT
 cat > "$new"
 [ "$(sum "$new")" = {sha256} ] || {{ echo "what arrived has another SHA-256" >&2; exit 1; }}
 chmod {mode} "$new"; {keep_aside(target, backup)}
-sync "$new"; mv -fT "$new" {path}; sync {quote(str(target.parent))}; say {CHANGED}"""
+sync "$new"; mv -fT "$new" "$path"; {relabel("path")}; sync "${{path%/*}}/"; say {CHANGED}"""
 
 
 def make_directory_command(path: PurePosixPath, *, mode: str, owner: str, group: str) -> Command:
@@ -198,9 +209,11 @@ def make_directory_command(path: PurePosixPath, *, mode: str, owner: str, group:
     target = quote(str(path))
     wanted = quote(f"{mode} {owner} {group}")
     script = (
-        f"[ \"$(stat -c '0%a %U %G' {target} 2>/dev/null)\" = {wanted} ] "
+        f"[ \"$(stat -L -c '0%a %U %G' {target} 2>/dev/null)\" = {wanted} ] "
         f"&& {{ echo {UNCHANGED}; exit 0; }}\n"
-        f"install -d -m {mode} -o {quote(owner)} -g {quote(group)} {target}\necho {CHANGED}"
+        f"made=$(readlink -m {target})\n"
+        f'install -d -m {mode} -o {quote(owner)} -g {quote(group)} "$made"\n'
+        f"{relabel('made')}\necho {CHANGED}"
     )
     return Command(f"make directory {path}", script)
 
@@ -224,7 +237,7 @@ def parse_absent(result: Result) -> tuple[str, ...]:
 
 def directory_mode_command(path: PurePosixPath) -> Command:
     """Tell a directory's mode, owner and group."""
-    return Command(f"mode of {path}", f"stat -c '0%a %U %G' {quote(str(path))} 2>/dev/null || :")
+    return Command(f"mode of {path}", f"stat -L -c '0%a %U %G' {quote(str(path))} 2>/dev/null || :")
 
 
 def parse_directory_mode(result: Result) -> str | None:

@@ -10,7 +10,7 @@ from shlex import join, quote
 from typing import TYPE_CHECKING
 
 from tasks.hosts.batch import Command, Result
-from tasks.hosts.files import CHANGED, keep_aside
+from tasks.hosts.files import CHANGED, keep_aside, relabel
 
 SWAPPING = ".swap."
 """Begins the name of a directory that a pair stands in for the moment of its exchange."""
@@ -133,6 +133,7 @@ key=$(readlink -m {quote(str(key))}); certificate=$(readlink -m {quote(str(certi
 beside {new_key} "$key"
 beside {new_certificate} "$certificate"
 {RENAMES}
+{relabel("certificate", "key")}
 sync "${{certificate%/*}}/" "${{key%/*}}/"
 echo {CHANGED}
 """

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from tasks.hosts.batch import Command, Result
 from tasks.hosts.files import CHANGED, UNCHANGED
 from tasks.hosts.retirement import IGNORED
+from tasks.hosts.services import GROUPS
 from tasks.hosts.sessions import ACTIVATE
 from tasks.model.observation import DataDirectory, Directory, Listener, Places, Program
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 TOOLS = (
     *("openssl", "flock", "systemctl", "systemd-analyze", "journalctl", "useradd"),
-    *("sha256sum", "timeout", "mktemp", "install", "ip", "ss"),
+    *("groupadd", "sha256sum", "timeout", "mktemp", "install", "ip", "ss"),
 )
 FSYNC_WRITES = 50
 
@@ -100,21 +101,51 @@ def parse_sources(result: Result) -> frozenset[str]:
     return frozenset(re.findall(r" src (\S+)", result.stdout))
 
 
-def listeners_command() -> Command:
-    """Tell which TCP ports are listened on, by whom."""
-    return Command("listening ports", "ss -ltnp | sed 1d")
+def listeners_command(own: str) -> Command:
+    """Tell which TCP ports are listened on, by whom, and the control groups of those.
+
+    `own` is the shell that puts the member's control group into a variable of this name.
+    """
+    script = f"""
+{GROUPS}{{ {own}
+}} 2>/dev/null || own=
+said=$(ss -ltnp | sed 1d)
+[ -z "$own" ] || printf 'own\\t%s\\n' "${{outer%/}}$own"
+for pid in $(sed 's/pid=/\\n&/g' <<< "$said" | sed -n 's/^pid=\\([0-9]*\\).*/\\1/p' | sort -u); do
+  printf 'group\\t%s\\t%s\\n' "$pid" "$(group_of "$pid")"
+done
+echo "$said"
+"""
+    return Command("listening ports", script.strip())
 
 
 def parse_listeners(result: Result) -> tuple[Listener, ...]:
     """Read the answer of `listeners_command`."""
-    found = []
+    found, groups, own = [], {}, None
     for line in result.stdout.splitlines():
-        words = line.split()
-        address, port = words[3].rsplit(":", 1)
-        program = re.search(r'users:\(\("([^"]+)"', line)
-        holder = program.group(1) if program else "?"
-        found.append(Listener(int(port), holder, address.strip("[]")))
+        kind, *rest = line.split("\t")
+        if kind == "own":
+            own = rest[0]
+        elif kind == "group":
+            groups[rest[0]] = rest[1]
+        elif line.strip():
+            words = line.split()
+            address, port = words[3].rsplit(":", 1)
+            holder = re.search(r'users:\(\("([^"]+)",pid=(\d+)', line)
+            program, pid = holder.groups() if holder else ("?", "")
+            group = groups.get(pid, "")
+            is_own = own is not None and f"{group}/".startswith(f"{own}/")
+            unit = _unit_of(group)
+            found.append(Listener(int(port), program, address.strip("[]"), unit, is_own))
     return tuple(found)
+
+
+def _unit_of(group: str) -> str:
+    """Say what a process belongs to, by its control group."""
+    if "/kubepods" in group:
+        return "a Kubernetes pod"
+    parts = [part for part in group.split("/") if part.endswith((".service", ".scope"))]
+    return parts[-1] if parts else ""
 
 
 def disk_command(path: PurePosixPath) -> Command:
@@ -124,7 +155,7 @@ def disk_command(path: PurePosixPath) -> Command:
     hardware page does with fio (https://etcd.io/docs/v3.5/op-guide/hardware/).
     """
     script = f"""
-directory={quote(str(path))}
+directory=$(readlink -m {quote(str(path))})
 while [ ! -d "$directory" ]; do directory=$(dirname "$directory"); done
 df --output=avail -B1 "$directory" | tail -n 1
 file=$(mktemp "$directory/.etcd-runbooks-fsync.XXXXXX") || exit 0
@@ -197,18 +228,25 @@ def account_command(name: str) -> Command:
 
 def parse_account(result: Result) -> tuple[int | None, str | None]:
     """Read uid and group; None when there is no such account."""
-    lines = result.stdout.split()
+    lines = result.stdout.splitlines()
     return (int(lines[0]), lines[1]) if len(lines) > 1 else (None, None)
 
 
 def make_account_command(name: str, home: PurePosixPath) -> Command:
-    """Make a system account without a login, with a group of its own name."""
-    script = (
-        f"id -u {quote(name)} >/dev/null 2>&1 && {{ echo {UNCHANGED}; exit 0; }}\n"
-        f"group=--user-group; getent group {quote(name)} >/dev/null && group='--gid {name}'\n"
-        f"useradd --system $group --home-dir {quote(str(home))} --no-create-home "
-        f"--shell /usr/sbin/nologin {quote(name)}\necho {CHANGED}"
-    )
+    """Make a system account without a login, with a group of its own name.
+
+    One that is there keeps its primary group, whichever that is.
+    """
+    script = f"""
+made={UNCHANGED}
+if ! getent group {quote(name)} >/dev/null; then groupadd --system {quote(name)}; made={CHANGED}; fi
+if ! id -u {quote(name)} >/dev/null 2>&1; then
+  useradd --system --gid {quote(name)} --home-dir {quote(str(home))} --no-create-home \
+    --shell /usr/sbin/nologin {quote(name)}
+  made={CHANGED}
+fi
+echo $made
+""".strip()
     return Command(f"make account {name}", script)
 
 
@@ -219,7 +257,8 @@ for path in {" ".join(map(quote, paths))}; do
   [ ! -e "$path" ] || stat -L --printf 'place\\t%n\\t0%a\\t%U\\t%G\\n' "$path"
 done
 for name in {" ".join(map(quote, accounts))}; do
-  if getent passwd "$name" || getent group "$name"; then printf 'account\\t%s\\n' "$name" >&3; fi
+  if getent passwd "$name"; then printf 'account\\t%s\\n' "$name" >&3; fi
+  if getent group "$name"; then printf 'group\\t%s\\n' "$name" >&3; fi
 done 3>&1 > /dev/null
 """
     return Command("see what is there", script.strip())
@@ -231,6 +270,7 @@ def parse_places(result: Result) -> Places:
     return Places(
         {row[1]: Directory(*row[1:]) for row in rows if row[0] == "place"},
         frozenset(row[1] for row in rows if row[0] == "account"),
+        frozenset(row[1] for row in rows if row[0] == "group"),
     )
 
 
@@ -243,10 +283,10 @@ def data_directory_command(
     """
     script = f"""
 data={quote(str(data))}; wal={quote(str(wal or data / "member/wal"))}
-stat -c '0%a %U %G' {quote(str(state))} 2>/dev/null || echo missing
+stat -L -c '0%a %U %G' {quote(str(state))} 2>/dev/null || echo missing
 if ls "$wal"/*.wal >/dev/null 2>&1; then echo {DataDirectory.INITIALISED}
 elif [ ! -d "$data" ]; then echo {DataDirectory.MISSING}
-elif [ -z "$(ls -A {IGNORED} "$data")" ]; then echo {DataDirectory.EMPTY}
+elif [ -z "$(ls -A {IGNORED} "$data/")" ]; then echo {DataDirectory.EMPTY}
 else echo {DataDirectory.LEFTOVERS}; fi
 """
     return Command(f"state of {data}", script.strip())

@@ -47,8 +47,9 @@ class Paths(Strict):
     )
     wal_directory: FileTemplate | None = Field(
         None,
-        description="Etcd's write-ahead log; without it, member/wal in its data.",
-        examples=["/var/lib/etcd-wal"],
+        description="Etcd's write-ahead log; without it, member/wal in its data. Etcd replaces "
+        "it at a first start: it is below a disk's root, in a directory of etcd's account.",
+        examples=["/wal/etcd"],
     )
     trusted: HostPath | None = Field(
         None, description="The authorities that members trust; without it, ca.pem in certificates."
@@ -148,6 +149,14 @@ class Layout:
         """Every file of authorities, every certificate and every key."""
         files = (path for pair in self.pairs for path in (pair.certificate, pair.key))
         return (*self.trusted_files, *files)
+
+    @property
+    def places(self) -> tuple[PurePosixPath, ...]:
+        """Every file and directory that a run may write for this member."""
+        log = () if self.wal is None else (self.wal, self.wal.parent)
+        own = (self.binaries, self.configuration, self.unit)
+        starts = own if self.manifest is None else (self.manifest,)
+        return (*starts, self.state, self.data, *log, *self.credentials)
 
     @property
     def data_directories(self) -> tuple[PurePosixPath, ...]:

@@ -89,11 +89,38 @@ class LeafFiles:
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A listening TCP port, the program that holds it, and the address that it is bound to."""
+    """A listening TCP port, the program that holds it, and the address that it is bound to.
+
+    `unit` is what that process belongs to, by its control group; `is_own`: it is the member's.
+    """
 
     port: int
     program: str
     address: str = "*"
+    unit: str = ""
+    is_own: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """A place where a run writes: the file system there, after all links.
+
+    `real` is where links lead, `directory` what of that is there already, with its mode and owner.
+    `trouble` is why it took no file, empty where it did; `runs`: the file could be started as a
+    program. `is_empty`: it holds nothing but lost+found. `free` is in bytes.
+    """
+
+    path: str
+    real: str
+    directory: str
+    file_system: str
+    free: int
+    mode: str = "0755"
+    owner: str = "root"
+    runs: bool = True
+    is_mount: bool = False
+    is_empty: bool = False
+    trouble: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +167,7 @@ class HostObservation:
     leaves: dict[Role, LeafFiles] = field(default_factory=dict)
     certificates_mode: str | None = None
     settings: SettingsFiles | None = None
+    rooms: tuple[Room, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +189,7 @@ class PairsObservation:
     pairs: dict[str, LeafFiles]
     served: dict[int, str | None]
     has_pending_change: bool = False
+    rooms: tuple[Room, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +219,7 @@ class Places:
 
     found: dict[str, Directory]
     accounts: frozenset[str]
+    groups: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from tasks.model.plan import Plan, Stage, Step
 from tasks.model.settings import InstalledBinaries
 
 AUTHORITY = Stage(1, "on the runner")
+STATE_MODE = "0700"
 PREPARE = Stage(2, "prepare, all hosts at once")
 START = Stage(3, "start, all at once")
 
@@ -53,9 +54,13 @@ class InstallPrograms(Step):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MakeDirectories(Step):
-    """Make directories with their owners: those that are named, or our own layout's."""
+    """Make directories with their owners: those that are named, or our own layout's.
+
+    Of the latter, `own` are those of the account's that are neither the state's nor in it.
+    """
 
     directories: tuple[Directory, ...] = ()
+    own: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,7 +230,9 @@ def preparation_steps(
         said = f"make {', '.join(each.path for each in likeness.directories)}"
         add(MakeDirectories, f"{said} as on {likeness.model}", directories=likeness.directories)
     elif not likeness and _directories_differ(inventory, host):
-        add(MakeDirectories, f"make {layout.state} and {inventory.paths.certificates}")
+        own = own_directories(inventory, host)
+        made = ", ".join((str(layout.state), *own))
+        add(MakeDirectories, f"make {made} and {inventory.paths.certificates}", own=own)
     roles = tuple(role for role, why in target.leaf_differences.items() if why)
     trust_differs = host.authority is None or (
         trusts_others(host, target.authority)
@@ -280,14 +287,39 @@ def _host_steps(inventory: Inventory, host: HostObservation, target: HostTarget)
 
 def _directories_differ(inventory: Inventory, host: HostObservation) -> bool:
     group = host.account_group or inventory.etcd.run_as
-    return host.state_mode != state_mode(
-        inventory, group
-    ) or host.certificates_mode != certificates_mode(group)
+    return (
+        host.state_mode != state_mode(inventory, group)
+        or host.certificates_mode != certificates_mode(group)
+        or bool(own_directories(inventory, host))
+    )
+
+
+def own_directories(inventory: Inventory, host: HostObservation) -> tuple[str, ...]:
+    """List directories that etcd's account is to have and has not, beside the state's.
+
+    A data directory that is no part of the state's, and where the log's directory is made: the
+    root of a file system of its own, as long as nobody has anything there.
+    """
+    layout = inventory.layout(host.host)
+    data = () if layout.data in (layout.state, layout.state / "default.etcd") else (layout.data,)
+    log = () if layout.wal is None or layout.wal.parent == layout.state else (layout.wal.parent,)
+    rooms = {room.path: room for room in host.rooms}
+    found = []
+    for path in dict.fromkeys((*data, *log)):
+        room = rooms.get(str(path))
+        if room is None:
+            continue
+        is_missing = room.directory != room.real
+        is_free = room.is_empty and (room.is_mount or path in data)
+        wrong = (room.mode, room.owner) != (STATE_MODE, inventory.etcd.run_as)
+        if is_missing or (is_free and wrong):
+            found.append(str(path))
+    return tuple(found)
 
 
 def state_mode(inventory: Inventory, group: str) -> str:
     """Mode and owner of the state directory, as `stat` prints them: etcd refuses wider ones."""
-    return f"0700 {inventory.etcd.run_as} {group}"
+    return f"{STATE_MODE} {inventory.etcd.run_as} {group}"
 
 
 def certificates_mode(group: str) -> str:

@@ -7,8 +7,9 @@ their source.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from ipaddress import ip_address
 
-from tasks.model.fields import is_ip_address
+from tasks.model.fields import is_same_host
 from tasks.model.inventory import Inventory
 from tasks.model.observation import (
     ClockReading,
@@ -20,6 +21,7 @@ from tasks.model.observation import (
 )
 from tasks.model.plan import Finding, Severity
 from tasks.model.settings import InstalledBinaries
+from tasks.plans.rooms import room_findings
 
 ARCHITECTURES = ("x86_64", "aarch64")
 SYSTEMD_MINIMUM = 219
@@ -33,13 +35,11 @@ DISK_REFUSAL_BYTES, DISK_WARNING_BYTES = 256 << 20, 2 << 30
 
 
 def is_bound_elsewhere(path: Path, host: HostObservation) -> bool:
-    """Whether etcd holds the port at its present address alone, so that none hears at the new one.
+    """Whether the member holds the port at its old address alone, and nobody hears at the new one.
 
     Such a refusal tells nothing of a firewall; a listener beside it would take etcd's place.
     """
-    bound = {
-        each.address for each in host.listeners if (each.port, each.program) == (path.port, "etcd")
-    }
+    bound = {each.address for each in host.listeners if each.port == path.port and each.is_own}
     everywhere = {path.address, "*", "0.0.0.0", "::"}  # noqa: S104 - as ss writes it
     return path.met is Reachability.REFUSED and bool(bound) and not bound & everywhere
 
@@ -53,6 +53,7 @@ def find_reasons(
         found += _machine(host)
         found += _unit(host, inventory)
         found += _disk(host, inventory)
+        found += room_findings(host, inventory)
         found += _ports(host, inventory)
         found += _programs(host, inventory)
         found += _names(host, inventory)
@@ -138,7 +139,7 @@ def _unit(host: HostObservation, inventory: Inventory) -> Iterator[Finding]:
 
 
 def _disk(host: HostObservation, inventory: Inventory) -> Iterator[Finding]:
-    state = inventory.layout(host.host).state
+    state = inventory.layout(host.host).data
     if host.fsync_mean is None:
         yield _refusal(host.host, f"the disk of {state} took no test write; is it full, read-only?")
     elif host.fsync_mean > FSYNC_WARNING_SECONDS:
@@ -156,13 +157,25 @@ def _disk(host: HostObservation, inventory: Inventory) -> Iterator[Finding]:
 
 def _ports(host: HostObservation, inventory: Inventory) -> Iterator[Finding]:
     layout = inventory.layout(host.host)
+    told = set()
     for listener in host.listeners:
-        if listener.port in (layout.client_port, layout.peer_port) and listener.program != "etcd":
-            yield _refusal(
-                host.host,
-                f"port {listener.port} is taken by {listener.program}; stop it first "
-                f"(ss -ltnp 'sport = :{listener.port}')",
+        if listener.port not in (layout.client_port, layout.peer_port) or listener.is_own:
+            continue
+        holder = f"{listener.program} of {listener.unit}" if listener.unit else listener.program
+        if (listener.port, holder) in told:  # at each of its addresses
+            continue
+        told.add((listener.port, holder))
+        way = "stop it first"
+        if listener.program == "etcd":
+            way = (
+                f"it is not this inventory's {layout.service}; stop it first, or give one of "
+                "the two other ports (etcd.client_port, etcd.peer_port)"
             )
+        yield _refusal(
+            host.host,
+            f"port {listener.port} is taken by {holder}; {way} "
+            f"(ss -ltnp 'sport = :{listener.port}')",
+        )
 
 
 def _programs(host: HostObservation, inventory: Inventory) -> Iterator[Finding]:
@@ -192,17 +205,17 @@ def _names(host: HostObservation, inventory: Inventory) -> Iterator[Finding]:
                 f"does not resolve {name}, which certificates will name; add it to DNS or "
                 "/etc/hosts if clients use it",
             )
-    if host.hostname.split(".")[0] != host.host.split(".")[0]:
+    if not is_same_host(host.hostname, host.host):
         yield _warning(host.host, f"calls itself {host.hostname}; is this the right machine?")
     wanted = inventory.host(host.host)
     for label, address in (
         ("peer_address", wanted.peer_address),
         ("client_address", wanted.client_address),
     ):
-        if address and address not in host.addresses:
+        if address and not _has(host, address):
             yield _refusal(host.host, f"does not have {label} {address} of the inventory")
     fixed = wanted.fixed_address
-    if fixed and is_ip_address(fixed) and fixed not in host.addresses:
+    if fixed and not _has(host, fixed):
         needed = not (wanted.peer_address and wanted.client_address)
         if needed:
             yield _refusal(
@@ -211,6 +224,11 @@ def _names(host: HostObservation, inventory: Inventory) -> Iterator[Finding]:
                 f"{', '.join(host.addresses) or 'none'}); behind a NAT, set peer_address and "
                 "client_address too",
             )
+
+
+def _has(host: HostObservation, address: str) -> bool:
+    """Whether a host has an address; one of IPv6 is written in more than one way."""
+    return ip_address(address) in map(ip_address, host.addresses)
 
 
 def _path_finding(path: Path) -> Finding:

@@ -26,6 +26,7 @@ from tasks.plans import reconfiguration as plans
 from tasks.plans.dependents import TellHook, UpdateApiserver, UpdateHaproxy
 from tasks.plans.leaves import StageLeaves, SwapLeaves
 from tasks.plans.restarts import ADDRESSES
+from tasks.plans.rooms import member_findings
 from tasks.procedures import hardening, restarting, rotation
 from tasks.procedures.course import Actions, Choices, Recipe, Unlocked, Verified, follow
 from tasks.procedures.drafting import Draft, draft_plan
@@ -106,6 +107,20 @@ class MemberRecipe(Recipe[Draft]):
             written = ADDRESSES | frozenset(map(str, run.inventory.layout(name).credentials))
             await restarts.refuse_surprises(run, [name], written=written)
         return seen.plan
+
+    @override
+    def obstructions(self, run: Run, seen: Draft, plan: Plan) -> tuple[Finding, ...]:
+        inventory = run.inventory
+        return tuple(
+            finding
+            for name, each in seen.observed.items()
+            for finding in member_findings(
+                each,
+                inventory.layout(name),
+                inventory.paths.backups,
+                {type(step) for step in plan.steps if step.host == name},
+            )
+        )
 
     @override
     def unsaved_until(self, plan: Plan) -> Stage | None:

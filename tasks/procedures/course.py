@@ -90,6 +90,11 @@ class Recipe(ABC, Generic[S]):
     async def plan(self, run: Run, seen: S) -> Plan:
         """Decide, by a module of tasks/plans; raises Refused."""
 
+    def obstructions(self, run: Run, seen: S, plan: Plan) -> tuple[Finding, ...]:
+        """Say what of the hosts forbids this very plan, seen before; here: nothing."""
+        del run, seen, plan
+        return ()
+
     def unsaved_until(self, plan: Plan) -> Stage | None:
         """Say beside what comes before which stage the snapshot is taken; here: before all."""
         del plan
@@ -160,6 +165,7 @@ async def _draft(recipe: Recipe[S], run: Run, unlocked: Unlocked) -> tuple[S, Pl
     seen = await recipe.look(run, unlocked)
     await reports.refuse_on_findings(run, recipe.findings(seen))
     plan = await recipe.plan(run, seen)
+    await reports.refuse_on_findings(run, recipe.obstructions(run, seen, plan))
     await reports.publish_plan(run, plan, recipe.findings(seen))
     return seen, plan
 

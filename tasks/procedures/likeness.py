@@ -131,13 +131,15 @@ async def find_likeness(
     moved = _directories(model.layout, layout, files)
     needed = _needed(files, read_settings(files), layout)
     accounts = _accounts(files, run.inventory.accounts(member.name), pattern.trusted)
+    groups = _groups(files, pattern.trusted)
     there, here = await both(
         installation.see_places(run, run.hosts[named[0]], tuple(moved), ()),
         installation.see_places(
-            run, run.hosts[named[1]], (*moved.values(), *needed), tuple(sorted(accounts))
+            run, run.hosts[named[1]], (*moved.values(), *needed), tuple(sorted(accounts | groups))
         ),
     )
-    accounts |= {name for each in there.found.values() for name in (each.owner, each.group)}
+    accounts |= {each.owner for each in there.found.values()}
+    groups |= {each.group for each in there.found.values()}
     if absent := [path for path in needed if path not in here.found]:
         raise Refused(
             f"there is no {absent[0]}, which {needed[absent[0]]} as on {named[0]}; put it there",
@@ -150,8 +152,8 @@ async def find_likeness(
             for file in texts
         ),
         texts,
-        tuple(_lacking(moved, there, here, layout)),
-        tuple(sorted(accounts - here.accounts - {"root"})),
+        tuple(_lacking(moved, there, here, layout, seen)),
+        tuple(sorted((accounts - here.accounts - here.groups | groups - here.groups) - {"root"})),
         pattern.trusted,
     )
 
@@ -178,10 +180,11 @@ def _directories(old: Layout, new: Layout, files: SettingsFiles) -> dict[str, st
 
 
 def _lacking(
-    moved: dict[str, str], there: Places, here: Places, layout: Layout
+    moved: dict[str, str], there: Places, here: Places, layout: Layout, seen: HostObservation
 ) -> Iterable[Directory]:
     """List what is to be made; of what is there only the member's own directories are changed."""
     own = {str(layout.data), str(layout.state)}
+    own |= {room.path for room in seen.rooms if room.is_mount and room.is_empty}
     for old, new in moved.items():
         if old not in there.found:
             continue
@@ -208,7 +211,13 @@ def _needed(files: SettingsFiles, settings: Settings, layout: Layout) -> dict[st
 def _accounts(
     files: SettingsFiles, certificates: Iterable[str], trusted: FileState | None
 ) -> set[str]:
-    every = (*files.files, *((trusted,) if trusted else ()))
-    owners = {name for file in every for name in (file.owner, file.group)}
-    units = {value for _, value in read_service(files, "User", "Group")}
+    owners = {file.owner for file in (*files.files, *((trusted,) if trusted else ()))}
+    units = {value for _, value in read_service(files, "User")}
     return {*owners, *units, *certificates} - {"root"}
+
+
+def _groups(files: SettingsFiles, trusted: FileState | None) -> set[str]:
+    """List the groups that must be there: an account of that name may have another one."""
+    units = {value for _, value in read_service(files, "Group")}
+    owned = {file.group for file in (*files.files, *((trusted,) if trusted else ()))}
+    return owned | units - {"root"}

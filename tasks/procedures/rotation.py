@@ -19,13 +19,14 @@ from tasks.model.errors import CertificateRefused, MemberFailed, NotSeen, Refuse
 from tasks.model.layout import Pair
 from tasks.model.nodes import NodeObservation
 from tasks.model.observation import LeafFiles, PairsObservation, ServiceState
-from tasks.model.plan import Finding, Severity
+from tasks.model.plan import Finding, Plan, Severity, Step
 from tasks.pki.inspect import fingerprints, read_certificate
 from tasks.pki.targets import LeafTarget, client_targets, member_targets
 from tasks.plans.leaves import StageLeaves, SwapLeaves
 from tasks.plans.nodes import find_reasons
 from tasks.plans.preflight import clock_findings
 from tasks.plans.recovery import Damage, ReviveMember
+from tasks.plans.rooms import unwritable
 from tasks.procedures import location
 from tasks.procedures.course import Recipe, Unlocked
 from tasks.report.tables import Table
@@ -81,6 +82,19 @@ class CertificateRecipe(Recipe[Sight]):
     def findings(self, seen: Sight) -> tuple[Finding, ...]:
         """Tell clocks that differ, and who is absent."""
         return seen.findings
+
+    @override
+    def obstructions(self, run: Run, seen: Sight, plan: Plan) -> tuple[Finding, ...]:
+        """Refuse where a host or client that gets files has no place for them."""
+        del run
+        clients = {step.name for step in plan.steps if isinstance(step, StageLeaves)}
+        names = plan.hosts_of(Step) | clients
+        return tuple(
+            finding
+            for name, each in seen.observed.items()
+            if name in names
+            for finding in unwritable(name, each.rooms)
+        )
 
     @override
     def measured(self, seen: Sight) -> tuple[DesiredMember, ...]:

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 
 from tasks.engine.authority import signing_authority, trust_bundle
 from tasks.engine.run import Run, step
-from tasks.hosts import clients, files, leaves, served, system
+from tasks.hosts import clients, files, leaves, rooms, served, system
 from tasks.hosts.batch import Command
 from tasks.hosts.connection import HostConnection, now
 from tasks.hosts.supervisors import supervisor
@@ -104,6 +104,13 @@ async def observe_pairs(
         "account": system.account_command(inventory.etcd.run_as),
         "trusted": files.read_file_command(trusted),
         "pending": clients.pending_command(name),
+        "rooms": rooms.rooms_command(
+            (
+                trusted,
+                *(path for pair in pairs for path in (pair.certificate, pair.key)),
+                inventory.paths.backups,
+            )
+        ),
     }
     for pair in pairs:
         commands[f"{pair.label} certificate"] = files.read_file_command(pair.certificate)
@@ -134,6 +141,7 @@ async def observe_pairs(
         },
         served={port: served.parse_served(seen[f"port {port}"]) for port in ports},
         has_pending_change=clients.parse_pending(seen["pending"]),
+        rooms=rooms.parse_rooms(seen["rooms"]),
     )
 
 

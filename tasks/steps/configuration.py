@@ -60,7 +60,7 @@ def new_member_target(
     found = seen.configuration.text if seen.configuration else None
     return replace(
         target,
-        unit=render_unit(inventory),
+        unit=render_unit(inventory, group=seen.account_group),
         configuration=configuration,
         configuration_identity=identity(found, configuration),
     )

@@ -103,7 +103,7 @@ async def make_account(run: Run, host: HostConnection, planned: MakeAccount) -> 
 @step("make directories on {host}")
 async def make_directories(run: Run, host: HostConnection, planned: MakeDirectories) -> bool:
     """Make directories with mode and owner; whether one changed."""
-    wanted = planned.directories or await _own_directories(run, host)
+    wanted = planned.directories or await _own_directories(run, host, planned.own)
     commands = [
         files.make_directory_command(
             PurePosixPath(each.path), mode=each.mode, owner=each.owner, group=each.group
@@ -113,15 +113,20 @@ async def make_directories(run: Run, host: HostConnection, planned: MakeDirector
     return any(map(files.parse_change, await host.run(*commands, changes=True)))
 
 
-async def _own_directories(run: Run, host: HostConnection) -> tuple[Directory, ...]:
+async def _own_directories(
+    run: Run, host: HostConnection, own: tuple[str, ...]
+) -> tuple[Directory, ...]:
     """Say which directories our own layout needs; the group is known once there is an account."""
     paths, account = run.inventory.paths, run.inventory.etcd.run_as
     (found,) = await host.run(system.account_command(account))
     group = system.parse_account(found)[1] or account
     state = run.inventory.layout(host.name).state
     return (
-        Directory(str(paths.certificates), *certificates_mode(group).split()),
-        Directory(str(state), *state_mode(run.inventory, group).split()),
+        Directory(str(paths.certificates), *certificates_mode(group).split(" ", 2)),
+        *(
+            Directory(path, *state_mode(run.inventory, group).split(" ", 2))
+            for path in (str(state), *own)
+        ),
     )
 
 

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from tasks.engine.run import Run, step, together
-from tasks.hosts import files, leaves, sessions, system
+from tasks.hosts import files, leaves, rooms, sessions, system
 from tasks.hosts.connection import HostConnection, now
 from tasks.hosts.supervisors import supervisor
 from tasks.model.certificates import Role
@@ -40,8 +40,8 @@ async def observe_host(run: Run, host: HostConnection) -> HostObservation:
     commands = {
         "system": system.system_command(),
         "addresses": system.addresses_command(),
-        "listeners": system.listeners_command(),
-        "disk": system.disk_command(layout.state),
+        "listeners": system.listeners_command(own.group),
+        "disk": system.disk_command(layout.data),
         "programs": system.programs_command(layout.binaries, PROGRAMS),
         "account": system.account_command(inventory.etcd.run_as),
         "data": system.data_directory_command(layout.state, layout.data, layout.wal),
@@ -52,6 +52,7 @@ async def observe_host(run: Run, host: HostConnection) -> HostObservation:
         "configuration": files.read_file_command(layout.configuration),
         "authority": files.read_file_command(layout.trusted),
         "settings": own.settings_command(),
+        "rooms": rooms.rooms_command((*layout.places, paths.backups)),
     }
     for role in Role:
         pair = layout.pair(role)
@@ -102,6 +103,7 @@ async def observe_host(run: Run, host: HostConnection) -> HostObservation:
         },
         certificates_mode=files.parse_directory_mode(seen["certificates"]),
         settings=own.parse_settings(seen["settings"]),
+        rooms=rooms.parse_rooms(seen["rooms"]),
     )
 
 

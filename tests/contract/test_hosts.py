@@ -235,33 +235,38 @@ async def test_a_file_behind_a_link_is_written_and_put_back_and_the_link_stays(
     assert returned.stdout.split() == ["store/etcd.env", "640", "old"]
 
 
-@pytest.fixture(params=["directory", "mount point"])
+@pytest.fixture(params=["directory", "mount", "link", "link-to-mount"])
 async def full(place: Place, request: pytest.FixtureRequest) -> AsyncIterator[PurePosixPath]:
-    """Make a directory, or mount a file system there, with what an ext4 of its own has."""
-    data = place.directory / str(request.param).replace(" ", "-")
-    is_mount = request.param == "mount point"
-    mount = f"mount -t tmpfs none {data}" if is_mount else ":"
-    await place.host.run(Command("make", f"mkdir {data}; {mount}; mkdir {data}/lost+found"))
+    """Make a directory, mount a file system, or link to one, with what an ext4 of its own has."""
+    data = place.directory / request.param
+    real = place.directory / "real" if "link" in request.param else data
+    mount = f"mount -t tmpfs none {real}" if "mount" in request.param else ":"
+    link = ":" if real == data else f"ln -s {real} {data}"
+    await place.host.run(Command("make", f"mkdir {real}; {link}; {mount}; mkdir {real}/lost+found"))
     yield data
-    if is_mount:
-        await place.host.run(Command("unmount", f"umount {data}"))
+    if "mount" in request.param:
+        await place.host.run(Command("unmount", f"umount {real}"))
 
 
 async def test_data_is_set_aside_also_in_a_mount_point(place: Place, full: PurePosixPath) -> None:
-    """A mount point cannot be renamed: all goes into a directory within; lost+found is no data."""
+    """A mount point cannot be renamed: all goes into a directory within; lost+found is no data.
+
+    A link stays, and leads to an empty directory.
+    """
     look = system.data_directory_command(full, full)
     aside = set_aside_command(full, "retired-1", leaves_empty=True)
     member = f"{full}/member/snap"
     empty, nothing, _, filled, _, left, found = await place.host.run(
         look, aside, Command("write", f"mkdir -p {member}; touch {member}/db"),
-        look, aside, look, Command("list", f"find {full}*"),
+        look, aside, look, Command("list", f"find {full.parent}; [ -d {full} ]"),
     )  # fmt: skip
     states = [system.parse_data_directory(each)[1] for each in (empty, filled, left)]
     assert states == [DataDirectory.EMPTY, DataDirectory.LEFTOVERS, DataDirectory.EMPTY]
     assert not files.parse_change(nothing)
     within = "/etcd-runbooks-retired-1" if "mount" in full.name else ".retired-1"
-    assert f"{full}{within}/member/snap/db" in found.stdout.split()
-    assert str(full) in found.stdout.split()
+    real = full.parent / "real" if "link" in full.name else full
+    assert f"{real}{within}/member/snap/db" in found.stdout.split()
+    assert {str(full), str(real)} <= set(found.stdout.split())
 
 
 async def test_an_upload_is_whole_or_not_there(place: Place) -> None:

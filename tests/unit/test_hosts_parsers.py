@@ -56,17 +56,26 @@ def test_the_addresses_that_others_see_are_told() -> None:
     assert system.parse_sources(said("")) == frozenset()
 
 
-def test_listeners_are_told_with_their_program() -> None:
-    """Of other accounts' listeners, ss may not know the program."""
+def test_listeners_are_told_with_their_program_and_its_unit() -> None:
+    """Which etcd is the member's own says the control group; ss may not know a program."""
     text = (
+        "own\t/system.slice/etcd.service\n"
+        "group\t1\t/system.slice/ssh.service\n"
+        "group\t8\t/kubepods/burstable/pod1/0a1b\n"
+        "group\t9\t/system.slice/etcd.service\n"
+        "group\t10\t/system.slice/etcd.service-events.service\n"
         'LISTEN 0 128 0.0.0.0:22 0.0.0.0:* users:(("sshd",pid=1,fd=3))\n'
         'LISTEN 0 4096 *:2379 *:* users:(("etcd",pid=9,fd=7),("etcd",pid=9,fd=8))\n'
         "LISTEN 0 128 [::1]:631 [::]:*\n"
+        'LISTEN 0 128 10.0.0.1:2380 *:* users:(("etcd",pid=8,fd=3))\n'
+        'LISTEN 0 128 10.0.0.2:2380 *:* users:(("etcd",pid=10,fd=3))\n'
     )
     assert system.parse_listeners(said(text)) == (
-        Listener(22, "sshd", "0.0.0.0"),
-        Listener(2379, "etcd", "*"),
+        Listener(22, "sshd", "0.0.0.0", "ssh.service"),
+        Listener(2379, "etcd", "*", "etcd.service", is_own=True),
         Listener(631, "?", "::1"),
+        Listener(2380, "etcd", "10.0.0.1", "a Kubernetes pod"),
+        Listener(2380, "etcd", "10.0.0.2", "etcd.service-events.service"),
     )
 
 

@@ -21,7 +21,7 @@ from tasks.plans.preflight import find_reasons, is_bound_elsewhere
 from tests.unit.plan_cases import NAMES, bare, inventory, ways
 
 REFUSAL, WARNING = Severity.REFUSAL, Severity.WARNING
-ETCD = Listener(2379, "etcd")
+ETCD = Listener(2379, "etcd", unit="etcd.service", is_own=True)
 MASKED = ServiceStatus(ServiceState.INACTIVE, is_enabled=False, is_masked=True)
 
 
@@ -45,6 +45,11 @@ def test_nothing_is_found_on_healthy_hosts() -> None:
         ({"fsync_mean": None}, REFUSAL, "took no test write"),
         ({"fsync_mean": 0.05}, WARNING, "50.0 ms"),
         ({"listeners": (Listener(2380, "nginx"),)}, REFUSAL, "port 2380 is taken by nginx"),
+        (
+            {"listeners": (Listener(2379, "etcd", "*", "a Kubernetes pod"),) * 2},
+            REFUSAL,
+            "port 2379 is taken by etcd of a Kubernetes pod; it is not",
+        ),
         ({"programs": ()}, REFUSAL, "there is no /usr/local/bin/etcd"),
         ({"programs": (Program("etcd", "b", "3.4.1"),)}, REFUSAL, "is version 3.4.1"),
         ({"programs": (Program("etcd", "b", None),)}, REFUSAL, "is version unknown"),
@@ -76,6 +81,7 @@ def test_a_clock_that_is_behind_is_told_on_both_sides() -> None:
     [
         {"listeners": (ETCD, Listener(22, "sshd"))},
         {"hostname": "m1.example.org"},
+        {"hostname": "M1.Example.org"},
         {"clock_offset": 0.5},
         {"clock_offset": 30.0, "clock_uncertainty": 30.0},
         {"disk_free": 3 << 30},
@@ -135,11 +141,11 @@ def test_a_running_members_full_disk_does_not_refuse_a_second_run() -> None:
 
 
 @pytest.mark.parametrize(("listeners", "met", "bound"), [
-    ((Listener(2380, "etcd", "10.0.0.1"),), Reachability.REFUSED, True),
-    ((Listener(2380, "etcd", "10.0.0.1"),), Reachability.TIMED_OUT, False),
-    ((Listener(2380, "etcd", "0.0.0.0"),), Reachability.REFUSED, False),
-    ((Listener(2380, "etcd", "10.0.0.9"),), Reachability.REFUSED, False),
-    ((Listener(2380, "nginx", "10.0.0.1"),), Reachability.REFUSED, False),
+    ((Listener(2380, "etcd", "10.0.0.1", is_own=True),), Reachability.REFUSED, True),
+    ((Listener(2380, "etcd", "10.0.0.1", is_own=True),), Reachability.TIMED_OUT, False),
+    ((Listener(2380, "etcd", "0.0.0.0", is_own=True),), Reachability.REFUSED, False),
+    ((Listener(2380, "etcd", "10.0.0.9", is_own=True),), Reachability.REFUSED, False),
+    ((Listener(2380, "etcd", "10.0.0.1"),), Reachability.REFUSED, False),
     ((), Reachability.REFUSED, False),
 ])  # fmt: skip
 def test_loopback_listener_refuses_at_an_address_that_is_to_come(
@@ -148,3 +154,10 @@ def test_loopback_listener_refuses_at_an_address_that_is_to_come(
     """Etcd that is bound to its present address alone is no firewall."""
     host = replace(bare(NAMES[0]), listeners=listeners)
     assert is_bound_elsewhere(Path(NAMES[1], NAMES[0], "10.0.0.9", 2380, met), host) is bound
+
+
+def test_an_ipv6_address_is_had_however_it_is_written() -> None:
+    """The inventory's need not be the shortest form, which the host tells."""
+    hosts = [{"name": n, "address": f"FD77:0:0::{i}"} for i, n in enumerate(NAMES, 1)]
+    seen = [bare(n, addresses=(f"fd77::{i}",)) for i, n in enumerate(NAMES, 1)]
+    assert find_reasons(inventory(hosts=hosts), tuple(seen), ways()) == ()
