@@ -113,9 +113,9 @@ def makers() -> Iterator[tuple[str, Callable[..., Any]]]:
             if is_own and (is_sent or name.endswith(("_session", "_fence", "_script"))):
                 yield f"{module.name}.{name}", made
     for supervisor in (UNIT, POD):
-        for name, method in inspect.getmembers(supervisor, inspect.ismethod):
+        for name, _ in inspect.getmembers(type(supervisor), inspect.isfunction):
             if "_command" in name:
-                yield f"{type(supervisor).__name__}.{name}", method
+                yield f"{type(supervisor).__name__}.{name}", getattr(supervisor, name)
 
 
 def scripts() -> dict[str, str]:
