@@ -85,6 +85,7 @@ class Run:
         self.trusted = b""
         self.lock_lost: str | None = None
         self.outcome = "done"
+        self.snapshot: str | None = None
         self.on_exit = AsyncExitStack()
 
     @property
@@ -186,10 +187,15 @@ async def together(awaitables: Iterable[Awaitable[T]]) -> tuple[T, ...]:
 
     Several failures are raised as one error of the first's class with all the messages.
     """
-    outcomes = await asyncio.gather(*awaitables, return_exceptions=True)
+    return settle(await asyncio.gather(*awaitables, return_exceptions=True))
+
+
+def settle(outcomes: Iterable[T | BaseException]) -> tuple[T, ...]:
+    """Return what all have come to, or raise what failed, as `together` does."""
+    outcomes = tuple(outcomes)
     failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
     if not failures:
-        return tuple(outcomes)  # type: ignore[arg-type]
+        return outcomes  # type: ignore[return-value]
     ours = [failure for failure in failures if isinstance(failure, RunbookError)]
     if len(failures) == 1 or len(ours) < len(failures):
         raise next((f for f in failures if not isinstance(f, RunbookError)), failures[0])

@@ -23,6 +23,7 @@ from tasks.model.cluster import (
     Member,
 )
 from tasks.model.errors import MemberFailed, NotAuthorised, Refused, RunbookError
+from tasks.model.snapshots import DataHash
 
 POLL_SECONDS = 0.15
 ELECTION_SECONDS = 5.0
@@ -100,6 +101,14 @@ class EtcdClient(Gateway):
     async def update_member(self, endpoint: Endpoint, member_id: int, peer_url: str) -> None:
         """Give a member another peer URL; its peers dial that one from now on."""
         await self._call(endpoint, wire.update_member(member_id, peer_url), lambda _: None)
+
+    async def count_keys(self, endpoint: Endpoint, revision: int) -> int:
+        """Count the keys in a member's data at a revision; EtcdRefused where it is compacted."""
+        return await self._call(endpoint, wire.count_keys(revision), wire.parse_count)
+
+    async def hash_kv(self, endpoint: Endpoint, revision: int) -> DataHash:
+        """Get the hash of a member's data; EtcdRefused before 3.5.30, and once it is compacted."""
+        return await self._call(endpoint, wire.hash_kv(revision), wire.parse_hash)
 
     def stream_snapshot(self, endpoint: Endpoint) -> AsyncIterator[bytes]:
         """Stream the member's database and its checksum, part by part; raises as calls do."""

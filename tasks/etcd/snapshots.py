@@ -1,4 +1,4 @@
-"""A snapshot of the cluster's data on the runner, verified while it is written.
+"""A snapshot of a member's data as a stream that is verified while it goes by.
 
 `etcdctl snapshot status` does not notice a changed byte, so the checksum that ends the stream is
 compared here: the database, a multiple of 512 bytes, and the SHA-256 of it.
@@ -7,53 +7,52 @@ Source: etcd's server/storage/mvcc, api/v3rpc/maintenance.go.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 from tasks.etcd.client import EtcdClient
 from tasks.etcd.gateway import Endpoint
-from tasks.model.errors import EtcdUnavailable, Refused
+from tasks.model.errors import EtcdUnavailable
 
 CHECKSUM_BYTES = 32
 PAGE_BYTES = 512
 
 
-async def save_snapshot(client: EtcdClient, endpoint: Endpoint, path: Path) -> int:
-    """Save a member's database to a file of mode 0600; returns its size in bytes.
+class SnapshotStream:
+    """One member's snapshot; `size` (bytes) and `sha256` are the database's, once all has come."""
 
-    The file is whole and verified, or not there. Raises EtcdUnavailable when what came does not
-    match its checksum, Refused when the runner's disk does not take it, and as the client's calls
-    do.
-    """
-    partial = path.with_name(path.name + ".partial")
-    digest, tail, size = hashlib.sha256(), b"", 0
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with os.fdopen(
-            os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb"
-        ) as file:
-            async for part in client.stream_snapshot(endpoint):
-                file.write(part)
-                size += len(part)
-                tail += part
-                digest.update(tail[:-CHECKSUM_BYTES])
-                tail = tail[-CHECKSUM_BYTES:]
-            file.flush()
-            os.fsync(file.fileno())
-        if size % PAGE_BYTES != CHECKSUM_BYTES or digest.digest() != tail:
+    def __init__(self, client: EtcdClient, endpoint: Endpoint) -> None:
+        self._client = client
+        self._endpoint = endpoint
+        self._digest = hashlib.sha256()
+        self._bytes = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes of the database."""
+        return self._bytes - CHECKSUM_BYTES
+
+    @property
+    def sha256(self) -> str:
+        """The database's digest, which was compared with the stream's own."""
+        return self._digest.hexdigest()
+
+    async def parts(self) -> AsyncIterator[bytes]:
+        """Stream database and checksum, once.
+
+        Raises EtcdUnavailable at the end when what came does not match its checksum, and as the
+        client's calls do.
+        """
+        tail = b""
+        async for part in self._client.stream_snapshot(self._endpoint):
+            self._bytes += len(part)
+            tail += part
+            self._digest.update(tail[:-CHECKSUM_BYTES])
+            tail = tail[-CHECKSUM_BYTES:]
+            yield part
+        if self._bytes % PAGE_BYTES != CHECKSUM_BYTES or self._digest.digest() != tail:
             raise EtcdUnavailable(
-                f"the snapshot from {endpoint.url} ({size} bytes) does not match its checksum",
-                host=endpoint.name,
+                f"the snapshot from {self._endpoint.url} ({self._bytes} bytes) does not match its "
+                "checksum",
+                host=self._endpoint.name,
             )
-        partial.replace(path)
-    except OSError as error:
-        raise Refused(
-            f"the snapshot cannot be written to {path.parent} ({error.strerror or error}). Make "
-            "room there, or set PREFECT_HOME to a directory with room, and run it again"
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-    return size

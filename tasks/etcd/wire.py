@@ -16,6 +16,7 @@ from enum import IntEnum
 from typing import Any
 
 from tasks.model.cluster import Alarm, AlarmType, EndpointStatus, Member
+from tasks.model.snapshots import DataHash
 
 COMMON_NAME_IGNORED = "CommonName of client sending a request against gateway will be ignored"
 
@@ -113,6 +114,17 @@ def read_key(key: bytes) -> Call:
     return Call("/v3/kv/range", {"key": encode_bytes(key)})
 
 
+def count_keys(revision: int) -> Call:
+    """Ask a member how many keys its own data has at a revision."""
+    every = {"key": encode_bytes(b"\0"), "range_end": encode_bytes(b"\0"), "count_only": True}
+    return Call("/v3/kv/range", every | {"revision": str(revision), "serializable": True})
+
+
+def hash_kv(revision: int) -> Call:
+    """Ask a member for the hash of its own data up to a revision; known from 3.5.30 on."""
+    return Call("/v3/maintenance/hashkv", {"revision": str(revision)})
+
+
 def transfer_leadership(member_id: int) -> Call:
     """Ask the leader, and nobody else, to hand its leadership to another voter."""
     return Call("/v3/maintenance/transfer-leadership", {"targetID": str(member_id)})
@@ -205,7 +217,21 @@ def parse_status(answer: dict[str, Any]) -> EndpointStatus:
         errors=tuple(text for text in texts if not _ALARM.fullmatch(text)),
         alarms=tuple(_alarm(int(match[1] or 0), match[2]) for match in alarms),
         db_quota=parse_uint64(answer, "dbSizeQuota") or None,
+        revision=parse_uint64(header, "revision"),
     )
+
+
+def parse_count(answer: dict[str, Any]) -> int:
+    """Read the answer to `count_keys`; raises NotEtcd."""
+    return parse_uint64(answer, "count")
+
+
+def parse_hash(answer: dict[str, Any]) -> DataHash:
+    """Read the answer to `hash_kv`; raises NotEtcd."""
+    found = answer.get("hash")  # of 32 bits, and so a number
+    if not isinstance(found, int):
+        raise NotEtcd(f"answers without a hash: {found!r}")
+    return DataHash(hash=found, compact_revision=parse_uint64(answer, "compact_revision"))
 
 
 def parse_token(answer: dict[str, Any]) -> str:

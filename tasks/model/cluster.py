@@ -163,6 +163,7 @@ class EndpointStatus:
     errors: tuple[str, ...] = ()
     alarms: tuple[Alarm, ...] = ()
     db_quota: int | None = None
+    revision: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from tasks.model.fields import Address, Name, fill, is_same_host
 from tasks.model.layout import MANIFEST, Layout, Pair, PairFiles, Paths, group_pairs
 from tasks.model.machines import Host, Ssh
 from tasks.model.settings import Etcd
+from tasks.model.snapshots import SnapshotRules
 
 KUBEADM = PurePosixPath("/etc/kubernetes/pki")
 """kubeadm's cmd/kubeadm/app/constants: CertificatesDir."""
@@ -135,6 +136,7 @@ class Inventory(Strict):
     )
     load_balancers: tuple[LoadBalancer, ...] = Field((), description="Whose servers follow them.")
     expiry: Expiry = Expiry()
+    snapshots: SnapshotRules = SnapshotRules()
     approval: Approval = Field(
         Approval.NONE, description="Whether runs that change something wait for a person."
     )

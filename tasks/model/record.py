@@ -14,6 +14,7 @@ class Event(StrEnum):
     PLANNED = "planned"
     OBSERVED = "observed"
     MEASURED = "measured"
+    SNAPSHOT = "snapshot"
     PROGRESS = "progress"
     STEP_STARTED = "step-started"
     COMMAND = "command"

@@ -175,11 +175,14 @@ def _corrupt_way_out(inventory: Inventory, health: ClusterHealth) -> str:
     )
 
 
-def choose_source(health: ClusterHealth) -> str | None:
-    """Choose whose snapshot to take: the healthy follower that is furthest, or the leader's."""
+def order_sources(health: ClusterHealth) -> tuple[str, ...]:
+    """Order whose snapshot to take, by URL: healthy followers, the furthest first, then the leader.
+
+    By URL, because a member that gets another address is asked at both, under one name.
+    """
     able = [
         (e.status.leader != e.status.member_id, e.status.raft_applied_index, e.endpoint)
         for e in health.endpoints
         if e.status and e.is_healthy and not e.status.is_learner
     ]
-    return max(able)[2] if able else None
+    return tuple(url for _, _, url in sorted(able, reverse=True))

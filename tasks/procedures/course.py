@@ -187,7 +187,7 @@ async def _carry_out(
             async def save() -> None:
                 if choices.snapshot == "take":
                     async with recipe.client(run, seen) as client:
-                        await snapshots.take_snapshot(run, client)
+                        await snapshots.save_snapshot(run, client)
 
             async def gate(step: Step) -> None:
                 await recipe.gate(run, seen, step)

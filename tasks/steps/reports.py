@@ -103,6 +103,7 @@ async def publish_report(
         "took": f"{(datetime.now(UTC) - run.started).total_seconds():.1f} s",
         "changes": str(sum(row.get("changed") is True for row in steps)),
         **(facts or {}),
+        **({"snapshot": run.snapshot} if run.snapshot else {}),
         "journal": str(run.journal.path),
     }
     await publish(

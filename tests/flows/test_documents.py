@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 from cyclopts import App
+from pydantic import TypeAdapter
 from ruamel.yaml import YAML
 
 from flows import __main__ as commands
 from flows.__main__ import runbook_names
-from tasks.model.clients import Client
+from tasks.model.inventory import Inventory
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = {path.relative_to(ROOT).as_posix(): path.read_text() for path in (
@@ -23,8 +24,8 @@ DOCUMENTS = {path.relative_to(ROOT).as_posix(): path.read_text() for path in (
 BLOCK = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#:]+)\)")
 RUNBOOK = re.compile(
-    r"\b(?:bootstrap|adopt|check|show|harden|rotate|recover|replace|add|remove|update|move)"
-    r"_(?:cluster|health|certificates|authority|member|members|leader)\b"
+    r"\b(?:bootstrap|adopt|check|show|harden|rotate|recover|replace|add|remove|update|move|take)"
+    r"_(?:cluster|health|certificates|authority|member|members|leader|snapshot)\b"
 )
 PLACE = re.compile(r"<([\w ]+)>")
 
@@ -75,15 +76,16 @@ def test_what_a_document_names_is_there(document: str) -> None:
     assert document == "README.md" or f"]({document})" in DOCUMENTS["README.md"]
 
 
-def test_the_clients_in_a_document_are_such_as_the_inventory_takes() -> None:
-    """The example for kubespray's kube-apiserver."""
-    found = [
-        client
+def test_the_parts_of_inventories_in_documents_are_such_as_the_inventory_takes() -> None:
+    """The clients of kubespray's kube-apiserver, and where snapshots go."""
+    parts = [
+        part
         for text in DOCUMENTS.values()
         for language, block in BLOCK.findall(text)
         if language == "yaml"
-        for client in YAML(typ="safe").load(block)["clients"]
+        for part in YAML(typ="safe").load(block).items()
     ]
-    assert found
-    for client in found:
-        Client.model_validate(client)
+    assert {"clients", "snapshots"} <= {field for field, _ in parts}
+    for field, part in parts:
+        kind: Any = Inventory.model_fields[field].annotation
+        TypeAdapter(kind).validate_python(part)

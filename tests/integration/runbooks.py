@@ -137,9 +137,11 @@ def prefect_server(home: Path, **settings: str) -> Iterator[Prefect]:
         log.close()
 
 
-def run_runbook(prefect: Prefect, runbook: str, lab: Lab | Path, *options: str) -> Ended:
+def run_runbook(
+    prefect: Prefect, runbook: str, lab: Lab | Path, *options: str, named: str = "--cluster"
+) -> Ended:
     """Run a runbook on a lab's inventory, or on an inventory file, to its end."""
-    return finish(start_runbook(prefect, runbook, lab, *options))
+    return finish(start_runbook(prefect, runbook, lab, *options, named=named))
 
 
 def start_runbook(

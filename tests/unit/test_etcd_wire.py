@@ -72,7 +72,18 @@ def test_status() -> None:
         raft_applied_index=15,
         db_size=20480,
         db_size_in_use=16384,
+        revision=1,
     )
+
+
+def test_count_and_hash_of_the_data() -> None:
+    """A count of 0 is left out of the answer; a hash is not, or it is none."""
+    assert wire.parse_count({"header": {}}) == 0
+    assert wire.parse_count({"count": "12"}) == 12
+    found = wire.parse_hash({"hash": 2597, "compact_revision": "7"})
+    assert (found.hash, found.compact_revision) == (2597, 7)
+    with pytest.raises(wire.NotEtcd):
+        wire.parse_hash({"compact_revision": "7"})
 
 
 def test_status_without_leader() -> None:

@@ -19,7 +19,7 @@ from tasks.model.observation import DataDirectory, HostObservation, ServiceState
 from tasks.model.plan import Plan
 from tasks.model.pointers import pointer
 from tasks.plans.agreement import find_gone, refuse_disagreement
-from tasks.plans.health import choose_source
+from tasks.plans.health import order_sources
 from tasks.plans.member_changes import AwaitHost, goal_members, plan_members
 from tasks.plans.member_hosts import (
     find_leavers,
@@ -327,11 +327,11 @@ def test_the_snapshot_comes_from_the_healthy_follower_that_is_furthest() -> None
         ),
         reads_linearizable=True,
     )
-    assert choose_source(seen_now) == "https://10.0.0.3:2379"
-    assert choose_source(ClusterHealth(seen_now.endpoints[:2], reads_linearizable=True)) == (
+    assert order_sources(seen_now)[0] == "https://10.0.0.3:2379"
+    assert order_sources(ClusterHealth(seen_now.endpoints[:2], reads_linearizable=True))[0] == (
         "https://10.0.0.1:2379"
     )
-    assert choose_source(ClusterHealth(seen_now.endpoints[:1], reads_linearizable=False)) is None
+    assert order_sources(ClusterHealth(seen_now.endpoints[:1], reads_linearizable=False)) == ()
 
 
 @pytest.mark.parametrize(

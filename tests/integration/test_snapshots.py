@@ -1,0 +1,154 @@
+"""Snapshots of a real cluster: restored by etcd's own tool, and taken while members die."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from ruamel.yaml import YAML
+
+from tests.contract.s3_server import ENVIRONMENT, s3_server
+from tests.integration.runbooks import Ended, Prefect, etcdctl, run_runbook
+from tests.lab.etcd_programs import ETCD_3_6, ETCD_3_7, get_programs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.lab.fixtures import StartLab
+    from tests.lab.lab import Lab
+
+pytest_plugins = ["tests.lab.fixtures", "tests.integration.fixtures"]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+
+KEYS = 40
+
+
+@pytest.fixture(scope="module")
+def lab(start_module_lab: StartLab, prefect: Prefect) -> Lab:
+    """Bootstrap a cluster that has some keys, with some of its history compacted."""
+    lab = start_module_lab(hosts=3)
+    ended = run_runbook(prefect, "bootstrap_cluster", lab)
+    assert ended.status == 0, ended.output
+    for number in range(KEYS):
+        etcdctl(lab, "put", f"key{number}", "x" * 1000)
+    etcdctl(lab, "compact", "20")
+    return lab
+
+
+def save(prefect: Prefect, lab: Lab, **rules: object) -> tuple[Ended, Path]:
+    """Save a snapshot by these rules; also gives the inventory's own folder of a store."""
+    yaml = YAML()
+    content = yaml.load(lab.inventory)
+    content["snapshots"] = rules
+    inventory = lab.inventory.with_name(f"{lab.inventory.stem}-snapshots.yaml")
+    with inventory.open("w") as file:
+        yaml.dump(content, file)
+    ended = run_runbook(prefect, "take_snapshot", inventory, named="--clusters")
+    return ended, Path(str(rules.get("store", ""))) / str(content["name"])
+
+
+def manifest_of(folder: Path) -> dict[str, object]:
+    """Read the only manifest."""
+    (path,) = folder.glob("*.json")
+    return dict(json.loads(path.read_text()))
+
+
+def test_a_snapshot_is_what_etcds_own_tool_restores(
+    lab: Lab, prefect: Prefect, tmp_path: Path, etcd_version: str
+) -> None:
+    """Encrypted for a key of age's own, opened by age, and as many keys as the manifest says."""
+    key = tmp_path / "key"
+    subprocess.run(["age-keygen", "-o", str(key)], check=True, capture_output=True)
+    recipient = subprocess.run(
+        ["age-keygen", "-y", str(key)], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    leader = next(
+        row.split(",")[0]
+        for row in etcdctl(lab, "endpoint", "status").splitlines()
+        if row.split(", ")[4] == "true"
+    )
+    ended, folder = save(prefect, lab, store=str(tmp_path / "store"), recipients=[recipient])
+    assert ended.status == 0, ended.output
+    manifest = manifest_of(folder)
+    source = lab[str(manifest["source"])]
+    assert source.address not in leader
+    assert manifest["keys"] == KEYS
+    assert (manifest["hash_kv"] is not None) == (etcd_version in {ETCD_3_6, ETCD_3_7})
+    sealed, bare = folder / str(manifest["file"]), tmp_path / "bare.db"
+    assert sealed.suffix == ".age"
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
+    subprocess.run(["age", "-d", "-i", str(key), "-o", str(bare), str(sealed)], check=True)
+    programs = get_programs(etcd_version).directory
+    tool = programs / "etcdutl" if (programs / "etcdutl").exists() else programs / "etcdctl"
+    said = json.loads(
+        subprocess.run(
+            [tool, "snapshot", "status", "--write-out=json", str(bare)],
+            check=True,
+            capture_output=True,
+            env={**os.environ, "ETCDCTL_API": "3"},
+        ).stdout
+    )
+    assert said["revision"] == manifest["revision"]
+    restored = tmp_path / "restored"
+    subprocess.run(
+        [tool, "snapshot", "restore", f"--data-dir={restored}", str(bare)],
+        check=True,
+        capture_output=True,
+        env={**os.environ, "ETCDCTL_API": "3"},
+    )
+    assert (restored / "member" / "snap" / "db").is_file()
+
+
+def test_a_snapshot_goes_to_an_s3_server_and_old_ones_leave(
+    lab: Lab, prefect: Prefect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second one is the newest of its hour, which alone the rules keep."""
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    with s3_server("backups") as url:
+        rules = {
+            "store": "s3://backups/etcd",
+            "endpoint": url,
+            "keep": {"hourly": 1, "daily": 0, "weekly": 0, "monthly": 0},
+        }
+        first, _ = save(prefect, lab, **rules)
+        second, _ = save(prefect, lab, **rules)
+    assert first.status == second.status == 0, first.output + second.output
+    assert "removed by snapshots.keep" not in first.stdout
+    assert "removed by snapshots.keep" in second.stdout
+    assert ENVIRONMENT["AWS_SECRET_ACCESS_KEY"] not in second.output
+
+
+@contextmanager
+def paused(lab: Lab, *names: str) -> Iterator[None]:
+    """Let members hang as on a disk that hangs."""
+    for name in names:
+        lab[name].run("systemctl kill --signal=STOP etcd").check()
+    try:
+        yield
+    finally:
+        for name in names:
+            lab[name].run("systemctl kill --signal=CONT etcd").check()
+
+
+def test_a_store_that_takes_nothing_is_refused(lab: Lab, prefect: Prefect) -> None:
+    """With the place, the reason and the way out; nothing is left."""
+    ended, _ = save(prefect, lab, store="/dev/null")
+    assert ended.status == 2, ended.output
+    assert "/dev/null/" in ended.stderr
+    assert "(Not a directory)" in ended.stderr
+    assert "`snapshots.store`" in ended.stderr
+
+
+def test_a_member_that_hangs_is_not_asked(lab: Lab, prefect: Prefect, tmp_path: Path) -> None:
+    """One of three hangs: another follower or the leader gives the snapshot."""
+    hanging = list(lab.hosts)[1]
+    with paused(lab, hanging):
+        ended, folder = save(prefect, lab, store=str(tmp_path))
+    assert ended.status == 0, ended.output
+    assert manifest_of(folder)["source"] != hanging
