@@ -107,7 +107,7 @@ class EtcdClient(Gateway):
         return await self._call(endpoint, wire.count_keys(revision), wire.parse_count)
 
     async def hash_kv(self, endpoint: Endpoint, revision: int) -> DataHash:
-        """Get the hash of a member's data; EtcdRefused before 3.5.30, and once it is compacted."""
+        """Get the hash of a member's data; EtcdRefused by 3.4 and 3.5.1, and once compacted."""
         return await self._call(endpoint, wire.hash_kv(revision), wire.parse_hash)
 
     def stream_snapshot(self, endpoint: Endpoint) -> AsyncIterator[bytes]:

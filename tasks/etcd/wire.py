@@ -121,7 +121,7 @@ def count_keys(revision: int) -> Call:
 
 
 def hash_kv(revision: int) -> Call:
-    """Ask a member for the hash of its own data up to a revision; known from 3.5.30 on."""
+    """Ask a member for the hash of its own data up to a revision; 3.4 and 3.5.1 do not know it."""
     return Call("/v3/maintenance/hashkv", {"revision": str(revision)})
 
 

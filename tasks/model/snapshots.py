@@ -115,7 +115,7 @@ class Manifest(BaseModel):
     behind: int
     size: int
     sha256: str
-    keys: int | None
+    key_count: int | None
     hash_kv: DataHash | None
     cluster_version: str
     members: tuple[SnapshotMember, ...]

@@ -29,11 +29,11 @@ def snapshots_markdown(saved: Iterable[Saved]) -> str:
 
 def snapshot_remarks(one: Manifest, url: str, removed: Iterable[str]) -> tuple[str, ...]:
     """Say what the table has no room for."""
-    keys = "not counted" if one.keys is None else f"{one.keys}"
+    keys = "keys not counted" if one.key_count is None else f"{one.key_count} keys"
     seal = f"encrypted for {len(one.recipients)}" if one.recipients else "not encrypted"
     gone = tuple(removed)
     told = (
-        f"{url}: sha256 {one.sha256}, {keys} keys at revision {one.revision}, {seal}; the source "
+        f"{url}: sha256 {one.sha256}, {keys} at revision {one.revision}, {seal}; the source "
         f"was {one.behind} entries behind the furthest member",
     )
     return (*told, f"removed by snapshots.keep: {', '.join(gone)}") if gone else told

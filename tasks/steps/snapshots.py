@@ -125,7 +125,7 @@ async def _describe(
         behind=furthest - status.raft_applied_index,
         size=0,
         sha256="",
-        keys=keys,
+        key_count=keys,
         hash_kv=data_hash,
         cluster_version=version.cluster,
         members=tuple(

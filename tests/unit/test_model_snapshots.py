@@ -65,6 +65,7 @@ def test_a_manifest_is_read_as_it_was_written_and_nothing_else_is() -> None:
     """What others have put there is left alone, and no name leads out of the folder."""
     one = taken(AT)
     assert parse_manifest(one.render()) == one
+    assert dict(one), "Prefect looks into what a step returns, and a field `keys` is in its way"
     assert parse_manifest(b"{}") is None
     assert parse_manifest(b"\xff") is None
     assert parse_manifest(one.model_copy(update={"file": "../other.db"}).render()) is None
