@@ -15,6 +15,8 @@ class Event(StrEnum):
     OBSERVED = "observed"
     MEASURED = "measured"
     SNAPSHOT = "snapshot"
+    REHEARSED = "rehearsed"
+    PROVEN = "proven"
     PROGRESS = "progress"
     STEP_STARTED = "step-started"
     COMMAND = "command"

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tasks.model.certificates import Strict
+from tasks.model.credentials import SecretSource
 
 S3 = "s3://"
 SUFFIX, ENCRYPTED, MANIFEST = ".db", ".age", ".json"
@@ -67,6 +69,15 @@ class SnapshotRules(Strict):
         (), description="For whom snapshots are encrypted with age; none: they are not encrypted."
     )
     keep: Keep | None = Field(None, description="Without it, none is ever deleted.")
+    identity: SecretSource | None = Field(
+        None, description="Where the secret key lies that opens encrypted ones, to rehearse them."
+    )
+    programs: Path | None = Field(
+        None,
+        description="A directory on the runner with etcd and etcdutl of the cluster's version, to "
+        "rehearse with; without it, those of `etcd.binaries`.",
+        examples=["/opt/etcd-3.6.16"],
+    )
 
     @model_validator(mode="after")
     def _endpoint_is_of_s3(self) -> Self:

@@ -39,5 +39,13 @@ def snapshot_remarks(one: Manifest, url: str, removed: Iterable[str]) -> tuple[s
     return (*told, f"removed by snapshots.keep: {', '.join(gone)}") if gone else told
 
 
+def rehearsal_table(one: Manifest, compared: str) -> Table:
+    """Tell which snapshot was restored, and by what it was compared."""
+    return Table(
+        ("cluster", "snapshot", "of", "revision", "compared"),
+        ((one.cluster, one.file, f"{one.taken:%Y-%m-%d %H:%M}Z", str(one.revision), compared),),
+    )
+
+
 def _size(size: int) -> str:
     return f"{size / (1 << 20):.1f} MiB"

@@ -6,6 +6,7 @@ A file is there whole under its name, or it is not there. All of it blocks: call
 from __future__ import annotations
 
 import os
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -48,6 +49,11 @@ class Store(ABC):
         with self._translated("read"):
             content: bytes = self._files.cat_file(f"{self._folder}/{name}")
         return content
+
+    def copy(self, name: str, file: IO[bytes]) -> None:
+        """Copy a file of any size into an open one."""
+        with self._translated("read"), self._files.open(f"{self._folder}/{name}", "rb") as source:
+            shutil.copyfileobj(source, file, PART_BYTES)
 
     def remove(self, name: str) -> None:
         """Remove a file; none is no error."""

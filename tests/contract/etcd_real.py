@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from tasks.etcd import wire
 from tasks.etcd.client import EtcdClient
 from tasks.etcd.gateway import Endpoint
 from tasks.etcd.login import Login
@@ -224,6 +225,13 @@ class RealCluster:
             status = await client.get_status(self.endpoints[i])
         alarm = {"action": action, "memberID": str(status.member_id), "alarm": kind}
         (await self._post("maintenance/alarm", alarm)).raise_for_status()
+
+    async def write(self, count: int) -> None:
+        """Put that many keys, twice each, and compact the first half of that history."""
+        for number in (*range(count), *range(count)):
+            pair = {"key": wire.encode_bytes(b"key%d" % number), "value": "AAAA"}
+            (await self._post("kv/put", pair)).raise_for_status()
+        (await self._post("kv/compaction", {"revision": str(count)})).raise_for_status()
 
     async def add_learner(self) -> DesiredMember:
         """Add a fourth member as a learner, which does not start."""

@@ -24,7 +24,7 @@ DOCUMENTS = {path.relative_to(ROOT).as_posix(): path.read_text() for path in (
 BLOCK = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#:]+)\)")
 RUNBOOK = re.compile(
-    r"\b(?:bootstrap|adopt|check|show|harden|rotate|recover|replace|add|remove|update|move|take)"
+    r"\b(?:bootstrap|adopt|check|show|harden|rotate|recover|replace|add|remove|update|move|take|rehearse)"
     r"_(?:cluster|health|certificates|authority|member|members|leader|snapshot)\b"
 )
 PLACE = re.compile(r"<([\w ]+)>")

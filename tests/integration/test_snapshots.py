@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,16 +41,28 @@ def lab(start_module_lab: StartLab, prefect: Prefect) -> Lab:
     return lab
 
 
-def save(prefect: Prefect, lab: Lab, **rules: object) -> tuple[Ended, Path]:
-    """Save a snapshot by these rules; also gives the inventory's own folder of a store."""
+def write_rules(lab: Lab, **rules: object) -> Path:
+    """Write the lab's inventory with these rules for snapshots, beside it."""
     yaml = YAML()
     content = yaml.load(lab.inventory)
     content["snapshots"] = rules
     inventory = lab.inventory.with_name(f"{lab.inventory.stem}-snapshots.yaml")
     with inventory.open("w") as file:
         yaml.dump(content, file)
+    return inventory
+
+
+def save(prefect: Prefect, lab: Lab, **rules: object) -> tuple[Ended, Path]:
+    """Save a snapshot by these rules; also gives the folder of a store that is a directory."""
+    inventory = write_rules(lab, **rules)
     ended = run_runbook(prefect, "take_snapshot", inventory, named="--clusters")
-    return ended, Path(str(rules.get("store", ""))) / str(content["name"])
+    return ended, Path(str(rules.get("store", ""))) / lab.name
+
+
+def rehearse(prefect: Prefect, lab: Lab, **rules: object) -> Ended:
+    """Rehearse the newest snapshot by these rules."""
+    inventory = write_rules(lab, **rules)
+    return run_runbook(prefect, "rehearse_snapshot", inventory, named="--clusters")
 
 
 def manifest_of(folder: Path) -> dict[str, object]:
@@ -102,6 +115,45 @@ def test_a_snapshot_is_what_etcds_own_tool_restores(
         env={**os.environ, "ETCDCTL_API": "3"},
     )
     assert (restored / "member" / "snap" / "db").is_file()
+    key.chmod(0o600)
+    rules = {
+        "store": str(tmp_path / "store"),
+        "recipients": [recipient],
+        "identity": {"file": str(key)},
+        "programs": str(programs),
+    }
+    assert manifest_of(folder)["proven"] is None
+    proven = rehearse(prefect, lab, **rules)
+    assert proven.status == 0, proven.output
+    assert "revision, keys" in proven.stdout
+    assert manifest_of(folder)["proven"] is not None
+    assert key.read_text().split()[-1] not in proven.output
+
+
+def test_a_snapshot_that_is_not_what_was_saved_is_not_proven(
+    lab: Lab, prefect: Prefect, tmp_path: Path, etcd_version: str
+) -> None:
+    """Truncated, changed, or copied from a member's disk; each is told apart, nothing is left."""
+    rules = {"store": str(tmp_path), "programs": str(get_programs(etcd_version).directory)}
+    ended, folder = save(prefect, lab, **rules)
+    assert ended.status == 0, ended.output
+    file = folder / str(manifest_of(folder)["file"])
+    content = file.read_bytes()
+    for spoiled, said in (
+        (content[:-512], "bytes, and"),
+        (bytes([content[0] ^ 1]) + content[1:], "does not match its own checksum"),
+        (content[:-32], "a database without a checksum"),
+    ):
+        file.write_bytes(spoiled)
+        ended = rehearse(prefect, lab, **rules)
+        assert ended.status == 1, ended.output
+        assert said in ended.stderr
+        assert manifest_of(folder)["proven"] is None
+    file.unlink()
+    ended = rehearse(prefect, lab, **rules)
+    assert ended.status == 2, ended.output
+    assert "take_snapshot --clusters" in ended.stderr
+    assert not list(Path(tempfile.gettempdir()).glob("etcd-runbooks-rehearsal-*"))
 
 
 def test_a_snapshot_goes_to_an_s3_server_and_old_ones_leave(

@@ -1,0 +1,59 @@
+"""What a restored snapshot must be like, by the manifest that was written when it was taken."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tasks.model.snapshots import DataHash, Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What etcd says of restored data: keys and hash are of the manifest's revision.
+
+    None where its version does not tell, or has it compacted.
+    """
+
+    revision: int
+    keys: int | None
+    hash_kv: DataHash | None
+
+
+def find_differences(manifest: Manifest, restored: Restored) -> tuple[str, ...]:
+    """List in what restored data is not what was saved; none: it is proven.
+
+    A hash counts where both were made after the same compaction, which is part of it.
+    """
+    found = []
+    if restored.revision < manifest.revision:
+        found.append(
+            f"its revision is {restored.revision}, and {manifest.revision} had been reached when "
+            "it was taken"
+        )
+    if _count_too(manifest, restored) and restored.keys != manifest.key_count:
+        found.append(
+            f"at revision {manifest.revision} it has {restored.keys} keys, and the cluster had "
+            f"{manifest.key_count}"
+        )
+    if _hash_too(manifest, restored) and restored.hash_kv != manifest.hash_kv:
+        found.append(f"etcd's hash of it at revision {manifest.revision} is another one")
+    return tuple(found)
+
+
+def compared(manifest: Manifest, restored: Restored) -> str:
+    """Say by what a restored snapshot was compared."""
+    words = ["revision"]
+    words += ["keys"] if _count_too(manifest, restored) else []
+    words += ["hash"] if _hash_too(manifest, restored) else []
+    return ", ".join(words)
+
+
+def _count_too(manifest: Manifest, restored: Restored) -> bool:
+    return restored.keys is not None and manifest.key_count is not None
+
+
+def _hash_too(manifest: Manifest, restored: Restored) -> bool:
+    here, there = restored.hash_kv, manifest.hash_kv
+    return (
+        here is not None and there is not None and (here.compact_revision == there.compact_revision)
+    )
