@@ -61,7 +61,6 @@ def test_one_of_three_hosts_is_down(lab: Lab, prefect: Prefect) -> None:
     assert authority.status == 2, authority.output
     assert "master03" in authority.stderr
     assert after == before
-    assert run_runbook(prefect, "check_health", lab).status in (0, 1)
 
 
 @pytest.mark.chaos
@@ -73,7 +72,7 @@ def test_one_of_five_hosts_is_down(start_lab: StartLab, prefect: Prefect) -> Non
     down = lab["master05"]
     down.power_cut()
     ended = run(prefect, lab, ALL)
-    assert ended.status == 0, ended.output
+    assert ended.status == 3, ended.output
     assert "master05: is left out" in ended.stdout
     down.start()
     after = serials(lab)

@@ -54,6 +54,14 @@ def test_a_pipe_gets_a_line_for_each_thing_that_ended() -> None:
     assert text.endswith("done: 1 step(s) changed something\n")
 
 
+def test_a_step_that_the_operator_stopped_has_not_failed() -> None:
+    """No exception's name is told for it."""
+    stopped = Record(3, Event.STEP_FAILED, {**STEP, "seconds": 0.1, "error": "CancelledError: "})
+    text = show(*RECORDS[:3], stopped, is_terminal=False)
+    assert "m1: install etcd: interrupted (0.10 s)" in text
+    assert "failed" not in text
+
+
 @pytest.mark.parametrize("is_terminal", [True, False])
 def test_what_looks_like_markup_is_shown(is_terminal: bool) -> None:
     """A plan's sentence with an address of IPv6, an error with a list."""
