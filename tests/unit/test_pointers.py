@@ -75,8 +75,13 @@ POINTERS: dict[str, list[tuple[str, tuple[str, ...], dict[str, Value]]]] = {
         ("parameter", ("adopt_cluster",), {"unit": "UNIT"}),
     ],
     "tasks/procedures/expiry.py": [
-        ("parameter", ("check_certificates",), {"clusters": ["CLUSTER"]})
+        (
+            "parameter",
+            ("check_certificates", "rehearse_snapshot", "take_snapshot"),
+            {"clusters": ["CLUSTER"]},
+        )
     ],
+    "tasks/procedures/rehearsing.py": [("pointer", ("take_snapshot",), {"clusters": ("main",)})],
     "tasks/plans/adoption.py": [("parameter", ("adopt_cluster",), {"hosts": ["HOST", "..."]})],
     "tasks/plans/agreement.py": [
         ("pointer", ("replace_member",), {"member": ["m1"]}),
