@@ -81,7 +81,7 @@ POINTERS: dict[str, list[tuple[str, tuple[str, ...], dict[str, Value]]]] = {
             {"clusters": ["CLUSTER"]},
         )
     ],
-    "tasks/procedures/rehearsing.py": [("pointer", ("take_snapshot",), {"clusters": ("main",)})],
+    "tasks/procedures/rehearsing.py": [("pointer", ("take_snapshot",), {"clusters": ["main"]})],
     "tasks/plans/adoption.py": [("parameter", ("adopt_cluster",), {"hosts": ["HOST", "..."]})],
     "tasks/plans/agreement.py": [
         ("pointer", ("replace_member",), {"member": ["m1"]}),
