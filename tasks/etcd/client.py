@@ -27,7 +27,7 @@ from tasks.model.snapshots import DataHash
 
 POLL_SECONDS = 0.15
 ELECTION_SECONDS = 5.0
-"""Etcd's default election takes 1 to 2 s, and a second one when votes were split."""
+"""By etcd's default timeout: an election takes 1 to 2 s, and a second one when votes are split."""
 NO_REASON = "no quorum, or an alarm is raised (etcd 3.4 does not say which)"
 
 _HEALTH_KEY = b"etcd-runbooks/health"

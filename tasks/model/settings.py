@@ -88,6 +88,11 @@ class Settings(Strict):
             raise ValueError(msg)
         return self
 
+    @property
+    def election_seconds(self) -> float:
+        """How long an election may take: one to two timeouts, and a second one for split votes."""
+        return 5 * self.election_timeout_ms / 1000
+
     @field_validator("listen_metrics_urls")
     @classmethod
     def _are_urls(cls, urls: tuple[str, ...]) -> tuple[str, ...]:

@@ -91,9 +91,13 @@ class Roster:
         `settled`: for a plan, which must not conclude from the middle of an election that quorum
         is lost. Raises Refused when etcd's authentication hides the members.
         """
+        patience = run.inventory.etcd.settings.election_seconds
         while True:
             async with self.open(run) as client:
-                found = await (client.observe_settled() if settled else client.observe_cluster())
+                observing = (
+                    client.observe_settled(patience) if settled else client.observe_cluster()
+                )
+                found = await observing
             refuse_unseen(found)
             self._silent = frozenset(e.endpoint for e in found.endpoints if e.status is None)
             further = {

@@ -228,9 +228,9 @@ async def move_leader_away(
 
 
 @step("read the cluster's health")
-async def read_health(_run: Run, client: EtcdClient) -> ClusterHealth:
+async def read_health(run: Run, client: EtcdClient) -> ClusterHealth:
     """Ask every member at once, again while one is elected; what is wrong is in the answer."""
-    return await client.observe_settled()
+    return await client.observe_settled(run.inventory.etcd.settings.election_seconds)
 
 
 @step("verify the cluster")

@@ -84,7 +84,7 @@ async def own_pairs_client(
 async def read_health_on_hosts(run: Run, members: tuple[DesiredMember, ...]) -> ClusterHealth:
     """Ask every member with its own pair; what is wrong is in the answer."""
     async with own_pairs_client(run, members) as client:
-        return await client.observe_settled()
+        return await client.observe_settled(run.inventory.etcd.settings.election_seconds)
 
 
 @step("read the clock of {host}", retry_delays_seconds=())

@@ -13,6 +13,7 @@ from tasks.model.errors import InvalidInventory, Refused
 from tasks.model.fields import is_same_host
 from tasks.model.inventory import Inventory
 from tasks.model.inventory_file import load_inventory
+from tasks.model.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 RIGHT = """
@@ -229,3 +230,9 @@ def test_case_and_a_domain_make_no_other_host(one: str, other: str, is_same: boo
     """Two domains do."""
     assert is_same_host(one, other) is is_same
     assert is_same_host(other, one) is is_same
+
+
+def test_an_election_is_given_as_long_as_its_timeout_needs() -> None:
+    """Kubespray's and KubeKey's takes up to 10 s, and again where the votes were split."""
+    assert Settings(election_timeout_ms=5000).election_seconds == 25
+    assert Settings().election_seconds == 5
