@@ -34,6 +34,7 @@ LONGEST_FIRST = [
     "test_repeated_replacements",
     "test_demo",
     "test_adoption",
+    "test_field_life",
     "test_full_disk",
     "test_truth_of_health",
     "test_approval",

@@ -48,7 +48,7 @@ def give_client_files(lab: Lab, cluster: Cluster) -> None:
     for name, laid in cluster.hosts.items():
         certificate = next(
             path
-            for stem in (f"admin-{name}.pem", "etcd.pem", "tls.crt", "host.pem")
+            for stem in (f"admin-{name}.pem", "etcd.pem", "tls.crt", "host.pem", "client.pem")
             for path in laid.files
             if path.endswith(f"/{stem}")
         )

@@ -59,6 +59,20 @@ def begin(
     return FieldLife(made, cluster, prefect, files)
 
 
+@pytest.mark.one_etcd
+def test_a_day_of_an_adopted_cluster(start_lab: StartLab, prefect: Prefect, tmp_path: Path) -> None:
+    """KubeKey's: adopted, checked, its pairs exchanged, led by another, a host made anew."""
+    life = begin(start_lab, prefect, tmp_path, kubekey, hosts=3, etcd="3.5.16")
+    with Writers(life.lab, tmp_path, witness=witness) as writers:
+        told = life.adopt()
+        life.check()
+        life.rotate()
+        life.move_leader()
+        life.replace_in_place("master03")
+        life.run("check_health")
+    end(life, writers, told)
+
+
 @pytest.mark.chaos
 @pytest.mark.one_etcd
 @pytest.mark.parametrize(
