@@ -19,7 +19,7 @@ from tasks.plans import recovery as plans
 from tasks.plans.nodes import find_lost_manifest
 from tasks.plans.restarts import TRUST, Surprise
 from tasks.plans.succession import WriteTrust
-from tasks.procedures import restarting, restoring, rotation
+from tasks.procedures import barriers, restarting, restoring, rotation
 from tasks.procedures.course import Actions, Choices, Unlocked, Verified, follow
 from tasks.procedures.rotation import CertificateRecipe, Sight
 from tasks.steps import locks, onhosts, pods, restarts, services, succession, trust
@@ -106,7 +106,10 @@ class _Recovery(CertificateRecipe):
             return plan
         others = await see_sharing.see_all(run, writing)
         accept = parameter(consent=True)
-        users = sharing.refuse_users(run.inventory, others, accepted=self.consent, accept=accept)
+        strangers = barriers.find_strangers(run, seen, plan)
+        users = sharing.refuse_users(
+            run.inventory, others, strangers, accepted=self.consent, accept=accept
+        )
         return replace(plan, warnings=(*plan.warnings, *users))
 
     def left(self, seen: Sight) -> frozenset[str]:

@@ -138,6 +138,7 @@ class _Succession(CertificateRecipe):
             users = sharing.refuse_users(
                 inventory,
                 others,
+                barriers.find_strangers(run, seen, plan),
                 accepted=self.accept_shared,
                 accept=parameter(accept_shared=True),
             )

@@ -56,7 +56,8 @@ class FoundEtcd:
     `places` says in which file and line a setting is written, where one of its files gives it.
     Of a static pod `node` is its node, and the files' paths are the host's.
     `authorities` and `peer_authorities` are the fingerprints in the trusted files; None where one
-    cannot be read. `authority` is what the trusted certificate is, where there is one alone.
+    cannot be read. `authority_text` is the one of them that has signed the server's pair, PEM, and
+    `authority` is what it is; None where that is no root among them.
     `hostname` is what the system calls itself, `directory` is where etcd is started.
     """
 
@@ -82,6 +83,7 @@ class FoundEtcd:
     processes: dict[str, int] = field(default_factory=dict)
     pairs: dict[Role, FoundPair] = field(default_factory=dict)
     authority: FoundLeaf | None = None
+    authority_text: str | None = None
     authorities: frozenset[str] | None = None
     peer_authorities: frozenset[str] | None = None
     hostname: str = ""

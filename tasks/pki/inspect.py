@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
 
 from tasks.model.certificates import Usage
@@ -137,6 +137,18 @@ def find_signer(pem: bytes | str, bundle: bytes | str) -> CertificateFacts | Non
     except UNREADABLE:
         return None
     return next((_facts(a) for a in authorities if is_signed_by(certificate, a)), None)
+
+
+def pick_signer(pem: bytes | str, bundle: bytes | str) -> str | None:
+    """Pick the root of a bundle that signed the first certificate of a PEM text; itself as PEM."""
+    try:
+        certificate = x509.load_pem_x509_certificates(_bytes(pem))[0]
+        authorities = x509.load_pem_x509_certificates(_bytes(bundle))
+    except UNREADABLE:
+        return None
+    roots = (a for a in authorities if is_signed_by(certificate, a) and is_signed_by(a, a))
+    found = next(roots, None)
+    return found.public_bytes(serialization.Encoding.PEM).decode() if found else None
 
 
 def find_intermediate(pem: bytes | str, bundle: bytes | str) -> str | None:

@@ -250,12 +250,19 @@ def preparation_steps(
 
 def trusts_others(host: HostObservation, authority: str | None) -> bool:
     """Whether a host's trusted file holds other certificates, whatever stands between them."""
+    return host.authority is not None and _blocks(host.authority.text) != _blocks(authority)
 
-    def blocks(text: str | None) -> set[str]:
-        found = re.findall(r"-----BEGIN CERTIFICATE-----(.*?)-----END", text or "", re.DOTALL)
-        return {"".join(block.split()) for block in found}
 
-    return host.authority is not None and blocks(host.authority.text) != blocks(authority)
+def _blocks(text: str | None) -> set[str]:
+    found = re.findall(r"-----BEGIN CERTIFICATE-----(.*?)-----END", text or "", re.DOTALL)
+    return {"".join(block.split()) for block in found}
+
+
+def trust_text(authority: str | None, like: FileState | None) -> str | None:
+    """Say what a member trusts that is made like another one: all that this one does."""
+    if like is None or like.text is None or not _blocks(authority) <= _blocks(like.text):
+        return authority
+    return like.text
 
 
 def _host_steps(inventory: Inventory, host: HostObservation, target: HostTarget) -> list[Step]:

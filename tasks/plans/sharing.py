@@ -135,13 +135,19 @@ def adoption_rows(seen: Iterable[Sharing]) -> tuple[tuple[str, str], ...]:
 
 
 def refuse_users(
-    inventory: Inventory, seen: Iterable[Sharing], *, accepted: bool, accept: str
+    inventory: Inventory,
+    seen: Iterable[Sharing],
+    strangers: Iterable[str] = (),
+    *,
+    accepted: bool,
+    accept: str,
 ) -> tuple[str, ...]:
     """Raise Refused when others use what would be overwritten; else returns the list to show.
 
-    `accept` is what the operator sets to have them overwritten.
+    `strangers` tells of further authorities in it. `accept` is what the operator sets to have them
+    overwritten.
     """
-    users = find_users(inventory, seen)
+    users = (*find_users(inventory, seen), *strangers)
     if users and not accepted:
         raise Refused(
             "files that would be overwritten are not etcd's alone; nothing was changed:\n  - "

@@ -33,7 +33,7 @@ from tasks.model.inventory_file import CLUSTERS, parse_inventory
 from tasks.model.layout import MANIFEST
 from tasks.model.pointers import parameter
 from tasks.model.record import Event
-from tasks.pki.inspect import find_intermediate, find_signer, read_bundle
+from tasks.pki.inspect import find_intermediate, find_signer, pick_signer, read_bundle
 from tasks.pki.policy import read_leaf
 from tasks.plans.adopted_files import name_hosts
 from tasks.plans.adoption import adopt, container_sentence, find_container, find_pairs
@@ -155,11 +155,14 @@ async def read_etcd(run: Run, host: HostConnection) -> FoundEtcd:
         keys_of_authority=keys,
         files_beside=others,
         version=found.version or version,
-        authority=read_leaf(text) if text.count(_BEGIN) == 1 else None,
         authorities=_fingerprints(text),
         peer_authorities=_fingerprints(peer.text if peer else None),
     )
-    found = replace(found, pairs=await _read_pairs(host, find_pairs(found), text))
+    pairs, served = await _read_pairs(host, find_pairs(found), text)
+    signer = text if text.count(_BEGIN) == 1 else pick_signer(served, text)
+    found = replace(
+        found, pairs=pairs, authority_text=signer, authority=read_leaf(signer) if signer else None
+    )
     answer = adoption.parse_members(asked)
     try:
         members = wire.parse_members(wire.parse_answer(answer or b""))
@@ -177,8 +180,8 @@ def _fingerprints(text: str | None) -> frozenset[str] | None:
 
 async def _read_pairs(
     host: HostConnection, pairs: dict[Role, FoundPair], trusted: str
-) -> dict[Role, FoundPair]:
-    """Read what each pair is, and whose its files are."""
+) -> tuple[dict[Role, FoundPair], str]:
+    """Read what each pair is, and whose its files are; the second part is the server's text."""
     commands = [
         command
         for pair in pairs.values()
@@ -188,7 +191,7 @@ async def _read_pairs(
         )
     ]
     results = iter(await host.run(*commands, keep_going=True))
-    read = {}
+    read, server = {}, ""
     for role, pair in pairs.items():
         certificate = parse_file(next(results))
         key = parse_file(next(results), with_text=False)
@@ -201,13 +204,14 @@ async def _read_pairs(
                 key_mode=key.mode,
             )
         pem = certificate.text or "" if certificate else ""
+        server = pem if role is Role.SERVER else server
         read[role] = replace(
             pair,
             leaf=read_leaf(pem),
             access=access,
             intermediate=find_intermediate(pem, trusted),
         )
-    return read
+    return read, server
 
 
 async def read_all(run: Run) -> tuple[FoundEtcd, ...]:
@@ -266,11 +270,11 @@ async def write_inventory(
     """Write the inventory, and the authority's certificate, where there is none; both or none."""
 
     def write() -> list[Path]:
-        bundle, certificate = found[0].trusted_text or "", inventory.authority.certificate
+        signer, certificate = _common_signer(found), inventory.authority.certificate
         made = []
         try:
-            if bundle.count(_BEGIN) == 1 and not certificate.exists():
-                write_private(certificate, bundle.encode(), 0o644)
+            if signer and not certificate.exists():
+                write_private(certificate, signer.encode(), 0o644)
                 made.append(certificate)
             write_private(path, text.encode(), 0o644)
         except OSError as error:
@@ -286,11 +290,13 @@ async def write_inventory(
 
 async def judge(inventory: Inventory, found: tuple[FoundEtcd, ...]) -> tuple[str, ...]:
     """Say what is wrong with the certificates, as check_certificates would, and who shares them."""
-    trusted = tuple(one.trusted_text.encode() for one in found[:1] if one.trusted_text)
+    trusted = tuple(
+        one.authority_text.encode() for one in found[:1] if one.authority and one.authority_text
+    )
     async with open_run(inventory, "adopt_cluster") as run:
         checked, shared = await both(
             together(check_host(run, host) for host in run.hosts.values()),
-            see_all(run, run.hosts, trusted if found[0].authority else ()),
+            see_all(run, run.hosts, trusted),
         )
     findings = [finding for rows in checked for row in rows for finding in row.findings]
     wrong = ((f.host, f"{Path(f.path).name}: {f.sentence}") for f in findings)
@@ -318,18 +324,30 @@ async def publish(
 
 
 def _authority_remarks(found: tuple[FoundEtcd, ...]) -> tuple[str, ...]:
-    text = found[0].trusted_text or ""
     if any(one.node for one in found):
         return authority_remarks(found)
-    signer = find_signer(text, text)
-    if text.count(_BEGIN) > 1:
+    text, own = found[0].trusted_text or "", _common_signer(found)
+    if own is None and text.count(_BEGIN) > 1:
         return (
-            "the trusted file holds several authorities: put the one that signs, and its key, "
-            "where `authority` says",
+            "the trusted file holds several authorities, and none signed all members' pairs: put "
+            "the one that signs, and its key, where `authority` says",
         )
+    signer = find_signer(own or "", own or "")
     if signer is None:
         return ("the trusted authority is not a root; the runbooks can only sign with a root",)
     return (
         f"the authority's key was not looked for and is not here: put the key of "
         f"'{signer.common_name}' where authority.key says, then rotate_certificates can renew",
+        *(
+            f"the trusted file has a further authority, '{each.common_name}' (until "
+            f"{each.not_after:%Y-%m-%d}): whoever has its certificates is let in"
+            for each in read_bundle(text)
+            if each.fingerprint != signer.fingerprint
+        ),
     )
+
+
+def _common_signer(found: tuple[FoundEtcd, ...]) -> str | None:
+    """Get the authority that signed the pairs of all hosts, PEM; None where there is none."""
+    signers = {_fingerprints(one.authority_text) for one in found}
+    return found[0].authority_text if len(signers) == 1 else None

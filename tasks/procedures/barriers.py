@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from tasks.engine.run import Run
 from tasks.model.certificates import Generation
+from tasks.model.plan import Plan
 from tasks.model.trust import TrustView
 from tasks.plans import succession as plans
 from tasks.procedures import rotation
@@ -27,6 +28,12 @@ async def view(run: Run, sight: Sight) -> tuple[tuple[TrustView, ...], tuple[Tru
     names = [member.name for member in sight.members]
     clients = tuple(one for name, one in views.items() if name not in names)
     return tuple(views[name] for name in names), clients
+
+
+def find_strangers(run: Run, sight: Sight, plan: Plan) -> tuple[str, ...]:
+    """Tell which further authorities are in the trusted files that a plan writes."""
+    names = dict.fromkeys(s.name for s in plan.steps if isinstance(s, plans.WriteTrust))
+    return tuple(said for name in names for said in trust.find_strangers(run, sight.observed[name]))
 
 
 async def verify_trust(run: Run, step: plans.VerifyTrust) -> None:

@@ -23,7 +23,7 @@ from tasks.model.member_settings import Settings
 from tasks.model.observation import HostObservation, HostTarget
 from tasks.model.plan import Finding, Plan
 from tasks.plans import member_changes, member_hosts, sharing
-from tasks.plans.bootstrap import trusts_others
+from tasks.plans.bootstrap import trust_text, trusts_others
 from tasks.plans.hardening import warn_of_clients
 from tasks.plans.kubeadm import address_left, nodes_left
 from tasks.plans.member_names import find_unruled
@@ -248,7 +248,8 @@ async def _targets(
     for member in wanted:
         host = seen.observed[member.name]
         is_new = pattern is not None and member.name not in known
-        if is_new and trusts_others(host, trusted.decode() if trusted else None):
+        like = pattern.trusted if pattern else None
+        if is_new and trusts_others(host, trust_text(trusted.decode() if trusted else None, like)):
             raise Refused(
                 f"{run.inventory.layout(member.name).trusted} is there and holds other "
                 "authorities than the cluster's; what uses it on that host would lose them. Move "

@@ -25,7 +25,7 @@ from tasks.pki.inspect import find_differences, read_certificate
 from tasks.pki.leaf import WantedLeaf
 from tasks.pki.requests import openssl_key_command, openssl_request_config
 from tasks.pki.targets import LeafTarget, member_targets, wanted_leaves
-from tasks.plans.bootstrap import IssueCertificates
+from tasks.plans.bootstrap import IssueCertificates, trust_text
 from tasks.plans.leaves import StageLeaves, SwapLeaves
 
 RENEW_BEFORE = timedelta(days=1)
@@ -175,7 +175,7 @@ async def issue_certificates(
         *(
             files.write_file_command(
                 path,
-                trust_bundle(run).decode(),
+                trust_text(trust_bundle(run).decode(), like) or "",
                 mode=like.mode if like else "0644",
                 owner=like.owner if like else "root",
                 group=like.group if like else group,

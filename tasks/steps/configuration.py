@@ -23,7 +23,7 @@ from tasks.model.errors import CommandFailed
 from tasks.model.inventory import Inventory
 from tasks.model.member_settings import SettingsFiles, TextFile
 from tasks.model.observation import DataDirectory, HostObservation, HostTarget, Likeness
-from tasks.plans.bootstrap import WriteConfiguration
+from tasks.plans.bootstrap import WriteConfiguration, trust_text
 from tasks.plans.member_changes import RefreshConfiguration
 
 
@@ -49,7 +49,9 @@ def new_member_target(
         host=seen.host,
         unit="",
         configuration="",
-        authority=authority.decode() if authority else None,
+        authority=trust_text(
+            authority.decode() if authority else None, likeness.trusted if likeness else None
+        ),
         program_sums=program_sums,
         leaf_differences=leaf_differences,
         likeness=likeness,

@@ -87,6 +87,27 @@ def view_trust(
     )
 
 
+def find_strangers(run: Run, seen: PairsObservation) -> tuple[str, ...]:
+    """Tell which authorities a trusted file holds beside the cluster's.
+
+    Whoever has a certificate of one would be locked out by another file. What has expired lets
+    nobody in; a file without any of the cluster's own is wrong as a whole.
+    """
+    known, now = set(fingerprints(run).values()), datetime.now(UTC)
+    try:
+        found = read_bundle((seen.trusted.text if seen.trusted else None) or "")
+    except CertificateRefused:
+        return ()
+    if known.isdisjoint(each.fingerprint for each in found):
+        return ()
+    return tuple(
+        f"{seen.host}: its trusted file has a further authority, '{each.common_name}' "
+        f"({each.fingerprint[:12]}), valid until {each.not_after:%Y-%m-%d}, which would go"
+        for each in found
+        if each.fingerprint not in known and each.not_after > now
+    )
+
+
 @step("write the trusted authorities on {host}")
 async def write_trust(run: Run, host: HostConnection, planned: WriteTrust) -> bool:
     """Write a member's or a client's trusted file; a client is told afterwards.

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from tasks.model.certificates import AuthorityPolicy
+from tasks.pki.authority import create_authority
 from tests.field.layouts import UNIT, Cluster, File, Laid
 from tests.field.openssl import RSA, Texts, make_authority, make_pairs
 
@@ -74,8 +77,11 @@ def instance(directory: Path, hosts: dict[str, str], program: str = "/usr/local/
 def etcd3(directory: Path, hosts: dict[str, str], program: str = "/usr/local/bin") -> Cluster:
     """Lay out etcd3.service: flags over two lines and two optional files, the later wins; P-384.
 
-    The certificates' files hold their keys, too, beside key files of their own.
+    The certificates' files hold their keys, too, beside key files of their own; the trusted file
+    has an authority that has expired, too.
     """
+    began = datetime.now(UTC) - timedelta(days=9999)
+    old = create_authority(AuthorityPolicy(), began).certificate_pem.decode()
     authority = make_authority(directory, "/CN=etcd")
     ssl, data = "/opt/etcd/certs", "/data/etcd3"
     initial = ",".join(f"{h}.example=https://{a}:2380" for h, a in hosts.items())
@@ -112,7 +118,7 @@ def etcd3(directory: Path, hosts: dict[str, str], program: str = "/usr/local/bin
         made.hosts[host] = Laid(
             {"ETCD_NAME": f"{host}.example", "ETCD_TRUSTED_CA_FILE": f"{ssl}/root.pem"},
             {
-                f"{ssl}/root.pem": File(authority.certificate),
+                f"{ssl}/root.pem": File(old + authority.certificate),
                 f"{ssl}/host.pem": File(pair.certificate + pair.key, "0600"),
                 f"{ssl}/host-key.pem": File(pair.key, "0600"),
                 "/etc/sysconfig/etcd-common": File(common),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,10 @@ from tasks.model.certificates import AuthorityPolicy
 from tasks.model.credentials import Passphrase, Password
 from tasks.model.errors import AuthorityRefused, Refused
 from tasks.model.inventory import Inventory
+from tasks.model.observation import FileState, PairsObservation
 from tasks.pki.authority import create_authority, is_encrypted
-from tasks.plans.bootstrap import AUTHORITY, MakeAuthority
+from tasks.plans.bootstrap import AUTHORITY, MakeAuthority, trust_text
+from tasks.steps.trust import find_strangers
 
 STEP = MakeAuthority(stage=AUTHORITY, host=None, sentence="make it")
 
@@ -54,6 +57,33 @@ class FakeRun:
         self.inventory = inventory
         self.backup = "20260102T030405Z-abcdef01"
         self.journal = Journal(tmp_path / "journal.jsonl")
+
+
+def test_further_authorities_in_a_trusted_file_are_told(
+    inventory: Inventory, tmp_path: Path
+) -> None:
+    """Whoever has their certificates would be locked out; an expired one lets nobody in anyway."""
+    now = datetime.now(UTC)
+    ours, live = (create_authority(AuthorityPolicy(common_name=n), now) for n in ("ours", "live"))
+    ended = create_authority(AuthorityPolicy(common_name="ended"), now - timedelta(days=9999))
+    inventory.authority.certificate.parent.mkdir()
+    inventory.authority.certificate.write_bytes(ours.certificate_pem)
+    inventory.authority.key.write_text("never opened")
+    run: Any = FakeRun(inventory, tmp_path)
+    texts = [each.certificate_pem.decode() for each in (ended, ours, live)]
+
+    def told(*held: str) -> tuple[str, ...]:
+        trusted = FileState("0644", "root", "root", "", "".join(held))
+        return find_strangers(run, PairsObservation("m1", 0.0, 0.0, None, trusted, None, {}, {}))
+
+    assert told(*texts[:2]) == ()
+    (only,) = told(*texts)
+    assert only.startswith("m1: its trusted file has a further authority, 'live' (")
+    assert told("no certificate") == told(texts[2]) == ()
+    like = FileState("0640", "root", "etcd", "", "".join(texts))
+    assert trust_text(texts[1], like) == like.text, "who joins trusts whom the others do"
+    assert trust_text(texts[1], replace(like, text=texts[2])) == texts[1]
+    assert trust_text(texts[1], None) == texts[1]
 
 
 async def make(inventory: Inventory, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ async def test_what_an_adoption_writes_is_told(tmp_path: Path) -> None:
     paths = {"certificate": str(certificate), "key": str(tmp_path / "authority" / "ca-key.pem")}
     wanted = inventory(authority={**paths, "passphrase": {"env": "X"}})
     bundle = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
-    seen = (replace(ALL[0], trusted_text=bundle),)
+    seen = (replace(ALL[0], trusted_text=bundle, authority_text=bundle),)
     with Journal(tmp_path / "journal.jsonl") as journal:
         run = SimpleNamespace(journal=journal)
         (tmp_path / "taken").mkdir()

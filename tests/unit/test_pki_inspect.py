@@ -13,7 +13,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from tasks.model.certificates import AuthorityPolicy, KeySpec, SubjectName, Usage
 from tasks.model.errors import AuthorityRefused, CertificateRefused
 from tasks.pki.authority import Authority, create_authority
-from tasks.pki.inspect import find_differences, find_intermediate, read_bundle, read_certificate
+from tasks.pki.inspect import (
+    find_differences,
+    find_intermediate,
+    pick_signer,
+    read_bundle,
+    read_certificate,
+)
 from tasks.pki.keys import make_key, public_pem
 from tasks.pki.names import distinguished_name
 from tests.unit.pki_requests import (
@@ -230,3 +236,14 @@ def test_an_intermediate_authority_is_told_from_a_root() -> None:
     assert find_intermediate(leaf, root.certificate_pem + middle_pem) == "issuing"
     assert find_intermediate(leaf, root.certificate_pem) is None
     assert find_intermediate(CERTIFICATE + AUTHORITY, AUTHORITY) is None
+
+
+def test_the_authority_of_a_bundle_is_the_root_that_signed() -> None:
+    """In whichever order; none where it is not among them."""
+    other = OTHER_AUTHORITY.certificate_pem
+    for bundle in (other + AUTHORITY, AUTHORITY + other, AUTHORITY):
+        picked = pick_signer(CERTIFICATE, bundle)
+        assert picked is not None
+        assert read_certificate(picked) == read_certificate(AUTHORITY)
+    assert pick_signer(CERTIFICATE, other) is None
+    assert pick_signer("", AUTHORITY) is None
