@@ -28,6 +28,7 @@ LONGEST_FIRST = [
     "test_recovery",
     "test_dead_hosts",
     "test_ends",
+    "test_odd_hosts",
     "test_restarts",
     "test_rotation_faults",
     "test_refusals",

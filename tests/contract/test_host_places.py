@@ -140,3 +140,16 @@ async def test_a_listener_is_not_the_members_because_of_its_name() -> None:
     (found,) = [each for each in system.parse_listeners(seen) if each.port == port]
     assert (found.address, found.is_own) == ("127.0.0.1", False)
     assert found.program.startswith(("python", "pytest"))
+
+
+async def test_a_file_gets_the_context_of_its_place(tmp_path: Path) -> None:
+    """SELinux's restorecon is called for the file itself, where a link leads, once it is there."""
+    (tmp_path / "etcd.conf").symlink_to("real.conf")
+    path = PurePosixPath(tmp_path / "etcd.conf")
+    write = files.write_file_command(
+        path, "a=b\n", mode="0644", owner="root", group="root", backup=path.parent / "backup"
+    )
+    fake = f'restorecon() {{ cat "$@"; echo "$@"; }} > {tmp_path}/said'
+    (done,) = await LocalHost().run(Command("write", f"{fake}\n{write.script}", write.payload))
+    assert files.parse_change(done)
+    assert (tmp_path / "said").read_text() == f"a=b\n{tmp_path}/real.conf\n"

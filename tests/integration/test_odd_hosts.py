@@ -1,0 +1,236 @@
+"""Hosts as they are: disks of their own, links, accounts, other etcds and firewalls.
+
+What can be worked with is worked with; what cannot is refused before anything is changed, by one
+look at each host that names all of it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.integration.odd import OddScene, write_inventory
+from tests.integration.runbooks import Prefect
+from tests.lab.etcd_programs import get_programs
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.lab.fixtures import StartLab
+    from tests.lab.host import Host
+    from tests.lab.lab import Lab
+
+pytest_plugins = ["tests.lab.fixtures", "tests.integration.fixtures"]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+
+DISK = "mkdir -p {0}; mount -t tmpfs none {0}; chmod 0755 {0}; mkdir -m 0700 {0}/lost+found; "
+ACCOUNTS = {
+    "master01": "groupadd --system stores; useradd --system -g stores -s /usr/sbin/nologin etcd",
+    # A directory service: getent knows the account, /etc/passwd does not.
+    "master02": """
+mkdir -p /etc/userdb; cd /etc/userdb
+printf '{"userName":"etcd","uid":995,"gid":1,"disposition":"system"}' > etcd.user
+chmod 0644 etcd.user; ln -s etcd.user 995.user
+getent passwd etcd; ! grep etcd /etc/passwd
+""",
+}
+LINKS = """
+mkdir -p /srv/ssl /srv/keys /srv/conf /opt/etcd/bin /etc/etcd
+ln -s /srv/ssl /etc/etcd/ssl
+ln -s /srv/conf/etcd.conf /etc/etcd/etcd.conf
+ln -s /opt/etcd/bin/etcd /usr/local/bin/etcd
+"""
+# Refused, with nothing changed
+
+
+def hold_ports(host: Host) -> Callable[[], object]:
+    """Let another etcd, of a unit of its own, hold the clients' port."""
+    programs = get_programs(host.lab.etcd).directory
+    (host.root / "opt/events").mkdir()
+    shutil.copy(programs / "etcd", host.root / "opt/events/etcd")
+    words = (
+        "--data-dir=/opt/events/data --listen-peer-urls=http://127.0.0.1:2383 "
+        "--listen-client-urls=http://0.0.0.0:2379 --advertise-client-urls=http://127.0.0.1:2379 "
+        "--initial-advertise-peer-urls=http://127.0.0.1:2383 "
+        "--initial-cluster=default=http://127.0.0.1:2383"
+    )
+    host.run(
+        f"systemd-run --unit=etcd-events.service /opt/events/etcd {words}; "
+        "until ss -Hltn 'sport = :2379' | grep -q .; do sleep 0.1; done"
+    ).check()
+    return lambda: host.run("systemctl stop etcd-events; rm -r /opt/events").check()
+
+
+def reject(host: Host) -> Callable[[], object]:
+    """Let a firewall reject, not drop, what comes in for the peers' port."""
+    rule = "pref 10 iif eth0 ipproto tcp dport 2380 prohibit"
+    host.run(f"ip rule add {rule}").check()
+    return lambda: host.run(f"ip rule del {rule}").check()
+
+
+def mounted(path: str, options: str = "defaults") -> Callable[[Host], Callable[[], object]]:
+    """Mount a file system at a place."""
+
+    def mount(host: Host) -> Callable[[], object]:
+        host.run(f"mkdir -p {path}; mount -t tmpfs -o {options} none {path}").check()
+        return lambda: host.run(f"umount {path}").check()
+
+    return mount
+
+
+FAULTS: dict[str, tuple[str, Callable[[Host], Callable[[], object]], str]] = {
+    "noexec": (
+        "master01",
+        mounted("/usr/local/bin", "noexec"),
+        "master01: no program can be started from /usr/local/bin",
+    ),
+    "programs-do-not-fit": (
+        "master02",
+        mounted("/usr/local/bin", "size=64m"),
+        "master02: has only 64 MiB free for etcd's programs in /usr/local/bin",
+    ),
+    "read-only": (
+        "master03",
+        mounted("/etc/etcd", "ro"),
+        "Read-only file system (file system /etc/etcd)",
+    ),
+    "log-is-a-mount-point": (
+        "master01",
+        mounted("/var/lib/etcd-wal"),
+        "master01: /var/lib/etcd-wal is a mount point, and etcd replaces the directory of its log",
+    ),
+    "log-beside-others": (
+        "master03",
+        lambda _: lambda: None,
+        "master03: /var/lib belongs to root, and etcd, as etcd, makes the directory of its log "
+        "there (/var/lib/etcd-wal)",
+    ),
+    "another-etcd": (
+        "master02",
+        hold_ports,
+        "master02: port 2379 is taken by etcd of etcd-events.service; it is not this inventory's",
+    ),
+    "rejected": ("master03", reject, "master01: cannot reach master03 at {master03} port 2380"),
+}
+
+
+@pytest.fixture(scope="module")
+def bare(start_module_lab: StartLab) -> Lab:
+    """Start hosts that no runbook changes."""
+    return start_module_lab(hosts=3)
+
+
+def test_all_that_forbids_a_start_is_named_at_once(
+    bare: Lab, prefect: Prefect, tmp_path: Path
+) -> None:
+    """Each fault by its host; afterwards each host is as it was."""
+    more = "paths: {wal_directory: /var/lib/etcd-wal}\n"
+    scene = OddScene(
+        bare, write_inventory(bare, tmp_path / "odd.yaml", list(bare.hosts), more), prefect
+    )
+    undo = [make(bare[name]) for name, make, _ in FAULTS.values()]
+    look = "find /etc /usr/local /var -xdev -name '.etcd-runbooks*'"
+    try:
+        said = scene.run("bootstrap_cluster", status=2).stderr
+        left = {name: host.run(look).stdout for name, host in bare.hosts.items()}
+    finally:
+        for undone in undo:
+            undone()
+    addresses = {name: host.address for name, host in bare.hosts.items()}
+    missing = {
+        name: sentence
+        for name, (_, _, sentence) in FAULTS.items()
+        if sentence.format(**addresses) not in said
+    }
+    assert not missing, said
+    assert not any(left.values())
+
+
+# Worked with
+
+
+@pytest.fixture(scope="module")
+def scene(
+    start_module_lab: StartLab, prefect: Prefect, tmp_path_factory: pytest.TempPathFactory
+) -> OddScene:
+    """Bootstrap three odd hosts.
+
+    Data and log are on disks of their own, the data directory is the disk's root; certificates,
+    settings and program are behind links; accounts are there already.
+    """
+    lab = start_module_lab(hosts=3)
+    for name, host in lab.hosts.items():
+        host.run(DISK.format("/var/lib/etcd") + DISK.format("/wal") + LINKS).check()
+        host.run(f"set -e; {ACCOUNTS.get(name, ':')}").check()
+    more = "paths: {data_directory: /var/lib/etcd, wal_directory: /wal/etcd}\n"
+    path = tmp_path_factory.mktemp("odd") / "odd.yaml"
+    scene = OddScene(lab, write_inventory(lab, path, list(lab.hosts), more), prefect)
+    scene.run("bootstrap_cluster")
+    return scene
+
+
+def test_an_account_keeps_its_own_primary_group(scene: OddScene) -> None:
+    """Also one that a directory service has; the unit runs by it."""
+    groups = {"master01": "stores", "master02": "daemon", "master03": "etcd"}
+    for name, group in groups.items():
+        shown = scene.lab[name].run(
+            "ps -o user=,group= -C etcd; stat -c '%U %G' /var/lib/etcd/member /wal/etcd; "
+            "systemctl show etcd -p NRestarts"
+        )
+        assert shown.check().stdout.split() == [*("etcd", group) * 3, "NRestarts=0"]
+
+
+def test_a_rotation_through_a_link_keeps_the_link(scene: OddScene) -> None:
+    """Who reads the pair by its other name sees the new one."""
+    host = scene.lab["master01"]
+    host.run(
+        "cd /srv/ssl; for f in server-key.pem server.pem; do mv $f /srv/keys/; "
+        "ln -s ../keys/$f $f; done"
+    ).check()
+    look = (
+        "openssl x509 -in /srv/keys/server.pem -noout -serial; readlink /srv/ssl/server-key.pem; "
+        "stat -c %a /srv/keys/server-key.pem; openssl pkey -in /srv/keys/server-key.pem -pubout | "
+        "sha256sum; openssl x509 -in /srv/keys/server.pem -noout -pubkey | sha256sum; "
+        "ls -A /srv/ssl"
+    )
+    before = host.run(look).check().stdout.splitlines()
+    scene.run("rotate_certificates", "--which", "all")
+    after = host.run(look).check().stdout.splitlines()
+    assert before[0] != after[0]
+    assert after[1:3] == ["../keys/server-key.pem", before[2]]
+    assert after[3] == after[4]
+    assert not [name for name in after if name.endswith(".new")]
+    assert "nothing to do" in scene.run("rotate_certificates").stdout
+
+
+@pytest.mark.chaos
+def test_a_member_whose_log_is_lost_is_replaced_in_place(scene: OddScene) -> None:
+    """Its data are set aside on their disk, and it joins again there."""
+    host = scene.lab["master03"]
+    host.run("systemctl stop etcd; rm -r /wal/etcd").check()
+    scene.run("replace_member", "--member", "master03")
+    scene.run("check_health")
+    shown = host.run("ls -A /var/lib/etcd /wal; stat -c '%a %U' /var/lib/etcd").check().stdout
+    assert "etcd-runbooks-retired-" in shown
+    assert "700 etcd" in shown
+
+
+@pytest.mark.chaos
+def test_a_data_directory_behind_a_link_stays_there(scene: OddScene) -> None:
+    """Set aside beside the directory that the link leads to; the link leads to an empty one."""
+    host = scene.lab["master03"]
+    host.run(
+        "systemctl stop etcd; mkdir -p /srv/big; cp -a /var/lib/etcd /srv/big/etcd; "
+        "umount /var/lib/etcd; rmdir /var/lib/etcd; ln -s /srv/big/etcd /var/lib/etcd; "
+        "rm -r /srv/big/etcd/etcd-runbooks-*; systemctl start etcd"
+    ).check()
+    scene.run("check_health")
+    host.run("systemctl stop etcd; rm -r /wal/etcd").check()
+    scene.run("replace_member", "--member", "master03")
+    scene.run("check_health")
+    shown = host.run("readlink /var/lib/etcd; ls -d /srv/big/etcd.retired-*/member").check()
+    assert shown.stdout.startswith("/srv/big/etcd\n")
+    assert host.run("ls /srv/big/etcd").check().stdout.split()[-1:] == ["member"]
