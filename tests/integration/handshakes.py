@@ -40,10 +40,10 @@ class Handshakes(Watching):
         return context
 
     def _connect(self, name: str, address: str) -> None:
-        context = self._context
         if self._follows:
             with contextlib.suppress(OSError):  # between the renames of its own pair
-                context = self._read()
+                self._context = self._read()
+        context = self._context
         try:
             with (
                 socket.create_connection((address, 2379), SECONDS) as plain,
