@@ -72,7 +72,7 @@ RELOAD = """systemctl reload ssh; sleep 0.2
 until ss -ltn 'sport = :22' | grep -q :22; do sleep 0.05; done"""
 KEEP = (
     "etc/sudoers.d/operator etc/passwd etc/group etc/shadow etc/sudoers usr/bin/sudo "
-    "usr/bin/systemd-socket-activate"
+    "usr/bin/systemd-socket-activate etc/ssh/sshd_config.d/lab.conf"
 )
 TIDY = f"""
 cd /
@@ -421,7 +421,9 @@ async def test_the_leg_that_failed_is_named(
 @pytest.mark.timeout(120)
 async def test_the_limit_that_bit_is_named(lab: Lab, made: Callable[[str], Host]) -> None:
     """MaxSessions, MaxStartups, and AllowTcpForwarding of a member behind a jump host."""
-    host = made(sshd("MaxSessions 1", "MaxStartups 1:100:1", "AllowTcpForwarding no"))
+    # Of this setting the last line wins, not the first.
+    last = "sed -i 's/^MaxStartups.*/MaxStartups 1:100:1/' /etc/ssh/sshd_config.d/lab.conf; "
+    host = made(last + sshd("MaxSessions 1", "AllowTcpForwarding no"))
     with pytest.raises(AccessRefused, match="set MaxSessions in its sshd_config to at least 10"):
         await used(lab)
     with socket.create_connection((host.address, 22)) as waiting:
