@@ -211,7 +211,7 @@ def _command(
         from tasks.engine.progress import Progress  # noqa: PLC0415
         from tasks.engine.run import listeners  # noqa: PLC0415 - the server starts first
         from tasks.engine.unlocking import unlock_keys  # noqa: PLC0415
-        from tasks.procedures.expiry import list_clusters  # noqa: PLC0415
+        from tasks.model.inventory_file import list_clusters  # noqa: PLC0415
 
         given = inspect.signature(runbook.fn).bind(*args, **kwargs).arguments
         clusters = [given["cluster"]] if "cluster" in given else given.get("clusters")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tasks.engine.frame import runbook
+from tasks.model.inventory_file import choose_clusters
 from tasks.procedures import expiry
 
 
@@ -25,8 +26,6 @@ async def check_certificates(
         json_path: write all facts and findings to this file on the runner, as JSON
         reason: why, for the record
     """
-    names = clusters or expiry.list_clusters()
-    expiry.refuse_none(names)
-    checks = await expiry.check_clusters(names, reason)
+    checks = await expiry.check_clusters(choose_clusters(clusters), reason)
     await expiry.publish_fleet(checks, json_path)
     expiry.raise_on_critical(checks)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tasks.engine.frame import runbook
-from tasks.procedures import expiry, rehearsing
+from tasks.model.inventory_file import choose_clusters
+from tasks.procedures import rehearsing
 
 
 @runbook(flow_run_name="rehearse snapshots")
@@ -24,6 +25,4 @@ async def rehearse_snapshot(
         snapshot: the file's name in the store; without it, the newest
         reason: why, for the record
     """
-    names = clusters or expiry.list_clusters()
-    expiry.refuse_none(names)
-    await rehearsing.rehearse_clusters(names, snapshot, reason)
+    await rehearsing.rehearse_clusters(choose_clusters(clusters), snapshot, reason)

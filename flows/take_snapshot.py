@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tasks.engine.frame import runbook
-from tasks.procedures import expiry, saving
+from tasks.model.inventory_file import choose_clusters
+from tasks.procedures import saving
 
 
 @runbook(flow_run_name="take snapshots")
@@ -22,6 +23,4 @@ async def take_snapshot(clusters: list[str] | None = None, reason: str | None = 
         clusters: names under deployments/clusters, or paths; without them, every cluster there
         reason: why, for the record
     """
-    names = clusters or expiry.list_clusters()
-    expiry.refuse_none(names)
-    await saving.save_clusters(names, reason)
+    await saving.save_clusters(choose_clusters(clusters), reason)

@@ -19,9 +19,10 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from tasks.model.certificates import read_cfssl_policy
-from tasks.model.errors import InvalidInventory
+from tasks.model.errors import InvalidInventory, Refused
 from tasks.model.inventory import Inventory
 from tasks.model.machines import Host, Ssh, SshOverride
+from tasks.model.pointers import parameter
 
 S = TypeVar("S", Ssh, SshOverride)
 
@@ -45,6 +46,19 @@ def find_inventory(cluster: str) -> Path:
         problem = f"there is no such inventory file; clusters in {CLUSTERS}: {known}"
         raise InvalidInventory(str(path), (problem,))
     return path.resolve()
+
+
+def list_clusters() -> list[str]:
+    """List the inventories under deployments/clusters, the example left out."""
+    return [path.stem for path in sorted(CLUSTERS.glob("*.yaml")) if path.stem != "example"]
+
+
+def choose_clusters(named: list[str] | None) -> list[str]:
+    """Choose the clusters of a runbook for any number: those named, or all; Refused for none."""
+    if not (clusters := named or list_clusters()):
+        ways = parameter(clusters=("CLUSTER",))
+        raise Refused(f"there is no inventory in {CLUSTERS}; name one with {ways}")
+    return clusters
 
 
 @dataclass(frozen=True, slots=True)

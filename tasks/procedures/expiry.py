@@ -21,7 +21,7 @@ from tasks.engine.run import Run, open_run, step
 from tasks.hosts.connection import HostConnection
 from tasks.model.certificates import Role
 from tasks.model.clients import Client
-from tasks.model.errors import CertificateRefused, CheckFailed, Refused, RunbookError
+from tasks.model.errors import CertificateRefused, CheckFailed, RunbookError
 from tasks.model.expiry import (
     CertificateFinding,
     CertificateRow,
@@ -30,10 +30,8 @@ from tasks.model.expiry import (
     Kind,
 )
 from tasks.model.inventory import KUBEADM_AUTHORITY, Inventory, Topology
-from tasks.model.inventory_file import CLUSTERS
 from tasks.model.layout import Layout, Pair
 from tasks.model.observation import LeafFiles, PairsObservation
-from tasks.model.pointers import parameter
 from tasks.model.record import Event
 from tasks.model.urls import split_url
 from tasks.pki.inspect import read_certificate
@@ -55,11 +53,6 @@ HOSTS_AT_ONCE = 40
 CLUSTERS_AT_ONCE = 20
 TOLD = 20
 AUTHORITY = "authority"
-
-
-def list_clusters() -> list[str]:
-    """List the inventories under deployments/clusters, the example left out."""
-    return [path.stem for path in sorted(CLUSTERS.glob("*.yaml")) if path.stem != "example"]
 
 
 async def check_clusters(clusters: Iterable[str], reason: str | None) -> tuple[ClusterCheck, ...]:
@@ -328,10 +321,3 @@ def raise_on_critical(checks: tuple[ClusterCheck, ...]) -> None:
     raise CheckFailed(
         f"{len(critical)} critical finding(s):\n  - " + "\n  - ".join(critical[:TOLD] + more)
     )
-
-
-def refuse_none(clusters: list[str]) -> None:
-    """Raise Refused when there is no cluster to check."""
-    if not clusters:
-        named = parameter(clusters=("CLUSTER",))
-        raise Refused(f"there is no inventory in {CLUSTERS}; name one with {named}")

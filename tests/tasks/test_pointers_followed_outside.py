@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from tasks.engine.authority import write_private
+from tasks.model import inventory_file
 from tasks.model.certificates import AuthorityPolicy
 from tasks.model.errors import Refused
 from tasks.model.inventory import Inventory
 from tasks.pki.authority import create_authority
 from tasks.plans.succession import MakeSuccessor, Until, plan_succession
 from tasks.procedures.adoption import provisional, target_path
-from tasks.procedures.expiry import refuse_none
 from tasks.steps.snapshots import check_skip
 from tasks.steps.trust import choose
 from tests.unit.plan_cases import inventory
@@ -89,7 +89,10 @@ def test_a_unit_of_another_name_is_named() -> None:
     assert asked.paths.unit == PurePosixPath("/etc/systemd/system/x.service")
 
 
-def test_a_cluster_is_named_where_there_is_no_inventory() -> None:
+def test_a_cluster_is_named_where_there_is_no_inventory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Then there is one to check."""
-    assert pointed(said(refuse_none, []), "clusters") == ["CLUSTER"]
-    refuse_none(["CLUSTER"])
+    monkeypatch.setattr(inventory_file, "CLUSTERS", tmp_path)
+    assert pointed(said(inventory_file.choose_clusters, None), "clusters") == ["CLUSTER"]
+    assert inventory_file.choose_clusters(["CLUSTER"]) == ["CLUSTER"]

@@ -74,7 +74,7 @@ POINTERS: dict[str, list[tuple[str, tuple[str, ...], dict[str, Value]]]] = {
         ("parameter", ("adopt_cluster",), {"output": "FILE"}),
         ("parameter", ("adopt_cluster",), {"unit": "UNIT"}),
     ],
-    "tasks/procedures/expiry.py": [
+    "tasks/model/inventory_file.py": [
         (
             "parameter",
             ("check_certificates", "rehearse_snapshot", "take_snapshot"),
