@@ -189,7 +189,8 @@ def upload_script(
 ) -> str:
     """Write the script that puts what is sent behind it into a file of root's, checked before.
 
-    Says CHANGED or UNCHANGED; ends with FENCED_OUT when the fence fails.
+    Says CHANGED or UNCHANGED; ends with FENCED_OUT when the fence fails: before it begins, and again
+    when all has arrived, since a runner may be frozen for minutes in between.
     """
     fencing = f"( {fence}\n) </dev/null || exit {FENCED_OUT}\n" if fence else ""
     return f"""{fencing}sum() {{ sha256sum < "$1" | cut -c-64; }}
@@ -200,7 +201,7 @@ cat >/dev/null; say {UNCHANGED}; exit; fi
 new=$(mktemp "$path.XXXXXXXX"); trap 'rm -f "$new"' EXIT
 cat > "$new"
 [ "$(sum "$new")" = {sha256} ] || {{ echo "what arrived has another SHA-256" >&2; exit 1; }}
-chmod {mode} "$new"; {keep_aside(target, backup)}
+{fencing}chmod {mode} "$new"; {keep_aside(target, backup)}
 sync "$new"; mv -fT "$new" "$path"; {relabel("path")}; sync "${{path%/*}}/"; say {CHANGED}"""
 
 

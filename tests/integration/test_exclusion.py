@@ -141,15 +141,23 @@ def test_a_runner_that_is_frozen_loses_the_lock_and_changes_nothing_more(
         while (other := run_runbook(prefect, "bootstrap_cluster", lab)).status == 2:
             assert time.monotonic() < deadline, other.output
         assert other.status == 0, other.output
-        before = fingerprint(lab)
+        before = finished(fingerprint(lab))
     finally:
         frozen.send_signal(signal.SIGCONT)
     ended = finish(frozen)
     assert ended.status == 1, ended.output
     assert "lock" in ended.stderr
-    assert fingerprint(lab) == before
+    assert finished(fingerprint(lab)) == before
     again = run_runbook(prefect, "bootstrap_cluster", lab)
     assert "nothing to do" in again.stdout, again.output
+
+
+def finished(seen: dict[str, str]) -> dict[str, str]:
+    """Leave out what an upload under way has beside its target, which goes when it is fenced."""
+    return {
+        name: re.sub(r"^/usr/local/bin/etcd\w*\.\w{8} .*\n", "", files, flags=re.MULTILINE)
+        for name, files in seen.items()
+    }
 
 
 def test_a_cable_that_is_cut_in_mid_run_is_told_and_the_next_run_finishes(

@@ -100,23 +100,24 @@ def test_the_clock_of_one_host_is_an_hour_ahead(lab: Lab, prefect: Prefect) -> N
 
 @pytest.mark.parametrize("place", ["/etc/etcd/ssl", "/var/backups/etcd-runbooks"])
 def test_a_disk_is_full(lab: Lab, prefect: Prefect, place: str) -> None:
-    """Where pairs are staged, or where they are kept aside: the live pair stays, the next run ends.
+    """Where pairs are staged, or where they are kept aside: refused, and the next run ends.
 
-    The host's pairs match and are served all the time, and the other hosts go on as they can.
+    The host's pairs match and are served all the time.
     """
     host = lab["master02"]
     host.run("systemctl is-active etcd || systemctl start etcd", timeout=60).check()
     before = serials(lab)["master02"]
     small = (
-        f"mkdir -p {place}; cp -a {place} /root/copy; mount -t tmpfs -o size=64k small {place}; "
+        f"mkdir -p {place}; cp -a {place} /root/copy; mount -t tmpfs -o size=4m small {place}; "
         f"cp -a /root/copy/*.pem {place}/; chown --reference=/root/copy {place}; "
-        f"chmod --reference=/root/copy {place}; head -c 1M /dev/zero > {place}/filler; true"
+        f"chmod --reference=/root/copy {place}; head -c 8M /dev/zero > {place}/filler; true"
     )
     host.run(small).check()
     try:
         ended = run(prefect, lab, ALL)
-        assert ended.status == 1, ended.output
-        assert "No space left" in ended.stderr or "is its disk full?" in ended.stderr
+        assert ended.status == 2, ended.output
+        assert "master02: no file can be written for" in ended.stderr
+        assert "No space left" in ended.stderr
         assert serials(lab)["master02"] == before
         assert find_strangers(lab) == []
         host.run(f"rm {place}/filler").check()

@@ -199,6 +199,7 @@ def test_a_killed_replacement_is_finished_by_the_next_run(
     see_whole(kubernetes, prefect)
 
 
+@pytest.mark.chaos
 def test_a_member_leaves_and_comes_back_to_its_node(
     kubernetes: KubernetesCluster, prefect: Prefect, tmp_path: Path
 ) -> None:

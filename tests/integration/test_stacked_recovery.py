@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.lab.host import Host
 
 pytest_plugins = ["tests.lab.kubernetes.fixtures", "tests.integration.fixtures"]
-pytestmark = [pytest.mark.lab, pytest.mark.one_etcd, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.lab, pytest.mark.one_etcd, pytest.mark.chaos, pytest.mark.timeout(900)]
 
 PAIRS = "/etc/kubernetes/pki/etcd"
 
@@ -53,7 +53,6 @@ def recover(prefect: Prefect, cluster: KubernetesCluster) -> str:
     return ended.output
 
 
-@pytest.mark.chaos
 def test_a_wiped_first_node_that_begins_another_history_is_named(
     kubernetes: KubernetesCluster, prefect: Prefect
 ) -> None:
@@ -121,7 +120,6 @@ def test_pairs_that_have_expired_or_are_lost_or_another_members(
     assert f"IP Address:{third.address}" in told
 
 
-@pytest.mark.chaos
 def test_an_authority_that_has_expired_too(kubernetes: KubernetesCluster, prefect: Prefect) -> None:
     """It gets a new life with the same key, on every node; kubeadm goes on with it."""
     expire(kubernetes, authority=True)
