@@ -189,8 +189,8 @@ def upload_script(
 ) -> str:
     """Write the script that puts what is sent behind it into a file of root's, checked before.
 
-    Says CHANGED or UNCHANGED; ends with FENCED_OUT when the fence fails: before it begins, and again
-    when all has arrived, since a runner may be frozen for minutes in between.
+    Says CHANGED or UNCHANGED; ends with FENCED_OUT when the fence fails: before it begins, and
+    again when all has arrived, since a runner may be frozen for minutes in between.
     """
     fencing = f"( {fence}\n) </dev/null || exit {FENCED_OUT}\n" if fence else ""
     return f"""{fencing}sum() {{ sha256sum < "$1" | cut -c-64; }}
