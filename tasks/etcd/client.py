@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from tasks.etcd import wire
@@ -22,7 +23,7 @@ from tasks.model.cluster import (
     EndpointStatus,
     Member,
 )
-from tasks.model.errors import MemberFailed, NotAuthorised, Refused, RunbookError
+from tasks.model.errors import EtcdRefused, MemberFailed, NotAuthorised, Refused, RunbookError
 from tasks.model.snapshots import DataHash
 
 POLL_SECONDS = 0.15
@@ -109,6 +110,24 @@ class EtcdClient(Gateway):
     async def hash_kv(self, endpoint: Endpoint, revision: int) -> DataHash:
         """Get the hash of a member's data; EtcdRefused by 3.4 and 3.5.1, and once compacted."""
         return await self._call(endpoint, wire.hash_kv(revision), wire.parse_hash)
+
+    async def read_data(
+        self, endpoint: Endpoint, revision: int
+    ) -> tuple[int | None, DataHash | None]:
+        """Count the keys of a member's data at a revision, and get its hash.
+
+        None stands for what its version does not know, or what is compacted by now.
+        """
+
+        async def unless_refused(asked: Awaitable[T]) -> T | None:
+            with suppress(EtcdRefused):
+                return await asked
+            return None
+
+        return await asyncio.gather(
+            unless_refused(self.count_keys(endpoint, revision)),
+            unless_refused(self.hash_kv(endpoint, revision)),
+        )
 
     def stream_snapshot(self, endpoint: Endpoint) -> AsyncIterator[bytes]:
         """Stream the member's database and its checksum, part by part; raises as calls do."""

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import shutil
-import tempfile
-from collections.abc import Awaitable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from tempfile import TemporaryDirectory
 
 from tasks.engine.run import Run, step
 from tasks.engine.secret import read_secret
 from tasks.etcd import scratch
 from tasks.etcd.snapshots import CHECKSUM_BYTES, PAGE_BYTES
-from tasks.model.errors import CheckFailed, EtcdRefused, Refused
+from tasks.model.errors import CheckFailed, Refused
 from tasks.model.record import Event
 from tasks.model.snapshots import Manifest
 from tasks.plans.rehearsal import Restored, compared, find_differences
 from tasks.store.opening import Sealed, unseal
 from tasks.store.places import Store, Unstorable
 
-T = TypeVar("T")
+PREFIX = "etcd-runbooks-rehearsal-"
 
 
 @step("restore a snapshot where no client is, and compare it")
@@ -37,7 +34,9 @@ async def rehearse(
     the snapshot nor the cluster is touched.
     """
     login = run.login.apart() if run.login else None
-    with _scratch_directory() as directory:
+    # Its mode is 0700: only this account enters it.
+    with TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as name:
+        directory = Path(name)
         bare = directory / "snapshot.db"
         await _fetch(run, store, manifest, bare)
         if (fault := await asyncio.to_thread(_find_fault, bare, manifest)) is not None:
@@ -50,11 +49,8 @@ async def rehearse(
             async with scratch.running(tools, directory, data, login) as client:
                 (endpoint,) = client.endpoints
                 status = await client.get_status(endpoint)
-                restored = Restored(
-                    status.revision,
-                    await _unless_refused(client.count_keys(endpoint, manifest.revision)),
-                    await _unless_refused(client.hash_kv(endpoint, manifest.revision)),
-                )
+                keys, data_hash = await client.read_data(endpoint, manifest.revision)
+                restored = Restored(status.revision, keys, data_hash)
         except scratch.Unrestorable as error:
             raise CheckFailed(f"{store.url(manifest.file)}: {error.message}") from error
     if differences := find_differences(manifest, restored):
@@ -124,16 +120,6 @@ def _find_fault(bare: Path, manifest: Manifest) -> str | None:
     return None
 
 
-@contextmanager
-def _scratch_directory() -> Iterator[Path]:
-    """Make a directory that only this account enters; nothing of it is left, however it ends."""
-    directory = Path(tempfile.mkdtemp(prefix="etcd-runbooks-rehearsal-"))
-    try:
-        yield directory
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
-
-
 def _write(directory: Path, programs: Mapping[str, bytes]) -> Path:
     directory.mkdir(mode=0o700)
     for name, content in programs.items():
@@ -141,9 +127,3 @@ def _write(directory: Path, programs: Mapping[str, bytes]) -> Path:
         path.write_bytes(content)
         path.chmod(0o700)
     return directory
-
-
-async def _unless_refused(asked: Awaitable[T]) -> T | None:
-    with suppress(EtcdRefused):
-        return await asked
-    return None

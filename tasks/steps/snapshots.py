@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
-from contextlib import suppress
 from dataclasses import replace
-from typing import TypeVar
 
 from prefect.settings import get_current_settings
 
@@ -16,7 +13,7 @@ from tasks.etcd.client import EtcdClient
 from tasks.etcd.gateway import Endpoint
 from tasks.etcd.snapshots import SnapshotStream
 from tasks.model.cluster import ClusterHealth, format_id
-from tasks.model.errors import EtcdRefused, EtcdUnavailable, Refused, RunbookError
+from tasks.model.errors import EtcdUnavailable, Refused, RunbookError
 from tasks.model.inventory import Inventory
 from tasks.model.pointers import parameter
 from tasks.model.record import Event
@@ -35,8 +32,6 @@ from tasks.store.streaming import store_stream
 
 HASH_SECONDS = 60.0
 """Etcd reads all of its data for it: some seconds for two gigabytes."""
-
-T = TypeVar("T")
 
 
 def open_snapshots(inventory: Inventory) -> Store:
@@ -106,11 +101,10 @@ async def _describe(
     """Ask for what a restored snapshot is compared with, at a revision that it surely has."""
     status = await client.get_status(endpoint)
     patient = replace(endpoint, patience_seconds=HASH_SECONDS)
-    version, members, keys, data_hash = await asyncio.gather(
+    version, members, (keys, data_hash) = await asyncio.gather(
         client.get_version(endpoint),
         client.list_members(endpoint, linearizable=False),
-        _unless_refused(client.count_keys(patient, status.revision)),
-        _unless_refused(client.hash_kv(patient, status.revision)),
+        client.read_data(patient, status.revision),
     )
     statuses = {e.status.member_id: e.status for e in health.endpoints if e.status}
     furthest = max(s.raft_applied_index for s in (*statuses.values(), status))
@@ -152,13 +146,6 @@ def unstorable(inventory: Inventory, error: Unstorable) -> Refused:
         f"snapshots: {error}. Make room or mend the way there, or let {place} name another place, "
         "and run it again; nothing of the cluster was changed"
     )
-
-
-async def _unless_refused(asked: Awaitable[T]) -> T | None:
-    """Await it; what an old version does not know, or what is compacted by now, is not there."""
-    with suppress(EtcdRefused):
-        return await asked
-    return None
 
 
 async def read_manifests(store: Store) -> tuple[Manifest, ...]:

@@ -15,7 +15,8 @@ from typing import IO, Any
 
 import fsspec
 
-S3 = "s3://"
+from tasks.model.snapshots import S3
+
 PART_BYTES = 8 << 20
 """What an S3 server is sent at once; a file may have 10,000 of them."""
 _CONNECTION = {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 3}}

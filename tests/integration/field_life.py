@@ -7,19 +7,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
-
 from tasks.model.inventory_file import load_inventory
 from tasks.model.pointers import pointer
-from tests.integration.adoptions import PASSPHRASE, adopt, describe, give_key, serials
+from tests.integration.adoptions import adopt, describe, give_key, serials
 from tests.integration.members import find_leader
-from tests.integration.pairs import install
 from tests.integration.rotations import authority_digits
 from tests.integration.runbooks import Ended, Prefect, etcdctl, run_runbook
 from tests.integration.test_check_certificates import check, findings
@@ -216,54 +210,6 @@ class FieldLife:
         self.run("remove_member", *words, "--write-inventory")
         assert "disabled" in self.lab[away].run(f"systemctl is-enabled {unit}").stdout
         assert self.lab[away].run(f"systemctl is-active {unit}").stdout.strip() != "active"
-
-    def die_and_recover(self, *options: str) -> None:
-        """Let all pairs be expired: adopted anew by somebody who never saw it, and brought back."""
-        read = load_inventory(str(self.inventory))
-        key = serialization.load_pem_private_key(
-            read.authority.key.read_bytes(), PASSPHRASE.encode()
-        )
-        assert isinstance(key, rsa.RSAPrivateKey)
-        authority = x509.load_pem_x509_certificate(read.authority.certificate.read_bytes())
-        hosts = [self.lab[name] for name in self.members]
-        for host in hosts:
-            for pair in read.layout(host.name).pairs:
-                path = str(pair.certificate)
-                old = x509.load_pem_x509_certificate(host.run(["cat", path]).stdout.encode())
-                install(host, path, expired(old, authority, key))
-        for host in hosts:
-            host.run(["systemctl", "restart", "--no-block", self.cluster.unit]).check()
-        time.sleep(5)
-        dead = self.files / "dead.yaml"
-        unit = ("--unit", f"{self.cluster.unit}.service")
-        ended = adopt(self.prefect, self.lab, dead, *unit, names=self.members)
-        assert ended.status == 0, ended.output
-        assert "it expired on" in ended.stdout
-        new = load_inventory(str(dead)).authority
-        new.certificate.write_bytes(read.authority.certificate.read_bytes())
-        new.key.write_bytes(read.authority.key.read_bytes())
-        ended = run_runbook(self.prefect, "recover_certificates", dead, *options)
-        assert ended.status == 0, ended.output
-        ended = run_runbook(self.prefect, "check_health", dead)
-        assert ended.status == 0, ended.output
-
-
-def expired(old: x509.Certificate, authority: x509.Certificate, key: rsa.RSAPrivateKey) -> str:
-    """Sign a certificate again as it is, but for its end, which was yesterday."""
-    now = datetime.now(UTC)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(old.subject)
-        .issuer_name(authority.subject)
-        .public_key(old.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=366))
-        .not_valid_after(now - timedelta(days=1))
-    )
-    for extension in old.extensions:
-        builder = builder.add_extension(extension.value, extension.critical)
-    made = builder.sign(key, hashes.SHA256())
-    return made.public_bytes(serialization.Encoding.PEM).decode()
 
 
 def settings_files(files: dict[str, File]) -> list[str]:
