@@ -10,7 +10,7 @@ from tasks.model.errors import MemberFailed
 from tasks.plans.nodes import judge_nodes
 from tasks.procedures import checkup, location
 from tasks.report.health import unseen_sentences
-from tasks.steps import nodes, reports, restarts
+from tasks.steps import nodes, reports, restarts, snapshots
 
 
 @runbook(flow_run_name="check health of {cluster}")
@@ -23,22 +23,24 @@ async def check_health(cluster: str, reason: str | None = None) -> None:
     compared, and each host is asked what the next restart of its member and its next boot would
     change (the program, the settings, whether it would start at all). Of a stacked member its
     node is seen: the static pods' files, what really runs, the kubelet. A host that SSH cannot
-    reach is a remark.
+    reach is a remark. How old the last proven snapshot is, is told, and by an event
+    (`etcd.snapshot.stale`) where it is older than `snapshots.proven_within_hours`.
 
     Args:
         cluster: name under deployments/clusters, or the path of an inventory file
         reason: why, for the record
     """
     async with open_run(cluster, "check_health", reason=reason) as run:
-        seen, (surprises, silent), (pods, unseen) = await asyncio.gather(
+        seen, (surprises, silent), (pods, unseen), proven = await asyncio.gather(
             checkup.examine(run, await location.locate_members(run)),
             restarts.find_surprises(run),
             nodes.observe_nodes(run),
+            snapshots.tell_proven(run),
         )
         found = judge_nodes(run.inventory, pods, seen.health)
         problems = (*seen.problems, *restarts.problems(surprises), *found.problems)
         unheard = unseen_sentences(seen.silent, silent | unseen)
-        remarks = (*seen.remarks, *restarts.remarks(surprises), *found.remarks, *unheard)
+        remarks = (*seen.remarks, *restarts.remarks(surprises), *found.remarks, *unheard, proven)
         await reports.publish_health(run, seen.health, problems, remarks)
         if problems:
             raise MemberFailed(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from shlex import quote
 
-from tasks.hosts.batch import Command
+from tasks.hosts.batch import Command, Result
 from tasks.hosts.files import CHANGED, UNCHANGED
+from tasks.model.snapshots import EncryptionFile
 
 TOLD = "/var/lib/etcd-runbooks/endpoints"
 LIVEZ_SECONDS = 150
@@ -32,6 +33,30 @@ echo "no kube-apiserver with $wanted is live at {livez} after {LIVEZ_SECONDS} s"
 exit 1
 """
     return Command("wait for the kube-apiserver", script.strip())
+
+
+def encryption_command() -> Command:
+    """Tell with what the API servers here encrypt: the file's path, and its SHA-256 alone.
+
+    Asked of the process, and read where the process sees it: it may be in a container.
+    """
+    script = r"""
+for pid in $(pgrep -x kube-apiserver); do
+  path=$(tr '\0' '\n' < "/proc/$pid/cmdline" 2>/dev/null |
+    sed -n -e 's/^--encryption-provider-config=//p' -e '/^--encryption-provider-config$/{n;p;}' |
+    tail -n 1)
+  [ -n "$path" ] || continue
+  sum=$(sha256sum < "/proc/$pid/root$path") || exit 1
+  echo "${sum%% *} $path"
+done
+"""
+    return Command("the API server's encryption configuration", script.strip())
+
+
+def parse_encryption(host: str, result: Result) -> tuple[EncryptionFile, ...]:
+    """Read the answer of `encryption_command`; none where nothing is encrypted."""
+    pairs = (line.partition(" ") for line in result.stdout.splitlines())
+    return tuple(EncryptionFile(host=host, path=path, sha256=sha) for sha, _, path in pairs)
 
 
 def check_haproxy() -> str:

@@ -6,7 +6,7 @@ Owns the rules of the inventory's `snapshots` and the manifest; reads and writes
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -69,6 +69,12 @@ class SnapshotRules(Strict):
         (), description="For whom snapshots are encrypted with age; none: they are not encrypted."
     )
     keep: Keep | None = Field(None, description="Without it, none is ever deleted.")
+    proven_within_hours: int | None = Field(
+        168,
+        ge=1,
+        description="How old the newest proven snapshot may be before an event tells it; null: "
+        "it is never told.",
+    )
     identity: SecretSource | None = Field(
         None, description="Where the secret key lies that opens encrypted ones, to rehearse them."
     )
@@ -85,6 +91,13 @@ class SnapshotRules(Strict):
             msg = f"endpoint: it goes with a store that begins with {S3}"
             raise ValueError(msg)
         return self
+
+    def is_stale(self, proven: Manifest | None, now: datetime) -> bool:
+        """Say whether the newest proven snapshot is too old; none is, too."""
+        if self.proven_within_hours is None:
+            return False
+        allowed = timedelta(hours=self.proven_within_hours)
+        return proven is None or now - proven.taken > allowed
 
 
 class SnapshotMember(BaseModel):
@@ -108,11 +121,22 @@ class DataHash(BaseModel):
     compact_revision: int
 
 
+class EncryptionFile(BaseModel):
+    """With what a kube-apiserver encrypts what it stores; without it a snapshot is no use to it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    host: str
+    path: str
+    sha256: str
+
+
 class Manifest(BaseModel):
     """What is known of a snapshot, written beside it once it is whole; never a key.
 
     The data holds every write up to `revision`, and perhaps some after it. `size` and `sha256` are
     the database's, as etcd sent it; `behind` is how many entries of the log the source lacked.
+    `encryption_unseen` are the machines whose API server could not be asked for its `encryption`.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -131,6 +155,8 @@ class Manifest(BaseModel):
     cluster_version: str
     members: tuple[SnapshotMember, ...]
     authorities: tuple[str, ...]
+    encryption: tuple[EncryptionFile, ...] = ()
+    encryption_unseen: tuple[str, ...] = ()
     recipients: tuple[str, ...] = ()
     runbook: str = ""
     run: str = ""
@@ -164,3 +190,8 @@ def parse_manifest(content: bytes) -> Manifest | None:
     except ValidationError:
         return None
     return None if "/" in manifest.file else manifest
+
+
+def taken_order(manifest: str) -> str:
+    """Order the names of manifests by when their snapshots were taken."""
+    return manifest.rpartition("-")[2]

@@ -49,8 +49,10 @@ async def _save(run: Run) -> Manifest:
     async with health.etcd_client(run, await location.locate_members(run)) as client:
         saved = await snapshots.save_snapshot(run, client)
     removed = await snapshots.remove_expired(run)
+    proven = await snapshots.tell_proven(run)
     table = snapshot_table([(run.inventory.name, saved)])
     remarks = snapshot_remarks(saved, run.snapshot or saved.file, removed)
+    remarks = (*remarks, proven)
     run.journal.append(
         Event.OBSERVED, columns=table.columns, rows=table.rows, problems=(), remarks=remarks
     )

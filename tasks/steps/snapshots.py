@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import UTC, datetime
 
+from prefect.events import emit_event
 from prefect.settings import get_current_settings
 
 from tasks.engine.authority import client_trust
-from tasks.engine.run import Run, step
+from tasks.engine.run import Run, step, together
 from tasks.etcd.client import EtcdClient
 from tasks.etcd.gateway import Endpoint
 from tasks.etcd.snapshots import SnapshotStream
+from tasks.hosts.connection import HostConnection
+from tasks.hosts.dependents import encryption_command, parse_encryption
 from tasks.model.cluster import ClusterHealth, format_id
 from tasks.model.errors import EtcdUnavailable, Refused, RunbookError
 from tasks.model.inventory import Inventory
@@ -19,17 +23,22 @@ from tasks.model.pointers import parameter
 from tasks.model.record import Event
 from tasks.model.snapshots import (
     MANIFEST,
+    EncryptionFile,
     Manifest,
     SnapshotMember,
     parse_manifest,
     snapshot_name,
+    taken_order,
 )
 from tasks.pki.inspect import read_bundle
 from tasks.plans.health import order_sources
 from tasks.plans.retention import choose_expired
+from tasks.report.snapshots import proven_sentence
 from tasks.store.places import Store, Unstorable, open_store
 from tasks.store.streaming import store_stream
 
+LOOKED_AT = 200
+"""Manifests, each a request to an S3 server: of some weeks at one every six hours."""
 HASH_SECONDS = 60.0
 """Etcd reads all of its data for it: some seconds for two gigabytes."""
 
@@ -58,12 +67,22 @@ async def save_snapshot(run: Run, client: EtcdClient) -> Manifest:
     EtcdUnavailable when no member gives one, Refused when the store does not take it; nothing of
     the cluster is changed.
     """
-    health = await client.observe_settled()
+    health, (encryption, unseen) = await asyncio.gather(
+        client.observe_settled(), _see_encryption(run)
+    )
     failures: list[str] = []
     for url in order_sources(health):
         endpoint = next(e for e in client.endpoints if e.url == url)
         try:
-            manifest = await _save_from(run, client, endpoint, health)
+            described = await _describe(run, client, endpoint, health)
+            manifest = await _save_from(
+                run,
+                client,
+                endpoint,
+                described.model_copy(
+                    update={"encryption": encryption, "encryption_unseen": unseen}
+                ),
+            )
         except RunbookError as error:
             if isinstance(error, Refused):
                 raise
@@ -82,9 +101,8 @@ async def save_snapshot(run: Run, client: EtcdClient) -> Manifest:
 
 
 async def _save_from(
-    run: Run, client: EtcdClient, endpoint: Endpoint, health: ClusterHealth
+    run: Run, client: EtcdClient, endpoint: Endpoint, manifest: Manifest
 ) -> Manifest:
-    manifest = await _describe(run, client, endpoint, health)
     store, stream = open_snapshots(run.inventory), SnapshotStream(client, endpoint)
     try:
         await store_stream(store, manifest.file, stream.parts(), manifest.recipients)
@@ -93,6 +111,25 @@ async def _save_from(
     except Unstorable as error:
         raise unstorable(run.inventory, error) from error
     return whole
+
+
+async def _see_encryption(run: Run) -> tuple[tuple[EncryptionFile, ...], tuple[str, ...]]:
+    """Ask the API servers that are known for what they encrypt with; then who did not answer."""
+    inventory = run.inventory
+    nodes = [h for name, h in run.hosts.items() if inventory.layout(name).manifest is not None]
+    asked = [*nodes, *(run.clients[one.name] for one in inventory.kube_apiservers)]
+    unseen: list[str] = []
+
+    async def see(host: HostConnection) -> tuple[EncryptionFile, ...]:
+        try:
+            (result,) = await host.run(encryption_command())
+        except RunbookError:
+            unseen.append(host.name)
+            return ()
+        return parse_encryption(host.name, result)
+
+    found = await together(map(see, asked))
+    return tuple(one for files in found for one in files), tuple(sorted(unseen))
 
 
 async def _describe(
@@ -161,6 +198,53 @@ async def read_manifests(store: Store) -> tuple[Manifest, ...]:
         return tuple(sorted(there, key=lambda one: one.taken))
 
     return await asyncio.to_thread(read)
+
+
+@step("look for the last proven snapshot")
+async def tell_proven(run: Run) -> str:
+    """Say how old the last proven snapshot is, and send an event where it is too old.
+
+    A store that does not answer is what is said then; nothing is raised.
+    """
+    rules, name, now = run.inventory.snapshots, run.inventory.name, datetime.now(UTC)
+    store = open_snapshots(run.inventory)
+    try:
+        newest, proven = await asyncio.to_thread(_find_proven, store)
+    except Unstorable as error:
+        return f"how old the last proven snapshot is, is not known: {error}"
+    sentence = proven_sentence(name, store.url(""), newest, proven, now)
+    if not rules.is_stale(proven, now):
+        return sentence
+    emit_event(
+        event="etcd.snapshot.stale",
+        resource={
+            "prefect.resource.id": f"etcd.snapshot.{name}",
+            "prefect.resource.name": f"snapshots of {name}",
+            "etcd.cluster": name,
+        },
+        payload={
+            "cluster": name,
+            "sentence": sentence,
+            "taken": proven.taken.isoformat() if proven else None,
+            "allowed_hours": rules.proven_within_hours,
+        },
+    )
+    return f"{sentence} (snapshots.proven_within_hours: {rules.proven_within_hours})"
+
+
+def _find_proven(store: Store) -> tuple[Manifest | None, Manifest | None]:
+    """Find the newest snapshot, and the newest that was proven, among the last LOOKED_AT."""
+    names = store.names()
+    manifests = sorted((n for n in names if n.endswith(MANIFEST)), key=taken_order, reverse=True)
+    newest = None
+    for name in manifests[:LOOKED_AT]:
+        found = parse_manifest(store.read(name))
+        if found is None or found.file not in names:
+            continue
+        newest = newest or found
+        if found.proven:
+            return newest, found
+    return newest, None
 
 
 @step("remove the snapshots that no rule keeps")

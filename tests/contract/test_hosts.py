@@ -14,6 +14,7 @@ import pytest
 from tasks.hosts import files, sessions, system
 from tasks.hosts.batch import Command
 from tasks.hosts.connection import HostConnection
+from tasks.hosts.dependents import encryption_command, parse_encryption
 from tasks.hosts.retirement import set_aside_command
 from tasks.model.errors import (
     AccessRefused,
@@ -327,6 +328,28 @@ async def test_an_unknown_host_key_is_refused(lab: Lab, tmp_path: Path) -> None:
     empty.touch()
     with pytest.raises(HostKeyRefused, match="known_hosts"):
         await connect(lab, known_hosts=empty).run(Command("x", "true"))
+
+
+@pytest.mark.parametrize(
+    "word", ["--encryption-provider-config={}", "--encryption-provider-config {}"]
+)
+async def test_what_an_api_server_encrypts_with_is_told_by_its_fingerprint(
+    place: Place, word: str
+) -> None:
+    """By its process, not by a manifest; nothing of the file itself is told."""
+    program, secret = place.directory / "kube-apiserver", place.directory / "encryption.yaml"
+    starts = f"cp /bin/bash {program}; printf marker > {secret}"
+    runs = f"{program} -c 'sleep 20; :' x {word.format(secret)} > /dev/null 2>&1 & echo $!"
+    (started,) = await place.host.run(Command("start", f"{starts}\n{runs}"))
+    pid = int(started.stdout)
+    try:
+        (result,) = await place.host.run(encryption_command())
+    finally:
+        await place.host.run(Command("end", f"pkill -P {pid}; kill {pid}; :"))
+    assert "marker" not in result.stdout
+    (file,) = parse_encryption("m1", result)
+    assert file.path == str(secret)
+    assert file.sha256 == hashlib.sha256(b"marker").hexdigest()
 
 
 @pytest.mark.lab

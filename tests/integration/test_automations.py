@@ -16,7 +16,7 @@ from prefect.client.orchestration import PrefectClient
 from ruamel.yaml import YAML
 
 from tasks.engine.automations import apply, read_desired
-from tests.integration.runbooks import ROOT, Prefect, prefect_server
+from tests.integration.runbooks import ROOT, Prefect, prefect_server, run_runbook
 from tests.integration.teams import copy_checkout, deploy, kill_all, worker
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def test_applied_twice_there_is_one_of_each_and_the_operators_action_stays(
     names = [one.name for one in read_desired()]
     found = server.ask("/automations/filter", {})
     assert sorted(one["name"] for one in found) == sorted(names)
-    tells = next(one for one in found if one["name"] != CRASH)
+    tells = next(one for one in found if one["name"] == "etcd-runbooks-tell-critical-certificates")
     double = {key: tells[key] for key in ("name", "description", "enabled", "trigger")}
     action = {"type": "change-flow-run-state", "state": "FAILED", "message": "ours"}
     server.ask("/automations/", {**double, "actions": [action]})
@@ -157,6 +157,40 @@ def test_only_a_run_of_ours_that_fell_silent_is_marked_as_crashed(server: Prefec
         "refused": "Refused",
         "foreign": "Running",
     }
+
+
+UNREACHED = """
+name: {name}
+hosts:
+  - {{name: m1, address: 127.0.0.9}}
+ssh: {{user: nobody, port: 9, key: key, known_hosts: known, connect_timeout_seconds: 1}}
+etcd: {{version: 3.6.16, binaries: {{source: installed}}}}
+authority: {{certificate: ca.pem, key: ca-key.pem, passphrase: {{env: NONE}}}}
+snapshots: {{store: {store}, proven_within_hours: {hours}}}
+"""
+
+
+def test_a_stale_snapshot_fires_its_automation_and_one_that_may_be_old_does_not(
+    server: Prefect, tmp_path: Path
+) -> None:
+    """The event is sent by a check of health, though no host answers it."""
+    assert run_command(server).returncode == 0
+    time.sleep(2)  # the server takes a moment to hear of its new automation
+    for name, hours in (("quiet", "null"), ("told", "24")):
+        inventory = tmp_path / f"{name}.yaml"
+        inventory.write_text(UNREACHED.format(name=name, store=tmp_path / "store", hours=hours))
+        ended = run_runbook(server, "check_health", inventory)
+        assert f"there is no snapshot in {tmp_path / 'store' / name}" in ended.output
+    fired = {"filter": {"event": {"name": ["prefect.automation.triggered"]}}}
+    deadline = time.monotonic() + 30
+    while not (found := server.ask("/events/filter", fired)["events"]):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    (one,) = [e for e in found if "stale-snapshots" in e["resource"]["prefect.resource.name"]]
+    sent = {"filter": {"event": {"name": ["etcd.snapshot.stale"]}}}
+    (event,) = server.ask("/events/filter", sent)["events"]
+    assert event["payload"]["cluster"] == "told"
+    assert one["payload"]["triggering_event"]["id"] == event["id"]
 
 
 def wait_for(prefect: Prefect, run: str, states: set[str], seconds: float) -> float:

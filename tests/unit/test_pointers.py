@@ -64,6 +64,10 @@ NAMED: dict[str, set[str]] = {
 """The runbooks that a module's messages name in plain words, without parameters."""
 
 POINTERS: dict[str, list[tuple[str, tuple[str, ...], dict[str, Value]]]] = {
+    "tasks/report/snapshots.py": [
+        ("pointer", ("take_snapshot",), {"clusters": ["main"]}),
+        ("pointer", ("rehearse_snapshot",), {"clusters": ["main"]}),
+    ],
     "flows/recover_certificates.py": [
         ("parameter", ("recover_certificates",), {"consent": True}),
     ],
