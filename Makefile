@@ -83,6 +83,10 @@ bench: setup ## Measure bootstrap_cluster against a shell script and an Ansible 
 bench-members: setup ## Measure replace_member against the procedure done by hand
 	$(BIN)/python -m tests.bench.members
 
+.PHONY: bench-snapshots
+bench-snapshots: setup ## Measure take_snapshot and rehearse_snapshot on 2 GB against etcd's own tools
+	$(BIN)/python -m tests.bench.snapshots
+
 .PHONY: bench-certificates
 bench-certificates: setup ## Measure check_certificates on 300 endpoints against an Ansible playbook
 	$(BIN)/python -m tests.bench.certificates

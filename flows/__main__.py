@@ -1,8 +1,8 @@
 """The command line: `python -m flows` lists the runbooks, `python -m flows NAME …` runs one.
 
 It runs the same flows that a worker runs, with the same parameters, and holds no logic of its
-own. Exit status: 0 done, 1 failed, 2 refused (nothing was changed), 3 done
-but for hosts that could not be seen.
+own. `history`, `show`, `export` and `verify` tell of past runs. Exit status: 0 done, 1 failed,
+2 refused (nothing was changed), 3 done but for hosts that could not be seen.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from cyclopts import App, CycloptsError
 from rich.console import Console
 from rich.text import Text
 
+from flows._audit import export, history, show, verify
 from tasks.engine.embedded import EmbeddedApi
 from tasks.engine.journal import Room
 from tasks.model.errors import RunbookError
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 REFUSED = 2
 NOT_SEEN = 3
+AUDIT = (history, show, export, verify)
 EXIT_SECONDS = 8.0
 LOG_BYTES = 4 << 20
 
@@ -56,7 +58,7 @@ def main(arguments: list[str]) -> int:
     errors = Console(stderr=True, soft_wrap=True)
     known = [*runbook_names(), "approve"]
     if not arguments or arguments[0] not in known or "--help" in arguments:
-        return _main(arguments, errors, runs=False)
+        return _main(arguments, errors, runs=False)  # the audit's commands need no Prefect, either
     errors = Console(file=_quieten(), soft_wrap=True)
     try:
         Room(_home() / "etcd-runbooks").free()
@@ -105,6 +107,8 @@ def _main(arguments: list[str], errors: Console, *, runs: bool) -> int:
             # Prefect, which every runbook brings, takes seconds to load; a list needs a sentence.
             app.command(App(name=name, help=_summary(name), version_flags=()))
     app.command(functools.partial(_approve, api), name="approve")
+    for command in AUDIT:
+        app.command(command)
     try:
         status = app(arguments, exit_on_error=False, print_error=True, error_console=errors)
     except CycloptsError:
@@ -121,7 +125,7 @@ def _main(arguments: list[str], errors: Console, *, runs: bool) -> int:
 
 def _explain(arguments: list[str], error: CycloptsError) -> Text:
     """Say what of a command line is wrong, whole and without a frame, and what to type next."""
-    known = (*runbook_names(), "approve")
+    known = (*runbook_names(), "approve", *(command.__name__ for command in AUDIT))
     name = arguments[0] if arguments and arguments[0] in known else ""
     more = " ".join(["python -m flows", *([name] if name else []), "--help"])
     said = str(error).strip()

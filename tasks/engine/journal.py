@@ -6,7 +6,7 @@ run's. A line that a power cut left half-written is the last one, and readers sk
 
 A disk that fills up in mid-run does not break off what has begun: lines that tell of an end are
 written into the room that the run has held for its end. A line that begins something is on disk, or
-the thing does not begin.
+the thing does not begin. Each line has a seal, which depends on all lines before it.
 """
 
 from __future__ import annotations
@@ -21,10 +21,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Self
 
+from tasks.model.chain import read_seal, seal_line
 from tasks.model.errors import JournalUnwritable
 from tasks.model.record import Event, Record
 
 TAIL = 4096
+LINE = 1 << 20
+"""More than any line has, in bytes."""
 ROOM_BYTES = 8 << 20
 
 
@@ -70,6 +73,9 @@ class Journal:
         self._file = path.open("ab", buffering=0)
         self._waiting = b""
         fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._seal, is_half = read_end(path)
+        if is_half:
+            self._waiting = b"\n"  # what a power cut left is a line of its own
 
     def __enter__(self) -> Self:
         return self
@@ -86,15 +92,15 @@ class Journal:
             raise self._unwritable(self._room.lack)
         record = Record(time.time(), event, details)
         row = {"time": round(record.time, 6), "event": event.value, **details}
-        line = (json.dumps(row, default=str) + "\n").encode()
-        before = self._waiting
+        before = self._waiting, self._seal
+        line, self._seal = seal_line(row, self._seal)
         self._waiting += line
         try:
             self._write(to_disk=event.is_boundary)
         except OSError as error:
             lack = error.strerror or str(error)
             if event.begins_work:
-                self._waiting = before
+                self._waiting, self._seal = before
             if self._room is not None:
                 self._room.free(lack)
                 with contextlib.suppress(OSError):
@@ -127,6 +133,15 @@ class Journal:
         self._waiting = b""
 
 
+def read_end(path: Path) -> tuple[str, bool]:
+    """Read a journal's last seal, and whether its last line is half-written."""
+    with path.open("rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - LINE))
+        lines = file.read(LINE).splitlines(keepends=True) if path.is_file() else []
+    is_half = bool(lines) and not lines[-1].endswith(b"\n")
+    return next(filter(None, map(read_seal, reversed(lines))), ""), is_half
+
+
 def read_journal(path: Path) -> list[Record]:
     """Read a journal's lines; a half-written last one is left out."""
     records = []
@@ -135,6 +150,7 @@ def read_journal(path: Path) -> list[Record]:
             row = json.loads(line)
         except ValueError:
             continue
+        row.pop("chain", None)
         records.append(Record(row.pop("time"), Event(row.pop("event")), row))
     return records
 

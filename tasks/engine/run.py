@@ -27,6 +27,7 @@ from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
 
 from tasks.engine import frame
+from tasks.engine.history import newest_before
 from tasks.engine.journal import Journal
 from tasks.engine.recording import journal_directory
 from tasks.engine.secret import read_secret
@@ -113,14 +114,9 @@ class Run:
             logger = get_run_logger()
         except MissingContextError:
             return
-        logger.info(
-            "%s: %s: exit status %d, %.3f s\n%s",
-            host,
-            command.name,
-            result.status,
-            result.seconds,
-            command.script,
-        )
+        told = (host, command.name, result.status, result.seconds)
+        logger.info("%s: %s: exit status %d, %.3f s", *told)
+        logger.debug("%s: %s:\n%s", host, command.name, command.script)
 
 
 def step(
@@ -316,6 +312,8 @@ async def open_run(
             run=flow_run_id,
             operator=run.operator,
             reason=reason,
+            parameters=dict(context.parameters) if context and context.parameters else {},
+            previous=newest_before(path),
             hosts=[host.name for host in inventory.hosts],
         )
         outcome = ""

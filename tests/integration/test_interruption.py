@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tasks.engine.history import check_journals
 from tasks.engine.journal import read_journal
 from tasks.model.record import Event
 from tests.integration.runbooks import (
@@ -91,6 +92,9 @@ def kill_and_run_again(start_lab: StartLab, prefect: Prefect, point: str) -> Non
     assert all(row["state_type"] in {"COMPLETED", "FAILED", "CRASHED"} for row in found)
     (flow_run,) = prefect.ask("/flow_runs/filter", {"flow_runs": {"id": {"any_": [run]}}})
     assert flow_run["state_type"] == "CRASHED"
+    seals = dict(check_journals(dead.parents[1], None))
+    assert dead in seals
+    assert all(found.is_sealed and not found.faults for found in seals.values())
 
 
 def test_the_kill_points_are_all_boundaries_of_a_whole_run(

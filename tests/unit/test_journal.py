@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tasks.engine.journal import Journal, Room, find_undelivered, prune, read_journal
+from tasks.model.chain import check_lines
 from tasks.model.errors import JournalUnwritable
 from tasks.model.record import Event, Record
 
@@ -31,6 +33,54 @@ def test_a_half_written_last_line_is_left_out(tmp_path: Path) -> None:
     with path.open("a") as file:
         file.write('{"time": 1, "event": "step-st')
     assert [record.event for record in read_journal(path)] == [Event.RUN_STARTED]
+
+
+def test_a_line_after_a_half_written_one_is_whole_and_follows_what_was_whole(
+    tmp_path: Path,
+) -> None:
+    """The next run writes the end of a dead one into its journal."""
+    path = tmp_path / "j.jsonl"
+    with Journal(path) as journal:
+        journal.append(Event.RUN_STARTED, run="1")
+    with path.open("a") as file:
+        file.write('{"time": 1, "event": "step-st')
+    with Journal(path) as journal:
+        journal.append(Event.RUN_FINISHED, outcome="died")
+    assert [record.event for record in read_journal(path)] == [
+        Event.RUN_STARTED,
+        Event.RUN_FINISHED,
+    ]
+    checked = check_lines(path.read_bytes().splitlines())
+    assert not checked.faults
+    assert checked.remarks == ("line 2 is half-written: its runner died there, or its machine",)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda lines: [lines[0], lines[1].replace(b"two", b"TWO"), *lines[2:]], "line 2 is not"),
+        (lambda lines: [lines[0], *lines[2:]], "line 2 is not"),
+        (lambda lines: lines[1:], "line 1 is not"),
+        (lambda lines: [lines[1], lines[0], *lines[2:]], "line 1 is not"),
+        (lambda lines: [*lines[:2], lines[1], lines[2]], "line 3 is not"),
+        (lambda lines: [lines[0], b"{}", *lines[1:]], "line 2 has no seal"),
+        (lambda lines: [lines[0], b"garbage", *lines[2:]], "line 3 is not"),
+    ],
+)
+def test_a_line_that_was_changed_added_or_taken_away_is_told(
+    tmp_path: Path, change: Callable[[list[bytes]], list[bytes]], said: str
+) -> None:
+    """By its number, or by that of the line after it; and what nobody touched is sound."""
+    path = tmp_path / "j.jsonl"
+    with Journal(path) as journal:
+        for name in ("one", "two", "three"):
+            journal.append(Event.STEP_STARTED, step=name)
+    lines = path.read_bytes().splitlines()
+    sound = check_lines(lines)
+    assert (sound.faults, sound.remarks, len(sound.seals)) == ((), (), 3)
+    faults = check_lines(change(lines)).faults
+    assert faults
+    assert faults[0].startswith(said)
 
 
 def test_only_a_run_that_is_not_recorded_and_has_no_runner_is_delivered(tmp_path: Path) -> None:

@@ -1,0 +1,129 @@
+"""Past runs, from the journals of this machine: found, read, and their seals compared.
+
+Reads files alone: neither Prefect nor a server is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tasks.engine.journal import read_end, read_journal
+from tasks.model.chain import CheckedLines, check_lines
+from tasks.model.errors import Refused
+from tasks.report.stories import Story
+
+_TIME = "%Y%m%dT%H%M%S.%fZ"
+MANY = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which runs: of what time, cluster, runbook and person; None stands for any."""
+
+    cluster: str | None = None
+    runbook: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    by: str | None = None
+    changes: bool = False
+
+    def is_in_time(self, path: Path) -> bool:
+        """Say by the name of a journal whether its run began then."""
+        began = datetime.strptime(path.name.partition("-")[0], _TIME).replace(tzinfo=UTC)
+        since, until = (_aware(at) for at in (self.since, self.until))
+        return (since is None or began >= since) and (until is None or began < until)
+
+    def takes(self, story: Story) -> bool:
+        """Say by what a run wrote whether it is one of these."""
+        return (
+            self.runbook in (None, story.begun.get("runbook"))
+            and (self.by or "") in story.begun.get("operator", "")
+            and (not self.changes or story.work.has_changed)
+        )
+
+
+def _aware(at: datetime | None) -> datetime | None:
+    return at.astimezone(UTC) if at is not None else None
+
+
+def journals(directory: Path, cluster: str | None = None) -> list[Path]:
+    """List the journals of all clusters or one, the oldest first."""
+    return sorted(directory.glob(f"{cluster or '*'}/*.jsonl"), key=lambda path: path.name)
+
+
+def newest_before(path: Path) -> dict[str, str] | None:
+    """Name the journal that was the cluster's newest when another one begins, and its seal."""
+    others = [one for one in path.parent.glob("*.jsonl") if one.name < path.name]
+    if not others:
+        return None
+    last = max(others, key=lambda one: one.name)
+    return {"journal": last.name, "seal": read_end(last)[0]}
+
+
+def find_stories(directory: Path, wanted: Wanted, limit: int) -> list[Story]:
+    """Read the last runs that are wanted, the oldest first."""
+    found: list[Story] = []
+    for path in reversed(journals(directory, wanted.cluster)):
+        if len(found) == limit:
+            break
+        if wanted.is_in_time(path) and (story := read_story(path)) and wanted.takes(story):
+            found.append(story)
+    return found[::-1]
+
+
+def read_story(path: Path) -> Story | None:
+    """Read one run; None where not even its first line was written."""
+    records = tuple(read_journal(path))
+    return Story(path.name, records) if records else None
+
+
+def find_run(directory: Path, run: str) -> list[Path]:
+    """Find a run's journals, one for each cluster, by its id or the beginning of it.
+
+    Raises Refused, with the last runs there are, where none or several are called so.
+    """
+    every = journals(directory)
+    found = [path for path in every if _id(path).startswith(run)] if run else []
+    ids = sorted({_id(path) for path in found})
+    if len(ids) > 1:
+        told = ", ".join(ids[:MANY])
+        raise Refused(f"{len(ids)} runs are called {run}: {told}; write more of the id")
+    if not found:
+        last = ", ".join(dict.fromkeys(_id(path)[:8] for path in every[-MANY:]))
+        known = f"the last ones are {last}" if last else "there are none yet"
+        raise Refused(f"there is no journal of a run {run} in {directory}; {known}")
+    return found
+
+
+def _id(path: Path) -> str:
+    return path.stem.partition("-")[2]
+
+
+def check_journals(directory: Path, cluster: str | None) -> Iterator[tuple[Path, CheckedLines]]:
+    """Compare all seals of journals, those too that a later journal has of an earlier one.
+
+    A journal that is gone, or was cut short, is told at the one that names it.
+    """
+    for folder in sorted({path.parent for path in journals(directory, cluster)}):
+        checked: dict[str, CheckedLines] = {}
+        for path in journals(directory, folder.name):
+            found = check_lines(path.read_bytes().splitlines())
+            checked[path.name] = found
+            story = read_story(path)
+            before = story.begun.get("previous") if story else None
+            fault = _is_missed(before, checked) if before else None
+            if fault:
+                found = CheckedLines((*found.faults, fault), found.remarks, found.seals)
+            yield path, found
+
+
+def _is_missed(before: dict[str, str], checked: dict[str, CheckedLines]) -> str | None:
+    name, seal = before["journal"], before["seal"]
+    if name not in checked:
+        return f"{name}, which was there when this run began, is gone"
+    if seal and seal not in checked[name].seals:
+        return f"{name} was cut short or changed: this run saw a line of it that it has no more"
+    return None
