@@ -17,7 +17,7 @@ import signal
 import socket
 import traceback
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,6 +36,10 @@ from tasks.report.ends import end_markdown
 
 P = ParamSpec("P")
 
+DRY_RUN = "dry_run"
+"""The parameter of every runbook that changes something, and of no other."""
+CHANGES, DRY_TAG, BY = "changes", "dry-run", "by:"
+"""Tags; what follows the last one is who runs it."""
 PUBLISH_SECONDS = 5.0
 RECORD_SECONDS = 15.0
 """How long an ended body waits for Prefect to have its record."""
@@ -49,7 +53,7 @@ class Frame:
     Raises Refused when PREFECT_HOME takes no file.
     """
 
-    def __init__(self, runbook: str) -> None:
+    def __init__(self, runbook: str, tags: tuple[str, ...] = ()) -> None:
         self.runbook = runbook
         self.key = str(uuid.uuid4())
         self.run: uuid.UUID | None = None
@@ -61,6 +65,7 @@ class Frame:
         self._task: asyncio.Task[Any] | None = None
         self._started = datetime.now(UTC)
         self._opened: list[Path] = []
+        self._telling: asyncio.Future[None] | None = None
         self._has_report = False
         directory = recording.runs_directory()
         try:
@@ -68,7 +73,7 @@ class Frame:
             path = directory / f"{self._started:%Y%m%dT%H%M%S.%fZ}-{self.key}.jsonl"
             self.journal = Journal(path, room=self.room)
             self.journal.append(
-                Event.BEGUN, key=self.key, runbook=runbook, api=recording.api_name()
+                Event.BEGUN, key=self.key, runbook=runbook, api=recording.api_name(), tags=tags
             )
         except (OSError, RunbookError) as error:
             raise unwritable(directory, error) from error
@@ -83,6 +88,12 @@ class Frame:
         """Write down that the run has a journal for a cluster."""
         self._opened.append(path)
         self.journal.append(Event.OPENED, path=str(path))
+        if self.run is not None and not self.is_behind and self._telling is None:
+            # Beside the work: who looks for the cluster's runs finds this one while it goes on.
+            records = read_journal(self.journal.path)
+            telling = recording.within(PUBLISH_SECONDS, recording.tag(self.run, records))
+            self._telling = asyncio.ensure_future(telling)
+            self._telling.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     async def publish(self, key: str, markdown: str, description: str, *, report: bool) -> None:
         """Keep an artifact, and give it to Prefect, which is not waited for a second time."""
@@ -235,6 +246,15 @@ class Frame:
         recovery.cancel()
 
 
+def tags_for(
+    runbook: str, signature: inspect.Signature, given: Mapping[str, Any]
+) -> tuple[str, ...]:
+    """Say by which words a run is found in Prefect, beside its clusters: what it is, and whose."""
+    changes = CHANGES if DRY_RUN in signature.parameters else "read-only"
+    dry = (DRY_TAG,) if given.get(DRY_RUN) else ()
+    return (runbook, changes, *dry, f"{BY}{getpass.getuser()}@{socket.gethostname()}")
+
+
 async def publish(key: str, markdown: str, description: str, *, report: bool = False) -> None:
     """Publish an artifact of the current run, on disk first."""
     frame = current.get()
@@ -259,15 +279,14 @@ def runbook(
         async def framed(*args: P.args, **kwargs: P.kwargs) -> Any:  # noqa: ANN401 - a state
             frame = current.get()
             if frame is None:
+                given = signature.bind(*args, **kwargs).arguments
                 try:
-                    frame = Frame(function.__name__)
+                    frame = Frame(function.__name__, tags_for(function.__name__, signature, given))
                 except RunbookError as error:
                     return recording.end_state(outcome_of(error), [])
                 current.set(frame)
             bound = signature.bind(*args, **kwargs).arguments
-            return await frame.perform(
-                function(*args, **kwargs), dry_run=bool(bound.get("dry_run"))
-            )
+            return await frame.perform(function(*args, **kwargs), dry_run=bool(bound.get(DRY_RUN)))
 
         # Prefect looks their names up where the function is defined, which would be here.
         told: Any = framed

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import json
 import signal
 from typing import Any
@@ -21,12 +22,10 @@ from prefect.states import Pending
 from prefect.utilities.callables import get_call_parameters
 
 from tasks.engine import recording
-from tasks.engine.frame import RECORD_SECONDS, Frame, current
+from tasks.engine.frame import RECORD_SECONDS, Frame, current, tags_for
 from tasks.model.errors import RecordUnreachable, Refused
 from tasks.model.outcome import INTERRUPTED, Outcome, outcome_of
 
-TAG = "etcd-runbooks"
-"""On each run, as on each deployment's: automations know this project's runs by it."""
 CONNECT_SECONDS = 5.0
 CREATE_SECONDS = 20.0
 BEGIN_SECONDS = 60.0
@@ -79,7 +78,9 @@ class Launch:
 
     async def _run(self) -> Outcome:
         try:
-            self.frame = frame = Frame(self.flow.name)
+            signature = inspect.signature(self.flow.fn)
+            tags = tags_for(self.flow.name, signature, self.parameters)
+            self.frame = frame = Frame(self.flow.name, tags)
             frame.interrupt = self._interrupt
             current.set(frame)
             flow_run = await self._create(frame)
@@ -143,7 +144,7 @@ class Launch:
                 flow=self.flow,
                 name=name,
                 parameters=self.flow.serialize_parameters(self.parameters),
-                tags=[TAG],
+                tags=[recording.TAG],
                 state=Pending(),
             )
 

@@ -39,6 +39,9 @@ from tasks.report.ends import end_markdown
 
 T = TypeVar("T")
 
+TAG = "etcd-runbooks"
+"""On each run, as on each deployment's: automations know this project's runs by it."""
+CLUSTER_TAG = "cluster:"
 SETTLE_SECONDS = 8.0
 """How long Prefect's own queues are given before what they lost is added."""
 POLL_SECONDS = 0.1
@@ -96,6 +99,7 @@ async def settle(path: Path) -> None:
             await asyncio.sleep(POLL_SECONDS)
         await _fill(client, run, steps, gaps)
         await _add_artifacts(client, run, records)
+        await _add_tags(client, await client.read_flow_run(run), records)
 
 
 async def within(seconds: float, call: Coroutine[Any, Any, T]) -> T:
@@ -113,6 +117,20 @@ async def within(seconds: float, call: Coroutine[Any, Any, T]) -> T:
         return calling.result()
     finally:
         calling.cancel()
+
+
+async def tag(run: UUID, records: list[Record]) -> None:
+    """Give a run the tags by which it is found: its runbook, clusters, who, whether it changes."""
+    async with get_client() as client:
+        await _add_tags(client, await client.read_flow_run(run), records)
+
+
+async def _add_tags(client: PrefectClient, found: FlowRun, records: list[Record]) -> None:
+    wanted = {t for r in records if r.event is Event.BEGUN for t in r.details.get("tags", ())}
+    opened = (Path(r.details["path"]) for r in records if r.event is Event.OPENED)
+    wanted |= {CLUSTER_TAG + path.parent.name for path in opened}
+    if not wanted <= set(found.tags):
+        await client.update_flow_run(found.id, tags=sorted(wanted | set(found.tags)))
 
 
 async def publish(run: UUID, key: str, markdown: str, description: str) -> None:
@@ -168,6 +186,7 @@ async def deliver(journal: Journal) -> UUID | None:
             if outcome is None:
                 outcome = await _end_dead_run(found, journal, records, steps)
             await _add_artifacts(client, found.id, read_journal(journal.path))
+            await _add_tags(client, found, records)
             await _set_end(client, found, outcome, records, steps)
     if found is None and _known(records) is None and _is_late(records):
         return None

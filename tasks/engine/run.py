@@ -280,7 +280,8 @@ async def _read_passphrase(source: SecretSource, field: str) -> bytes:
     return await read_secret(source, field, refusal=AccessRefused)
 
 
-def _tell(record: Record) -> None:
+def tell(record: Record) -> None:
+    """Let the terminal hear a record, as it hears those of every journal."""
     for listen in listeners:
         listen(record)
 
@@ -298,7 +299,7 @@ async def open_run(
     path = journal_directory() / inventory.name / f"{now:%Y%m%dT%H%M%S.%fZ}-{flow_run_id}.jsonl"
     framed = frame.current.get()
     try:
-        opened = Journal(path, _tell, framed.room if framed else None)
+        opened = Journal(path, tell, framed.room if framed else None)
     except OSError as error:
         raise frame.unwritable(path.parent, error) from error
     with opened as journal:

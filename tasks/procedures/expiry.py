@@ -74,11 +74,18 @@ async def check_clusters(clusters: Iterable[str], reason: str | None) -> tuple[C
 
 
 async def _check_cluster(run: Run, slots: asyncio.Semaphore) -> ClusterCheck:
+    check = await look(run, slots)
+    await publish_check(run, check)
+    return check
+
+
+async def look(run: Run, slots: asyncio.Semaphore) -> ClusterCheck:
+    """Look at a cluster's certificates, and close each host's connection when it is seen."""
     inventory, name = run.inventory, run.inventory.name
     rows: list[CertificateRow] = []
     findings: list[CertificateFinding] = []
 
-    async def look(host: HostConnection, clients: tuple[Client, ...]) -> None:
+    async def see(host: HostConnection, clients: tuple[Client, ...]) -> None:
         async with slots:
             try:
                 if host.name in run.hosts:
@@ -97,19 +104,17 @@ async def _check_cluster(run: Run, slots: asyncio.Semaphore) -> ClusterCheck:
     looked_at = [c for c in inventory.clients if c.certificate is not None]
     await asyncio.gather(
         *(
-            look(host, tuple(c for c in looked_at if c.host == host.name))
+            see(host, tuple(c for c in looked_at if c.host == host.name))
             for host in run.hosts.values()
         ),
-        *(look(run.clients[c.name], (c,)) for c in looked_at if c.host is None),
+        *(see(run.clients[c.name], (c,)) for c in looked_at if c.host is None),
     )
     # In the inventory's order, whoever answered first; a host's rows stay in theirs.
     order = {name: number for number, name in enumerate((*run.hosts, *run.clients))}
     rows.sort(key=lambda row: order.get(row.host, len(order)))
     findings.sort(key=lambda finding: order.get(finding.host, len(order)))
     findings += await _foreign_authority(run, rows)
-    check = ClusterCheck(name, tuple(rows), (*findings, *_differing_trust(run, rows)))
-    await publish_check(run, check)
-    return check
+    return ClusterCheck(name, tuple(rows), (*findings, *_differing_trust(run, rows)))
 
 
 async def _foreign_authority(run: Run, rows: list[CertificateRow]) -> list[CertificateFinding]:

@@ -74,13 +74,18 @@ def proven_sentence(
         return f"there is no snapshot in {place}: {pointer('take_snapshot', clusters=(cluster,))}"
     if proven is None:
         proving = pointer("rehearse_snapshot", clusters=(cluster,))
-        age = _age(now - newest.taken)
+        age = format_age(now - newest.taken)
         return f"no snapshot is proven; the newest, {newest.file}, is of {age} ago: {proving}"
-    last = "" if newest == proven else f"; the newest one is of {_age(now - newest.taken)} ago"
-    return f"the last proven snapshot, {proven.file}, is of {_age(now - proven.taken)} ago{last}"
+    last = (
+        "" if newest == proven else f"; the newest one is of {format_age(now - newest.taken)} ago"
+    )
+    return (
+        f"the last proven snapshot, {proven.file}, is of {format_age(now - proven.taken)} ago{last}"
+    )
 
 
-def _age(length: timedelta) -> str:
+def format_age(length: timedelta) -> str:
+    """Write an age in hours, or in days from two on."""
     hours = int(length.total_seconds()) // 3600
     return f"{hours // 24} days" if hours >= DAYS_FROM else f"{hours} h"
 

@@ -200,6 +200,11 @@ async def read_manifests(store: Store) -> tuple[Manifest, ...]:
     return await asyncio.to_thread(read)
 
 
+async def find_proven(run: Run) -> tuple[Manifest | None, Manifest | None]:
+    """Find the newest snapshot, and the newest that was proven; raises Unstorable."""
+    return await asyncio.to_thread(_find_proven, open_snapshots(run.inventory))
+
+
 @step("look for the last proven snapshot")
 async def tell_proven(run: Run) -> str:
     """Say how old the last proven snapshot is, and send an event where it is too old.
@@ -209,7 +214,7 @@ async def tell_proven(run: Run) -> str:
     rules, name, now = run.inventory.snapshots, run.inventory.name, datetime.now(UTC)
     store = open_snapshots(run.inventory)
     try:
-        newest, proven = await asyncio.to_thread(_find_proven, store)
+        newest, proven = await find_proven(run)
     except Unstorable as error:
         return f"how old the last proven snapshot is, is not known: {error}"
     sentence = proven_sentence(name, store.url(""), newest, proven, now)

@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 
 from flows import __main__ as commands
 from flows.__main__ import main, runbook_names
+from tasks.engine.frame import tags_for
 
 ROOT = Path(__file__).parents[2]
 DEPLOYMENTS = YAML(typ="safe").load(ROOT / "prefect.yaml")["deployments"]
@@ -42,6 +43,8 @@ def test_a_worker_can_load_each_entrypoint(
     assert flow.name == deployment["name"]
     parameters = set(inspect.signature(flow.fn).parameters)
     assert set(deployment.get("parameters", {})) <= parameters
+    known = tags_for(flow.name, inspect.signature(flow.fn), {})
+    assert set(deployment["tags"]) == {"etcd-runbooks", *known[1:2]}
 
 
 def test_the_readme_names_every_runbook() -> None:

@@ -9,7 +9,8 @@ import time
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from prefect.client.orchestration import PrefectClient
@@ -18,9 +19,6 @@ from ruamel.yaml import YAML
 from tasks.engine.automations import apply, read_desired
 from tests.integration.runbooks import ROOT, Prefect, prefect_server, run_runbook
 from tests.integration.teams import copy_checkout, deploy, kill_all, worker
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(200)]
 
@@ -191,6 +189,27 @@ def test_a_stale_snapshot_fires_its_automation_and_one_that_may_be_old_does_not(
     (event,) = server.ask("/events/filter", sent)["events"]
     assert event["payload"]["cluster"] == "told"
     assert one["payload"]["triggering_event"]["id"] == event["id"]
+
+
+def test_a_fleet_that_nobody_can_reach_is_told_by_line_and_its_run_by_its_tags(
+    server: Prefect, tmp_path: Path
+) -> None:
+    """An inventory that is broken keeps no other from being looked at."""
+    store = tmp_path / "store"
+    for name in ("one", "two"):
+        text = UNREACHED.format(name=name, store=store, hours="24")
+        (tmp_path / f"{name}.yaml").write_text(text)
+    (tmp_path / "broken.yaml").write_text("name: [")
+    paths = [str(tmp_path / f"{name}.yaml") for name in ("one", "broken", "two")]
+    words = ("--clusters", paths[1], "--clusters", paths[2])
+    ended = run_runbook(server, "check_fleet", Path(paths[0]), *words, named="--clusters")
+    assert ended.status == 1
+    assert "3 clusters: 3 with problems" in ended.output
+    assert "broken.yaml" in ended.output
+    by_tags = {"flow_runs": {"tags": {"all_": ["check_fleet", "read-only", "cluster:two"]}}}
+    (run,) = server.ask("/flow_runs/filter", by_tags)
+    assert {"etcd-runbooks", "cluster:one"} < set(run["tags"])
+    assert any(tag.startswith("by:") and "@" in tag for tag in run["tags"])
 
 
 def wait_for(prefect: Prefect, run: str, states: set[str], seconds: float) -> float:

@@ -156,6 +156,20 @@ def test_a_snapshot_that_is_not_what_was_saved_is_not_proven(
     assert not list(Path(tempfile.gettempdir()).glob("etcd-runbooks-rehearsal-*"))
 
 
+def test_the_fleet_shows_the_cluster_in_a_line(lab: Lab, prefect: Prefect, tmp_path: Path) -> None:
+    """With its members, leader, first expiry, the snapshot that is not proven, the last change."""
+    rules = {"store": str(tmp_path)}
+    ended, _ = save(prefect, lab, **rules)
+    assert ended.status == 0, ended.output
+    ended = run_runbook(prefect, "check_fleet", write_rules(lab, **rules), named="--clusters")
+    assert ended.status == 0, ended.output
+    told = " ".join(ended.stdout.split())
+    assert "3 of 3" in told
+    assert "none; one of 0 h ago is not proven" in told
+    assert "bootstrap_cluster by " in told
+    assert not [column for column in ("?",) if f" {column} " in told]
+
+
 def test_a_snapshot_goes_to_an_s3_server_and_old_ones_leave(
     lab: Lab, prefect: Prefect, monkeypatch: pytest.MonkeyPatch
 ) -> None:

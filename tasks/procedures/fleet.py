@@ -1,0 +1,94 @@
+"""All clusters at a glance: health, certificates, snapshots and the record, side by side.
+
+Composes what check_health and check_certificates compose; a cluster that cannot be read is a row.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from tasks.engine import frame, past
+from tasks.engine.recording import within
+from tasks.engine.run import Run, open_run, tell
+from tasks.model.errors import CheckFailed, RunbookError
+from tasks.model.fleet import FleetRow
+from tasks.model.record import Event, Record
+from tasks.procedures import checkup, expiry, location
+from tasks.report.fleet import fleet_markdown, fleet_problems, fleet_table, fleet_verdict
+from tasks.steps import snapshots
+from tasks.steps.reports import artifact_key
+from tasks.store.places import Unstorable
+
+RECORD_SECONDS = 10.0
+TOLD = 20
+
+
+async def look_at_fleet(clusters: Iterable[str], reason: str | None) -> None:
+    """Look at all of them, publish the page, and raise CheckFailed where one needs somebody."""
+    hosts = asyncio.Semaphore(expiry.HOSTS_AT_ONCE)
+    slots = asyncio.Semaphore(expiry.CLUSTERS_AT_ONCE)
+
+    async def look(cluster: str) -> FleetRow:
+        async with slots:
+            try:
+                async with open_run(cluster, "check_fleet", reason=reason) as run:
+                    return await _look(run, hosts)
+            except RunbookError as error:
+                return FleetRow(cluster, (str(error),))
+
+    seen = tuple(await asyncio.gather(*map(look, clusters)))
+    rows, remarks = await _remember(seen)
+    now = datetime.now(UTC)
+    table, problems = fleet_table(rows, now), fleet_problems(rows)
+    shown = {"columns": table.columns, "rows": table.rows, "problems": (), "remarks": remarks}
+    tell(Record(now.timestamp(), Event.OBSERVED, shown))
+    await frame.publish(
+        markdown=fleet_markdown(rows, now, remarks),
+        key=artifact_key("check_fleet"),
+        description=fleet_verdict(rows),
+    )
+    if problems:
+        more = [f"and {len(problems) - TOLD} more"] if len(problems) > TOLD else []
+        raise CheckFailed(
+            f"{fleet_verdict(rows)}:\n  - " + "\n  - ".join([*problems[:TOLD], *more])
+        )
+
+
+async def _look(run: Run, slots: asyncio.Semaphore) -> FleetRow:
+    # One after the other: who looks at certificates closes the connections.
+    seen = await checkup.examine(run, await location.locate_members(run))
+    certificates = await expiry.look(run, slots)
+    try:
+        newest, proven = await snapshots.find_proven(run)
+    except Unstorable as error:
+        problems = (*seen.problems, f"its snapshots are not known: {error}")
+        return FleetRow(run.inventory.name, problems, seen.health, certificates)
+    return FleetRow(
+        run.inventory.name,
+        seen.problems,
+        seen.health,
+        certificates,
+        newest,
+        proven,
+        is_stale=run.inventory.snapshots.is_stale(proven, datetime.now(UTC)),
+    )
+
+
+async def _remember(rows: tuple[FleetRow, ...]) -> tuple[tuple[FleetRow, ...], tuple[str, ...]]:
+    """Add what Prefect's record has of each; where it is away, that is a remark."""
+    try:
+        changes, waiting = await within(RECORD_SECONDS, past.read_changes_and_waiting())
+    except Exception as error:  # noqa: BLE001 - the hosts' state never depends on the record
+        said = str(error).partition("\n")[0] or type(error).__name__
+        return rows, (f"last changes and waiting runs are not known: Prefect's API fails: {said}",)
+    return tuple(
+        replace(
+            row,
+            changed=changes.get(row.cluster),
+            waiting=tuple(run for run in waiting if row.cluster in run.clusters),
+        )
+        for row in rows
+    ), ()
