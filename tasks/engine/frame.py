@@ -36,8 +36,8 @@ from tasks.report.ends import end_markdown
 
 P = ParamSpec("P")
 
-DRY_RUN = "dry_run"
-"""The parameter of every runbook that changes something, and of no other."""
+APPROVAL, DRY_RUN = "approval", "dry_run"
+"""Parameters: the first of every runbook that changes something, and of no other."""
 CHANGES, DRY_TAG, BY = "changes", "dry-run", "by:"
 """Tags; what follows the last one is who runs it."""
 PUBLISH_SECONDS = 5.0
@@ -250,7 +250,7 @@ def tags_for(
     runbook: str, signature: inspect.Signature, given: Mapping[str, Any]
 ) -> tuple[str, ...]:
     """Say by which words a run is found in Prefect, beside its clusters: what it is, and whose."""
-    changes = CHANGES if DRY_RUN in signature.parameters else "read-only"
+    changes = CHANGES if APPROVAL in signature.parameters else "read-only"
     dry = (DRY_TAG,) if given.get(DRY_RUN) else ()
     return (runbook, changes, *dry, f"{BY}{getpass.getuser()}@{socket.gethostname()}")
 
