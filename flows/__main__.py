@@ -221,7 +221,7 @@ def _command(
         clusters = [given["cluster"]] if "cluster" in given else given.get("clusters")
         unlock_keys(
             list_clusters() if clusters is None else clusters,
-            [given["key"]] if given.get("key") else (),
+            [given["key"]] if given.get("key") and not given.get("key_passphrase") else (),
         )
         if api is not None:
             api.wait_until_ready()

@@ -14,6 +14,8 @@ async def adopt_cluster(
     hosts: list[str],
     user: str = "root",
     key: str | None = None,
+    key_passphrase: str | None = None,
+    ssh_config: str | None = None,
     known_hosts: str = "~/.ssh/known_hosts",
     port: int = 22,
     unit: str = "etcd.service",
@@ -33,6 +35,9 @@ async def adopt_cluster(
         hosts: every member's host: an address, or NAME=ADDRESS
         user: who logs in
         key: private key for SSH; without it the SSH agent
+        key_passphrase: where that key's passphrase is, for a worker: `env=NAME`, `file=PATH` or
+            `block=NAME` (a Prefect Secret block)
+        ssh_config: a file as ~/.ssh/config is, for what is not said here, such as a jump host
         known_hosts: the hosts' keys; an unknown one is refused
         port: SSH port
         unit: the systemd unit of etcd
@@ -41,7 +46,14 @@ async def adopt_cluster(
         reason: why, for the record
     """
     path = adoption.target_path(cluster, output)
-    ssh = adoption.ssh_content(user, port, known_hosts, key)
+    said = {
+        "user": user,
+        "port": port,
+        "known_hosts": known_hosts,
+        "key": key,
+        "config": ssh_config,
+    }
+    ssh = adoption.ssh_content(said, key_passphrase)
     given = frozenset(word.partition("=")[0].lower() for word in hosts if "=" in word)
     provisional = adoption.provisional(cluster, hosts, ssh, unit)
     async with open_run(provisional, "adopt_cluster", reason=reason) as run:

@@ -10,8 +10,9 @@ import re
 SESSIONS = 10
 """OpenSSH's default of MaxSessions."""
 LONGEST = 200
-SUDOERS = "/etc/sudoers.d/zz-etcd-runbooks"
-"""Read last, and the last line that matches counts; sudo passes over names with a dot."""
+LAST = "as the last one of /etc/sudoers (visudo)"
+"""The last line that matches counts: in sudoers.d one below `@includedir`, or in a file that sorts
+after, would beat it, and which it is an account that is refused cannot read."""
 NO_LISTING = "sudo: a password is required"
 
 _SPECIAL = re.compile(r"""([@!=:,()\\"' ])""")
@@ -71,12 +72,12 @@ def no_root(user: str, status: int, stderr: str, listed: str = "") -> str:
     said = _reason(stderr) or f"the shell ended with status {status}"
     name = _SPECIAL.sub(r"\\\1", user)
     allow = f"'{name} ALL=(ALL) NOPASSWD: ALL'"
-    mend = f"with the line {allow} in {SUDOERS} (visudo -f {SUDOERS})"
+    mend = f"with the line {allow} {LAST}"
     if re.search(r"sudo:.*\btty\b", said):
         lift = f"'Defaults:{name} !requiretty'"
         return (
             f"sudo wants a terminal of {user} ({said}), and a runner has none: lift requiretty "
-            f"with the line {lift} in {SUDOERS} (visudo -f {SUDOERS})"
+            f"with the line {lift} {LAST}"
         )
     if _MISSING.search(said) and re.search(r"sudo: \S*bash: |^(?!.*sudo).*\bbash\b", said):
         return f"there is no bash for {user} ({said}): install it"

@@ -27,10 +27,12 @@ from tasks.hosts.files import parse_file, read_file_command
 from tasks.hosts.nodes import node_command, parse_node
 from tasks.model.adoption import FoundEtcd, FoundPair
 from tasks.model.certificates import FileAccess, Role
+from tasks.model.credentials import SecretSource
 from tasks.model.errors import CertificateRefused, InvalidInventory, Refused
 from tasks.model.inventory import Inventory
 from tasks.model.inventory_file import CLUSTERS, parse_inventory
 from tasks.model.layout import MANIFEST
+from tasks.model.machines import Ssh
 from tasks.model.pointers import parameter
 from tasks.model.record import Event
 from tasks.pki.inspect import find_intermediate, find_signer, pick_signer, read_bundle
@@ -56,14 +58,33 @@ What is left out has its default, see example.yaml."""
 AUTHORITY = """The certificate is the one that the members trust. Its key could not be seen: put it
 at `key`, and a passphrase for it into the variable; it is encrypted when it is first used."""
 
+_FILES = ("known_hosts", "key", "config")
 _BEGIN = "BEGIN CERTIFICATE"
 
 
-def ssh_content(user: str, port: int, known_hosts: str, key: str | None) -> dict[str, Any]:
-    """Make the inventory's `ssh` from the parameters; paths become absolute."""
-    paths = {"known_hosts": known_hosts, **({"key": key} if key else {})}
-    absolute = {name: str(Path(path).expanduser().absolute()) for name, path in paths.items()}
-    return {"user": user, "port": port, **absolute}
+def ssh_content(said: dict[str, Any], key_passphrase: str | None = None) -> dict[str, Any]:
+    """Make the inventory's `ssh` from the parameters; paths become absolute.
+
+    Where a client's file is named, what has its default here is for that file to say. Raises
+    InvalidInventory for a passphrase that is in no known kind of place.
+    """
+    plain = Ssh().model_dump(mode="json") if said["config"] else {}
+    content = {
+        field: str(Path(value).expanduser().absolute()) if field in _FILES else value
+        for field, value in said.items()
+        if value is not None and value != plain.get(field)
+    }
+    if key_passphrase is not None:
+        kind, _, place = key_passphrase.partition("=")
+        if kind not in SecretSource.model_fields or not place:
+            problem = (
+                "key_passphrase: says where the passphrase is, env=NAME, file=PATH or block=NAME, "
+                "never the passphrase itself"
+            )
+            raise InvalidInventory("the parameters", (problem,))
+        place = str(Path(place).expanduser().absolute()) if kind == "file" else place
+        content["key_passphrase"] = {kind: place}
+    return content
 
 
 def provisional(cluster: str, hosts: list[str], ssh: dict[str, Any], unit: str) -> Inventory:

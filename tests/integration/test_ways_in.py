@@ -36,9 +36,9 @@ from tasks.model.credentials import SecretSource
 from tasks.model.errors import AccessRefused, RunbookError
 from tasks.model.inventory_file import load_inventory
 from tasks.model.observation import Reachability
+from tests.integration.runbooks import Prefect, run_runbook
 
 if TYPE_CHECKING:
-    from tests.integration.runbooks import Prefect
     from tests.lab.fixtures import StartLab
     from tests.lab.host import Host
     from tests.lab.lab import Lab
@@ -241,6 +241,11 @@ async def test_a_host_that_is_reached_works(
     await used(lab)
 
 
+def below(line: str) -> str:
+    """Append a line to sudoers: below the include of sudoers.d, whose lines it beats."""
+    return f"grep -q '^@includedir' /etc/sudoers && echo '{line}' >> /etc/sudoers"
+
+
 BY_SUDO = params(
     Variant("requiretty", "sed -i '1i Defaults requiretty' /etc/sudoers", in_ci=True),
     Variant("no sudo", "rm /usr/bin/sudo"),
@@ -249,6 +254,16 @@ BY_SUDO = params(
         "echo 'operator ALL=(ALL) ALL' > /etc/sudoers.d/zz-a; chmod 0440 /etc/sudoers.d/zz-a",
         in_ci=True,
     ),
+    Variant("a password, below the include", below("operator ALL=(ALL) ALL"), in_ci=True),
+    Variant("a password alone", f"> /etc/sudoers.d/operator; {below('operator ALL=(ALL) ALL')}"),
+    Variant(
+        "a password of a file that sorts last",
+        "echo 'operator ALL=(ALL) ALL' > /etc/sudoers.d/zz-z; chmod 0440 /etc/sudoers.d/zz-z",
+    ),
+    Variant(
+        "bash forbidden", below("operator ALL=(ALL) NOPASSWD: ALL, !/bin/bash, !/usr/bin/bash")
+    ),
+    Variant("requiretty, below the include", below("Defaults requiretty")),
     Variant("no rule", "sed -i '/^operator/d' /etc/sudoers; > /etc/sudoers.d/operator"),
     Variant(
         "a list without bash",
@@ -261,10 +276,15 @@ TOLD = {
     "requiretty": "sudo wants a terminal of operator",
     "no sudo": "there is no sudo for operator",
     "a password": "a later one says otherwise",
+    "a password, below the include": "a later one says otherwise",
+    "a password alone": "sudo wants a password of operator",
+    "a password of a file that sorts last": "a later one says otherwise",
+    "bash forbidden": "sudo -n is refused to operator",
+    "requiretty, below the include": "sudo wants a terminal of operator",
     "no rule": "sudo wants a password of operator",
     "a list without bash": "bash is not among them ((root) NOPASSWD: /usr/bin/id, /usr/bin/sys",
 }
-LINE = re.compile(r"with the line '([^']+)' in (/etc/sudoers\.d/\S+)")
+LINE = re.compile(r"with the line '([^']+)' as the last one of (/etc/sudoers) \(visudo\)")
 
 
 @pytest.mark.timeout(120)
@@ -282,7 +302,7 @@ async def test_sudo_that_refuses_says_why_and_its_line_mends_it(
     assert found is not None
     line, path = found.groups()
     missing = "cp -p /var/tmp/kept/usr/bin/sudo /usr/bin/" if variant.name == "no sudo" else ":"
-    host.run(f"{missing}; printf '%s\\n' '{line}' > {path} && chmod 0440 {path}").check()
+    host.run(f"{missing}; printf '%s\\n' '{line}' >> {path}").check()
     host.run(["visudo", "-cq"]).check()
     await used(lab)
 
@@ -519,3 +539,27 @@ def test_the_command_line_asks_for_a_passphrase(lab: Lab, locked: Path, prefect:
     assert said.count("Passphrase of") == 1
     assert "done: no changes" in said, said
     assert PASSPHRASE not in said
+
+
+@pytest.mark.timeout(120)
+def test_an_adoption_takes_a_passphrase_and_a_jump_host(
+    lab: Lab, locked: Path, prefect: Prefect
+) -> None:
+    """Where no inventory can say so yet, a parameter does; a host without etcd was reached then."""
+    one, two = (lab[name].address for name in ("master01", "master02"))
+    config = locked.with_name("jump")
+    config.write_text(
+        f"Host *\n  ProxyJump operator@{two}\n  User operator\n"
+        f"  UserKnownHostsFile {lab.known_hosts}\n"
+    )
+    words = ("--hosts", f"m1={one}", "--key", str(locked), "--ssh-config", str(config))
+    refused = run_runbook(prefect, "adopt_cluster", Path("new"), *words, "--dry-run")
+    assert refused.status == 2
+    assert f"ssh-add {locked}" in refused.stderr
+    secret = locked.with_name("secret")
+    secret.touch(mode=0o600)
+    secret.write_text(PASSPHRASE)
+    more = ("--key-passphrase", f"file={secret}", "--dry-run")
+    reached = run_runbook(prefect, "adopt_cluster", Path("new"), *words, *more)
+    assert reached.status == 2
+    assert "m1: there is no etcd under etcd.service" in reached.stderr

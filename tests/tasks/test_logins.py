@@ -21,6 +21,7 @@ from tasks.model.credentials import KeyPassphrase, SecretSource
 from tasks.model.errors import AccessRefused, HostUnreachable, InvalidInventory, RunbookError
 from tasks.model.inventory_file import load_inventory
 from tasks.model.machines import Host, JumpHost, Ssh, SshOverride
+from tasks.procedures.adoption import ssh_content
 
 CONFIG = """
 Host bastion
@@ -320,3 +321,34 @@ def test_what_an_inventory_leaves_out_stays_out(tmp_path: Path) -> None:
     assert ssh.config == tmp_path / "ssh-config"
     assert ssh.key_passphrase is not None
     assert ssh.key_passphrase.file == tmp_path / "phrase"
+
+
+def said(**given: object) -> dict[str, object]:
+    """Say what an adoption is told, with its parameters' defaults."""
+    plain = {"user": "root", "port": 22, "known_hosts": "~/.ssh/known_hosts", "key": None}
+    return {**plain, "config": None, **given}
+
+
+def test_an_adoption_leaves_to_a_clients_file_what_it_is_not_told(tmp_path: Path) -> None:
+    """With its defaults the parameters would beat the file's account and port."""
+    home = str(Path("~/.ssh/known_hosts").expanduser())
+    assert ssh_content(said()) == {"user": "root", "port": 22, "known_hosts": home}
+    config = str(tmp_path / "config")
+    assert ssh_content(said(config=config, port=2222)) == {"port": 2222, "config": config}
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [("env=A", {"env": "A"}), ("file=/k", {"file": "/k"}), ("block=b", {"block": "b"})],
+)
+def test_an_adoption_is_told_where_a_passphrase_is(words: str, found: dict[str, str]) -> None:
+    """As the inventory says it then."""
+    assert ssh_content(said(), words)["key_passphrase"] == found
+
+
+@pytest.mark.parametrize("words", ["hunter2", "pass=hunter2", "env="])
+def test_a_passphrase_that_is_typed_itself_is_refused_and_not_repeated(words: str) -> None:
+    """Parameters are shown to everyone who sees the run."""
+    with pytest.raises(InvalidInventory) as refused:
+        ssh_content(said(), words)
+    assert "hunter2" not in str(refused.value)

@@ -11,7 +11,7 @@ from tasks.hosts.refusals import no_root
     ("said", "words"),
     [
         ("sudo: a password is required", "nobody is there to type it: allow it without one"),
-        ("sudo: a password is required", "'ops ALL=(ALL) NOPASSWD: ALL' in /etc/sudoers.d/zz-"),
+        ("sudo: a password is required", "'ops ALL=(ALL) NOPASSWD: ALL' as the last one of /e"),
         ("lecture\nsudo: ops is not in the sudoers file.", "(sudo: ops is not in the sudoers"),
         ("sudo: sorry, you must have a tty to run sudo", "'Defaults:ops !requiretty'"),
         ("bash: line 1: sudo: command not found", "there is no sudo for ops"),
