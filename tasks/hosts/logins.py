@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import socket
 from typing import TYPE_CHECKING, NoReturn
 
 import asyncssh
@@ -211,6 +212,11 @@ def _raise(error: Exception, name: str, leg: Leg, tunnelled: bool, *, is_dropped
         reason = refusals.DROPPED
     elif isinstance(error, TimeoutError):
         reason, is_unanswered = "no answer in time", tunnelled or is_unanswered
+    elif isinstance(error, socket.gaierror):
+        reason = (
+            f"the runner does not resolve {leg.address} ({error.strerror}); put the name into DNS "
+            "or its /etc/hosts, or the address into the inventory"
+        )
     elif isinstance(error, ConnectionRefusedError):
         reason = "nothing listens there; is sshd running, and ssh.port right?"
     kind = HostSilent if is_unanswered else HostUnreachable

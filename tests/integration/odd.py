@@ -21,11 +21,15 @@ class OddScene:
     inventory: Path
     prefect: Prefect
 
-    def run(self, runbook: str, *words: str, status: int = 0) -> Ended:
+    def run(self, runbook: str, *words: str, status: int = 0, named: str = "--cluster") -> Ended:
         """Run a runbook, which must end so."""
-        ended = run_runbook(self.prefect, runbook, self.inventory, *words)
+        ended = run_runbook(self.prefect, runbook, self.inventory, *words, named=named)
         assert ended.status == status, ended.output
         return ended
+
+    def joining(self, name: str) -> str:
+        """Write a host as the runbooks want one that joins."""
+        return f"{name}={self.lab[name].address}"
 
 
 def write_inventory(lab: Lab, path: Path, names: list[str], more: str) -> Path:

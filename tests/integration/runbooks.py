@@ -151,11 +151,16 @@ def start_runbook(
     *options: str,
     launcher: tuple[str, ...] = ("-m", "flows"),
     named: str = "--cluster",
+    names: Path | None = None,
 ) -> subprocess.Popen[str]:
-    """Start a runbook; `finish` waits for it."""
+    """Start a runbook; `finish` waits for it. `names` is an /etc/hosts that it alone has."""
     inventory = lab if isinstance(lab, Path | str) else lab.inventory
+    command = [*HEARS_CTRL_C, sys.executable, *launcher, runbook, named, str(inventory), *options]
+    if names is not None:
+        script = f'mount --bind {names} /etc/hosts && exec "$@"'
+        command = ["unshare", "--mount", "sh", "-c", script, "sh", *command]
     return subprocess.Popen(
-        [*HEARS_CTRL_C, sys.executable, *launcher, runbook, named, str(inventory), *options],
+        command,
         cwd=ROOT,
         env=prefect.environment,
         stdin=subprocess.DEVNULL,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +16,7 @@ from ruamel.yaml import YAML
 from tasks.engine.journal import read_journal
 from tasks.model.record import Event
 from tests.integration.members import Scene, find_leader, list_members, raise_cluster
-from tests.integration.runbooks import ROOT, RUN_SECONDS, Ended, Prefect, run_runbook
+from tests.integration.runbooks import Ended, Prefect, finish, run_runbook, start_runbook
 from tests.lab.errors import LabError
 
 if TYPE_CHECKING:
@@ -45,22 +43,11 @@ class Access:
     hosts: Path | None = None
 
     def run(self, prefect: Prefect, runbook: str, *options: str, named: str = "--cluster") -> Ended:
-        """Run a runbook; names are in an /etc/hosts that its own mount namespace alone has."""
-        command = [sys.executable, "-m", "flows", runbook, named, str(self.inventory), *options]
-        if self.hosts is not None:
-            script = f'mount --bind {self.hosts} /etc/hosts && exec "$@"'
-            command = ["unshare", "--mount", "sh", "-c", script, "sh", *command]
-        ended = subprocess.run(
-            command,
-            cwd=ROOT,
-            env=prefect.environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=RUN_SECONDS,
-            check=False,
+        """Run a runbook to its end, with these names."""
+        started = start_runbook(
+            prefect, runbook, self.inventory, *options, named=named, names=self.hosts
         )
-        return Ended(ended.returncode, ended.stdout, ended.stderr)
+        return finish(started)
 
     def without_passphrase(self) -> Access:
         """Get the same way for whoever does not have the authority's secret."""

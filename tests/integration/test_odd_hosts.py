@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.integration.members import list_members
 from tests.integration.odd import OddScene, write_inventory
-from tests.integration.runbooks import Prefect
+from tests.integration.runbooks import Prefect, finish, start_runbook
 from tests.lab.etcd_programs import get_programs
 
 if TYPE_CHECKING:
@@ -43,6 +44,11 @@ ln -s /srv/ssl /etc/etcd/ssl
 ln -s /srv/conf/etcd.conf /etc/etcd/etcd.conf
 ln -s /opt/etcd/bin/etcd /usr/local/bin/etcd
 """
+RELABELLING = """#!/bin/sh
+for path; do echo "$path"; done >> /run/relabelled
+"""
+
+
 # Refused, with nothing changed
 
 
@@ -132,7 +138,7 @@ def test_all_that_forbids_a_start_is_named_at_once(
         bare, write_inventory(bare, tmp_path / "odd.yaml", list(bare.hosts), more), prefect
     )
     undo = [make(bare[name]) for name, make, _ in FAULTS.values()]
-    look = "find /etc /usr/local /var -xdev -name '.etcd-runbooks*'"
+    look = "find /etc /usr/local /var/lib -xdev -newer /proc/self -o -name '.etcd-runbooks*'"
     try:
         said = scene.run("bootstrap_cluster", status=2).stderr
         left = {name: host.run(look).stdout for name, host in bare.hosts.items()}
@@ -146,7 +152,7 @@ def test_all_that_forbids_a_start_is_named_at_once(
         if sentence.format(**addresses) not in said
     }
     assert not missing, said
-    assert not any(left.values())
+    assert not any(".etcd-runbooks" in text for text in left.values())
 
 
 # Worked with
@@ -156,20 +162,49 @@ def test_all_that_forbids_a_start_is_named_at_once(
 def scene(
     start_module_lab: StartLab, prefect: Prefect, tmp_path_factory: pytest.TempPathFactory
 ) -> OddScene:
-    """Bootstrap three odd hosts.
+    """Bootstrap three odd hosts; the fourth is as odd, and spare.
 
     Data and log are on disks of their own, the data directory is the disk's root; certificates,
-    settings and program are behind links; accounts are there already.
+    settings and program are behind links; accounts are there already; SELinux is pretended.
     """
-    lab = start_module_lab(hosts=3)
+    lab = start_module_lab(hosts=4)
     for name, host in lab.hosts.items():
         host.run(DISK.format("/var/lib/etcd") + DISK.format("/wal") + LINKS).check()
         host.run(f"set -e; {ACCOUNTS.get(name, ':')}").check()
+        fake = host.root / "usr/local/sbin/restorecon"
+        fake.parent.mkdir(exist_ok=True)
+        fake.write_text(RELABELLING)
+        fake.chmod(0o755)
     more = "paths: {data_directory: /var/lib/etcd, wal_directory: /wal/etcd}\n"
     path = tmp_path_factory.mktemp("odd") / "odd.yaml"
-    scene = OddScene(lab, write_inventory(lab, path, list(lab.hosts), more), prefect)
+    scene = OddScene(lab, write_inventory(lab, path, list(lab.hosts)[:3], more), prefect)
     scene.run("bootstrap_cluster")
     return scene
+
+
+def test_what_is_behind_links_is_made_there(scene: OddScene) -> None:
+    """And judged there: no key is readable by everybody, and a second run changes nothing."""
+    for host in scene.lab.hosts.values():
+        if host.name == "master04":
+            continue
+        shown = host.run(
+            "readlink /etc/etcd/ssl /etc/etcd/etcd.conf /usr/local/bin/etcd; "
+            "ls /srv/ssl/server-key.pem /srv/conf/etcd.conf; stat -c %a /opt/etcd/bin/etcd; "
+            "cat /run/relabelled"
+        ).check()
+        assert shown.stdout.split()[:6] == [
+            *("/srv/ssl", "/srv/conf/etcd.conf", "/opt/etcd/bin/etcd"),
+            *("/srv/conf/etcd.conf", "/srv/ssl/server-key.pem", "755"),
+        ]
+        relabelled = set(shown.stdout.split()[6:])
+        assert {
+            *("/opt/etcd/bin/etcd", "/srv/conf/etcd.conf", "/srv/ssl/server-key.pem"),
+            *("/etc/systemd/system/etcd.service", "/srv/ssl/ca.pem", "/var/lib/etcd"),
+        } <= relabelled
+    assert "critical" not in scene.run("check_certificates").stdout.lower().replace(
+        "0 critical", ""
+    )
+    assert "nothing to do" in scene.run("bootstrap_cluster").stdout
 
 
 def test_an_account_keeps_its_own_primary_group(scene: OddScene) -> None:
@@ -204,6 +239,50 @@ def test_a_rotation_through_a_link_keeps_the_link(scene: OddScene) -> None:
     assert after[3] == after[4]
     assert not [name for name in after if name.endswith(".new")]
     assert "nothing to do" in scene.run("rotate_certificates").stdout
+
+
+def test_a_read_only_place_stops_a_rotation_before_it_begins(scene: OddScene) -> None:
+    """Not after the pairs of other hosts were swapped."""
+    host = scene.lab["master03"]
+    host.run("mkdir -p /var/backups; mount -t tmpfs -o ro none /var/backups").check()
+    serials = "cd /srv/ssl; sha256sum server.pem peer.pem client.pem ca.pem"
+    before = [h.run(serials).stdout for h in scene.lab.hosts.values()]
+    try:
+        said = scene.run("rotate_certificates", "--which", "all", status=2).stderr
+    finally:
+        host.run("umount /var/backups").check()
+    assert "master03: no file can be written for /var/backups/etcd-runbooks: Read-only" in said
+    assert [h.run(serials).stdout for h in scene.lab.hosts.values()] == before
+
+
+@pytest.mark.chaos
+def test_what_is_set_aside_stays_on_its_disk(scene: OddScene) -> None:
+    """A planned replacement writes the inventory, too; one that died in the middle is finished."""
+    lab, old = scene.lab, scene.lab["master02"]
+    swapped = ("--member", "master02", "--replacement", scene.joining("master04"))
+    words = (*swapped, "--planned", "--write-inventory")
+    killer = ("-m", "tests.integration.killed_run", "step-started|retire master02")
+    started = start_runbook(
+        scene.prefect, "replace_member", scene.inventory, *words, launcher=killer
+    )
+    assert finish(started).status == -9
+    assert "name: master04" not in scene.inventory.read_text()
+    old.run(  # it died between two renames
+        "systemctl stop etcd; cd /var/lib/etcd; mkdir etcd-runbooks-retired-1 other; "
+        "mv member etcd-runbooks-retired-1"
+    ).check()
+    scene.run("replace_member", *words)
+    assert "name: master04" in scene.inventory.read_text()
+    shown = old.run("cd /var/lib/etcd; ls -A; ls -d etcd-runbooks-*/*; ls /wal").check().stdout
+    assert {"lost+found", "etcd-runbooks-retired-1/member"} <= set(shown.split())
+    assert not old.run("ls -d /var/lib/etcd/other /var/lib/etcd?* /wal?* /wal/etcd").stdout
+    scene.run("check_health")
+    # What lies there is in nobody's way.
+    back = ("--member", "master04", "--replacement", scene.joining("master02"))
+    scene.run("replace_member", *back, "--planned", "--write-inventory")
+    scene.run("check_health")
+    named = set(list_members(lab, "master02"))
+    assert named == {"master01", "master02", "master03"}
 
 
 @pytest.mark.chaos
