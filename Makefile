@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := systemd-container openssh-server openssh-client sudo iproute2 dbus procps haproxy curl \
 	util-linux etcd-server etcd-client golang-cfssl openssl rsync python3-venv gcc libc6-dev \
-	postgresql shellcheck fish tcsh zsh busybox-static age
+	postgresql shellcheck fish tcsh zsh busybox-static age nftables iptables
 
 # Tests with hosts wait most of their time, so more of them run at once than there are cores.
 WORKERS ?= 4

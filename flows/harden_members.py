@@ -16,6 +16,7 @@ from tasks.model.nodes import NodeObservation
 from tasks.model.plan import Finding, Plan, Severity, Step
 from tasks.plans.hardening import HardenMember, plan_hardening, refuse_external
 from tasks.plans.nodes import find_hindrances
+from tasks.plans.trials import Trial, find_places
 from tasks.procedures import hardening, location, rotation
 from tasks.procedures.course import Actions, Choices, Recipe, Unlocked, Verified, follow
 from tasks.steps import health, nodes
@@ -101,6 +102,10 @@ class _Hardening(Recipe[_Sight]):
     async def plan(self, run: Run, seen: _Sight) -> Plan:
         soft = seen.soft if len(seen.members) > 1 else ()
         return plan_hardening(run.inventory, seen.members, seen.health, seen.nodes, soft)
+
+    @override
+    def trial(self, run: Run, seen: _Sight, plan: Plan) -> Trial:
+        return Trial(find_places(plan, run.inventory), seen.members)
 
     @override
     def measured(self, seen: _Sight) -> tuple[DesiredMember, ...]:

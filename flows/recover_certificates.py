@@ -11,6 +11,7 @@ from tasks.engine.authority import find_authorities
 from tasks.engine.frame import runbook
 from tasks.engine.run import Run
 from tasks.etcd.probe import Probe
+from tasks.model.cluster import DesiredMember
 from tasks.model.errors import MemberFailed
 from tasks.model.plan import Plan
 from tasks.model.pointers import parameter
@@ -111,6 +112,10 @@ class _Recovery(CertificateRecipe):
             run.inventory, others, strangers, accepted=self.consent, accept=accept
         )
         return replace(plan, warnings=(*plan.warnings, *users))
+
+    @override
+    def needed_ways(self, seen: Sight) -> tuple[DesiredMember, ...]:
+        return ()  # what else keeps members apart must not keep them from sound pairs
 
     def left(self, seen: Sight) -> frozenset[str]:
         """Name the members that nobody waits for."""

@@ -7,13 +7,13 @@ by the next.
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
 from shlex import quote
 
 from tasks.hosts.batch import Command, Result
 from tasks.hosts.files import CHANGED
+from tasks.model.layout import NOTES
 
-PENDING = PurePosixPath("/var/lib/etcd-runbooks/pending")
+PENDING = NOTES / "pending"
 
 
 def pending_command(client: str) -> Command:

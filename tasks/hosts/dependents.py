@@ -6,9 +6,10 @@ from shlex import quote
 
 from tasks.hosts.batch import Command, Result
 from tasks.hosts.files import CHANGED, UNCHANGED
+from tasks.model.layout import NOTES
 from tasks.model.snapshots import EncryptionFile
 
-TOLD = "/var/lib/etcd-runbooks/endpoints"
+TOLD = str(NOTES / "endpoints")
 LIVEZ_SECONDS = 150
 """The kubelet looks at its directory every 20 s at the latest, and ends the old pod first."""
 

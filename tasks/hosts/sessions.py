@@ -95,14 +95,16 @@ while read -r -t 20 _; do :; done
 """
 
 
-def dial_command(targets: tuple[tuple[str, str, int], ...]) -> Command:
+def dial_command(targets: tuple[tuple[str, str, int], ...], *, hears_names: bool = True) -> Command:
     """Connect to each (host name, address, port) at once, and tell what answered.
 
-    Our listener says its host's name at once; etcd waits for the caller to speak first.
+    Our listener says its host's name at once; etcd waits for the caller to speak first, and is not
+    given that half second where no listener of ours can be.
     """
+    hear = "read -r -t 0.5 -u 3 line" if hears_names else "line="
     dials = "\n".join(
         f"( status=0; answer=$(timeout 3 bash -c 'exec 3<>/dev/tcp/{address}/{port} && "
-        f'{{ read -r -t 0.5 -u 3 line; echo "open $line"; }}\' 2>&1) || status=$?; '
+        f'{{ {hear}; echo "open $line"; }}\' 2>&1) || status=$?; '
         f"echo \"{name} {address} {port} $status ${{answer##*$'\\n'}}\" ) &"
         for name, address, port in targets
     )

@@ -11,6 +11,8 @@ from tasks.model.certificates import Generation, Role, Strict
 from tasks.model.fields import FileTemplate, HostPath, fill
 from tasks.model.pods import apiserver_pod
 
+NOTES = PurePosixPath("/var/lib/etcd-runbooks")
+"""Where a run notes on a host what a client or a load balancer has not been told yet."""
 MANIFEST = PurePosixPath("/etc/kubernetes/manifests/etcd.yaml")
 """kubeadm's cmd/kubeadm/app/constants: the file of etcd's static pod."""
 

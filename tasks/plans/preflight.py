@@ -6,7 +6,7 @@ their source.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import ip_address
 
 from tasks.model.fields import is_same_host
@@ -57,7 +57,7 @@ def find_reasons(
         found += _ports(host, inventory)
         found += _programs(host, inventory)
         found += _names(host, inventory)
-    found += map(_path_finding, (p for p in paths if p.met is not Reachability.OPEN))
+    found += path_findings(paths)
     return tuple(sorted(found, key=lambda finding: finding.severity is Severity.WARNING))
 
 
@@ -229,6 +229,11 @@ def _names(host: HostObservation, inventory: Inventory) -> Iterator[Finding]:
 def _has(host: HostObservation, address: str) -> bool:
     """Whether a host has an address; one of IPv6 is written in more than one way."""
     return ip_address(address) in map(ip_address, host.addresses)
+
+
+def path_findings(paths: Iterable[Path]) -> Iterator[Finding]:
+    """Refuse ways that are shut, named by pair."""
+    return map(_path_finding, (path for path in paths if path.met is not Reachability.OPEN))
 
 
 def _path_finding(path: Path) -> Finding:

@@ -27,6 +27,7 @@ from tasks.plans.dependents import TellHook, UpdateApiserver, UpdateHaproxy
 from tasks.plans.leaves import StageLeaves, SwapLeaves
 from tasks.plans.restarts import ADDRESSES
 from tasks.plans.rooms import member_findings
+from tasks.plans.trials import Trial, find_places
 from tasks.procedures import hardening, restarting, rotation
 from tasks.procedures.course import Actions, Choices, Recipe, Unlocked, Verified, follow
 from tasks.procedures.drafting import Draft, draft_plan
@@ -121,6 +122,11 @@ class MemberRecipe(Recipe[Draft]):
                 {type(step) for step in plan.steps if step.host == name},
             )
         )
+
+    @override
+    def trial(self, run: Run, seen: Draft, plan: Plan) -> Trial:
+        # The ways of who joins or moves are in the findings.
+        return Trial(find_places(plan, run.inventory, seen.edited))
 
     @override
     def unsaved_until(self, plan: Plan) -> Stage | None:

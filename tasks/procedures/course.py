@@ -21,8 +21,9 @@ from tasks.model.errors import RunbookError
 from tasks.model.inventory import Inventory
 from tasks.model.inventory_file import load_inventory
 from tasks.model.plan import Finding, Plan, Stage, Step
+from tasks.plans.trials import Trial
 from tasks.report.tables import Table
-from tasks.steps import approvals, health, locks, reports, snapshots
+from tasks.steps import approvals, health, locks, reports, snapshots, trials
 
 S = TypeVar("S")
 
@@ -95,6 +96,11 @@ class Recipe(ABC, Generic[S]):
         del run, seen, plan
         return ()
 
+    def trial(self, run: Run, seen: S, plan: Plan) -> Trial:
+        """Say what this very plan writes and needs that no look has tried; here: nothing."""
+        del run, seen, plan
+        return Trial()
+
     def unsaved_until(self, plan: Plan) -> Stage | None:
         """Say beside what comes before which stage the snapshot is taken; here: before all."""
         del plan
@@ -165,7 +171,11 @@ async def _draft(recipe: Recipe[S], run: Run, unlocked: Unlocked) -> tuple[S, Pl
     seen = await recipe.look(run, unlocked)
     await reports.refuse_on_findings(run, recipe.findings(seen))
     plan = await recipe.plan(run, seen)
-    await reports.refuse_on_findings(run, recipe.obstructions(run, seen, plan))
+    against = recipe.obstructions(run, seen, plan)
+    if plan.steps:
+        # A second round: which files and ports are meant is known by the plan alone.
+        against = (*against, *await trials.try_all(run, recipe.trial(run, seen, plan)))
+    await reports.refuse_on_findings(run, against)
     await reports.publish_plan(run, plan, recipe.findings(seen))
     return seen, plan
 

@@ -53,7 +53,7 @@ from tasks.steps.locks import Late
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A plan, and what was seen for it."""
+    """A plan, and what was seen for it; `edited` are the settings files that it writes."""
 
     plan: Plan
     findings: tuple[Finding, ...]
@@ -66,6 +66,7 @@ class Draft:
     programs: Programs
     pattern: Pattern | None
     leaves: Leaves
+    edited: dict[str, tuple[str, ...]]
 
     @property
     def down(self) -> frozenset[str]:
@@ -130,7 +131,8 @@ async def draft_plan(
     moving = {member.name for member in moved}
     findings = (*findings, *find_obstructions(pods, joined | leaving | moving))
     targets = await _targets(run, seen, programs, goal, pattern)
-    outdated, left = _find_outdated(seen.observed, goal)
+    edited, left = _find_outdated(seen.observed, goal)
+    outdated = {name: " and ".join(paths) for name, paths in edited.items()}
     stranded = member_hosts.warn_of_stranded(seen.original, seen.dropped)
     new = joined - {host.name for host in seen.original.hosts}
     warnings = (
@@ -196,6 +198,7 @@ async def draft_plan(
         programs,
         pattern,
         leaves,
+        edited | _find_edited(seen, moved, targets),
     )
 
 
@@ -278,11 +281,30 @@ def _is_configured(inventory: Inventory, seen: HostObservation) -> bool:
     )
 
 
+def _find_edited(
+    seen: Outlook, moved: tuple[DesiredMember, ...], targets: dict[str, HostTarget]
+) -> dict[str, tuple[str, ...]]:
+    """Tell which files say how a member that joins or moves starts, and will be written."""
+    found = {
+        name: tuple(file.path for file in target.likeness.files)
+        for name, target in targets.items()
+        if target.likeness is not None
+    }
+    for member in moved:
+        entry = next(m.member for m in seen.live if m.host == member.name)
+        files = seen.observed[member.name].settings
+        if files is not None:
+            former = (*entry.peer_urls, *entry.client_urls)
+            changed = changed_files(files, readdress(files, member, former))
+            found[member.name] = tuple(file.path for file in changed)
+    return found
+
+
 def _find_outdated(
     observed: dict[str, HostObservation], goal: tuple[DesiredMember, ...]
-) -> tuple[dict[str, str], tuple[str, ...]]:
+) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
     """Tell which files of which hosts name other members than the goal, and which stay so."""
-    outdated, left = {}, []
+    outdated, left = dict[str, tuple[str, ...]](), list[str]()
     for member in goal:
         files = observed[member.name].settings if member.name in observed else None
         if files is None or not files.units:
@@ -296,5 +318,5 @@ def _find_outdated(
             )
             continue
         if changed:
-            outdated[member.name] = " and ".join(file.path for file in changed)
+            outdated[member.name] = tuple(file.path for file in changed)
     return outdated, tuple(left)

@@ -27,6 +27,7 @@ from tasks.plans.nodes import find_reasons
 from tasks.plans.preflight import clock_findings
 from tasks.plans.recovery import Damage, ReviveMember
 from tasks.plans.rooms import unwritable
+from tasks.plans.trials import Trial, find_places
 from tasks.procedures import location
 from tasks.procedures.course import Recipe, Unlocked
 from tasks.report.tables import Table
@@ -95,6 +96,15 @@ class CertificateRecipe(Recipe[Sight]):
             if name in names
             for finding in unwritable(name, each.rooms)
         )
+
+    @override
+    def trial(self, run: Run, seen: Sight, plan: Plan) -> Trial:
+        """Try what clients' notes and manifests need, and the ways between members that serve."""
+        return Trial(find_places(plan, run.inventory), self.needed_ways(seen))
+
+    def needed_ways(self, seen: Sight) -> tuple[DesiredMember, ...]:
+        """Name the members that must reach each other; here: all that were seen to serve."""
+        return find_serving(seen)
 
     @override
     def measured(self, seen: Sight) -> tuple[DesiredMember, ...]:
@@ -265,13 +275,18 @@ async def stage(run: Run, host: HostConnection, planned: StageLeaves, *, sight: 
 
 async def verify_ways(run: Run, sight: Sight) -> None:
     """See every member that can be reached let in by all the others that serve."""
-    serving = [
+    serving = find_serving(sight)
+    await together(
+        certificates.verify_peers(run, run.hosts[member.name], serving) for member in serving
+    )
+
+
+def find_serving(sight: Sight) -> tuple[DesiredMember, ...]:
+    """List the members that were seen to answer on both ports."""
+    return tuple(
         m
         for m in sight.members
         if m.name in sight.observed and all(sight.observed[m.name].served.values())
-    ]
-    await together(
-        certificates.verify_peers(run, run.hosts[member.name], tuple(serving)) for member in serving
     )
 
 
