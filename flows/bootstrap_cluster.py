@@ -17,6 +17,7 @@ from tasks.model.observation import HostTarget, ServiceState
 from tasks.model.plan import Finding, Plan
 from tasks.plans import bootstrap
 from tasks.plans.kubeadm import refuse_bootstrap
+from tasks.plans.sandbox import hidden_findings
 from tasks.procedures.course import Actions, Choices, Recipe, Unlocked, Verified, follow
 from tasks.steps import (
     certificates,
@@ -70,6 +71,7 @@ class _Sight:
     examined: Examination
     programs: Programs
     targets: dict[str, HostTarget]
+    hidden: tuple[Finding, ...]
 
 
 class _Bootstrap(Recipe[_Sight]):
@@ -92,11 +94,18 @@ class _Bootstrap(Recipe[_Sight]):
         reading = asyncio.create_task(asyncio.to_thread(installation.load_programs, run.inventory))
         seen = await preflight.examine_hosts(run)
         programs = await reading
-        return _Sight(seen, programs, _targets(run, seen, programs))
+        targets = _targets(run, seen, programs)
+        hidden = (
+            finding
+            for host in seen.observed
+            if (target := targets.get(host.host)) is not None
+            for finding in hidden_findings(host, run.inventory.layout(host.host), target)
+        )
+        return _Sight(seen, programs, targets, tuple(hidden))
 
     @override
     def findings(self, seen: _Sight) -> tuple[Finding, ...]:
-        return seen.examined.findings
+        return (*seen.hidden, *seen.examined.findings)
 
     @override
     async def plan(self, run: Run, seen: _Sight) -> Plan:

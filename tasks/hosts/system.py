@@ -91,14 +91,14 @@ def parse_addresses(result: Result) -> tuple[str | None, tuple[str, ...]]:
 
 
 def sources_command(addresses: Iterable[str]) -> Command:
-    """Tell from which addresses of its own the host reaches others."""
+    """Tell from which address of its own the host reaches each of others."""
     names = " ".join(map(quote, addresses))
-    return Command("own addresses", f"for a in {names}; do ip -o route get $a || :; done")
+    return Command("own addresses", f'for a in {names}; do echo "$a $(ip -o route get $a)"; done')
 
 
-def parse_sources(result: Result) -> frozenset[str]:
+def parse_sources(result: Result) -> dict[str, str]:
     """Read the answer of `sources_command`; where there is no way, there is no address."""
-    return frozenset(re.findall(r" src (\S+)", result.stdout))
+    return dict(re.findall(r"^(\S+) .* src (\S+)", result.stdout, re.MULTILINE))
 
 
 def listeners_command(own: str) -> Command:

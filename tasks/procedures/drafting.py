@@ -32,6 +32,7 @@ from tasks.plans.nodes import (
     find_paused,
     find_unsettled,
 )
+from tasks.plans.sandbox import hidden_findings
 from tasks.plans.voters import refuse_without_quorum
 from tasks.procedures.likeness import Pattern, find_likeness, find_pattern
 from tasks.procedures.outlook import Outlook, judge, look
@@ -131,6 +132,9 @@ async def draft_plan(
     moving = {member.name for member in moved}
     findings = (*findings, *find_obstructions(pods, joined | leaving | moving))
     targets = await _targets(run, seen, programs, goal, pattern)
+    for name, target in targets.items():
+        hidden = hidden_findings(seen.observed[name], seen.inventory.layout(name), target)
+        findings = (*findings, *hidden)
     edited, left = _find_outdated(seen.observed, goal)
     outdated = {name: " and ".join(paths) for name, paths in edited.items()}
     stranded = member_hosts.warn_of_stranded(seen.original, seen.dropped)

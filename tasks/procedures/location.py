@@ -7,16 +7,20 @@ reaches the others, since they look at that.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from urllib.parse import urlsplit
+from collections.abc import Mapping
 
+from tasks.config.settings import read_settings
 from tasks.engine.run import Run, together
 from tasks.model.certificates import Role
 from tasks.model.cluster import DesiredMember
-from tasks.model.errors import RunbookError
+from tasks.model.errors import CertificateRefused, RunbookError
 from tasks.model.fields import is_ip_address
-from tasks.model.plan import Finding, Severity
+from tasks.model.observation import HostObservation
+from tasks.model.plan import Finding
+from tasks.model.urls import split_url
+from tasks.pki.inspect import read_certificate
 from tasks.pki.targets import wanted_leaves
+from tasks.plans.sources import SKIPPING, Way, find_strange
 from tasks.steps import health, preflight
 
 
@@ -36,32 +40,57 @@ async def locate_members(run: Run) -> tuple[DesiredMember, ...]:
 
 
 async def find_strange_sources(
-    run: Run, members: Iterable[DesiredMember], others: Iterable[DesiredMember]
+    run: Run,
+    made: tuple[DesiredMember, ...],
+    goal: tuple[DesiredMember, ...],
+    observed: Mapping[str, HostObservation],
 ) -> tuple[Finding, ...]:
-    """Refuse members that reach the others from an address that their certificates do not name.
+    """Refuse members that come, to or from one that joins or moves, from where nobody knows them.
 
-    A peer that shows a certificate with addresses alone must come from one of them (checkCertSAN
-    of etcd's client/pkg/transport). With DNS names etcd resolves those, which only it can tell.
+    The others as well: they may reach its new address from one that their certificates lack, of
+    the other family, for one.
     """
-    inventory, all_of_them = run.inventory, tuple(others)
+    inventory, changed = run.inventory, {member.name for member in made}
+    seen = [member for member in goal if member.name in observed]
 
-    async def look(member: DesiredMember) -> list[Finding]:
-        leaf = wanted_leaves(inventory, inventory.host(member.name), member)[Role.PEER]
-        if not all(map(is_ip_address, leaf.sans)):
+    async def look(member: DesiredMember) -> list[Way]:
+        ends = {
+            host: other.name
+            for other in goal
+            if other.name != member.name
+            and {member.name, other.name} & changed
+            and not _skips(observed.get(other.name))
+            and is_ip_address(host := split_url(other.peer_url)[0])
+        }
+        if not ends:
             return []
-        urls = (other.peer_url for other in all_of_them if other.name != member.name)
-        hosts = tuple(host for url in urls if is_ip_address(host := urlsplit(url).hostname or ""))
-        found = await preflight.find_sources(run, run.hosts[member.name], hosts)
-        return [
-            Finding(
-                Severity.REFUSAL,
-                member.name,
-                f"reaches the other members from {source}, which its peer certificate would not "
-                f"name ({', '.join(leaf.sans)}), so that they would refuse it; let it come from "
-                f"its own address (ip route replace ... src), take {source} off it, or add it to "
-                "the host's extra_sans",
-            )
-            for source in sorted(found - set(leaf.sans))
-        ]
+        found = await preflight.find_sources(run, run.hosts[member.name], tuple(ends))
+        return [Way(member.name, ends[address], source) for address, source in found.items()]
 
-    return tuple(finding for found in await together(map(look, members)) for finding in found)
+    ways = [way for found in await together(map(look, seen)) for way in found]
+    sans = {
+        member.name: wanted_leaves(inventory, inventory.host(member.name), member)[Role.PEER].sans
+        if member.name in changed
+        else _sans(observed[member.name])
+        for member in seen
+    }
+    resolved = {name: host.resolved for name, host in observed.items()}
+    return find_strange(ways, sans, resolved, changed)
+
+
+def _skips(host: HostObservation | None) -> bool:
+    """Whether a member does not look at where its peers come from."""
+    if host is None or host.settings is None:
+        return False
+    settings = read_settings(host.settings)
+    return any(settings.value(name) == "true" for name in SKIPPING)
+
+
+def _sans(host: HostObservation) -> tuple[str, ...]:
+    pair = host.leaves.get(Role.PEER)
+    if pair is None or pair.certificate is None or not pair.certificate.text:
+        return ()
+    try:
+        return tuple(sorted(read_certificate(pair.certificate.text).sans))
+    except CertificateRefused:
+        return ()

@@ -167,7 +167,7 @@ async def judge(run: Run, seen: Outlook, goal: tuple[DesiredMember, ...]) -> tup
             for name, why in seen.absent.items()
             if name not in leaving
         ),
-        *await find_strange_sources(run, seen.wanted, goal),
+        *await find_strange_sources(run, seen.wanted, goal, seen.observed),
     )
 
 

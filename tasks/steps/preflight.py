@@ -157,8 +157,8 @@ async def probe_paths(
 @step("see from where {host} reaches the others", retry_delays_seconds=(1.0,))
 async def find_sources(
     _run: Run, host: HostConnection, addresses: tuple[str, ...]
-) -> frozenset[str]:
-    """Tell from which of its own addresses a host reaches others."""
+) -> dict[str, str]:
+    """Tell from which of its own addresses a host reaches each of others."""
     (result,) = await host.run(system.sources_command(addresses))
     return system.parse_sources(result)
 

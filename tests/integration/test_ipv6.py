@@ -120,10 +120,24 @@ def test_a_member_without_power_is_replaced(scene: Scene) -> None:
 
 
 def test_a_member_moves_between_the_families(scene: Scene) -> None:
-    """To IPv4, back, and to another address of IPv6; the others stay where they are."""
+    """To IPv4, back, and to another address of IPv6; the others stay where they are.
+
+    They come to it from an address of its own family, which their certificates lack at first:
+    each of them is named, before anything is changed.
+    """
     lab, member = scene.lab, ("--member", "master01", "--write-inventory")
+    old, four = scene.members("master03"), lab["master01"].address
+    refused = scene.run("update_member", *member, "--address", four, status=2).stderr
+    for name in ("master03", "master04"):
+        assert f"{name}: reaches master01 from {lab[name].address}, which its" in refused, refused
+    assert scene.members("master03") == old
+    text = scene.inventory.read_text()
+    for name, host in lab.hosts.items():
+        text = text.replace(f"name: {name},", f"name: {name}, extra_sans: [{host.address}],")
+    scene.inventory.write_text(text)
+    scene.run("rotate_certificates")
     first, moved = scene.address(lab["master01"].number), scene.give("master01", 0x111)
-    for address in (lab["master01"].address, first, moved):
+    for address in (four, first, moved):
         scene.run("update_member", *member, "--address", address)
         written = f"[{address}]" if ":" in address else address
         assert f"https://{written}:2380" in scene.members("master03")

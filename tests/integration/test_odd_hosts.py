@@ -87,6 +87,16 @@ def mounted(path: str, options: str = "defaults") -> Callable[[Host], Callable[[
     return mount
 
 
+def linked(path: str, real: str) -> Callable[[Host], Callable[[], object]]:
+    """Let a place be a link to a directory."""
+
+    def link(host: Host) -> Callable[[], object]:
+        host.run(f"mkdir -p {real}; ln -s {real} {path}").check()
+        return lambda: host.run(f"rm {path}; rmdir {real}").check()
+
+    return link
+
+
 FAULTS: dict[str, tuple[str, Callable[[Host], Callable[[], object]], str]] = {
     "noexec": (
         "master01",
@@ -113,6 +123,12 @@ FAULTS: dict[str, tuple[str, Callable[[Host], Callable[[], object]], str]] = {
         lambda _: lambda: None,
         "master03: /var/lib belongs to root, and etcd, as etcd, makes the directory of its log "
         "there (/var/lib/etcd-wal)",
+    ),
+    "data-in-a-home": (
+        "master02",
+        linked("/var/lib/etcd", "/home/operator/etcd"),
+        "master02: /var/lib/etcd is a link to /home/operator/etcd, which its unit hides from etcd "
+        "(ProtectHome=yes)",
     ),
     "another-etcd": (
         "master02",

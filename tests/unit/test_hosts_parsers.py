@@ -48,12 +48,19 @@ def test_the_default_routes_address_is_detected(
 def test_the_addresses_that_others_see_are_told() -> None:
     """By a gateway, on the link, on the host itself; of one that cannot be reached, none."""
     text = (
-        "10.0.0.3 via 10.0.0.254 dev eth0 src 10.0.0.1 uid 0 \\    cache \n"
-        "10.0.1.3 dev eth1 src 10.0.1.1 uid 0 \\    cache \n"
-        "local 10.0.0.1 dev lo src 10.0.0.1 uid 0 \\    cache <local> \n"
+        "10.0.0.3 10.0.0.3 via 10.0.0.254 dev eth0 src 10.0.0.1 uid 0 \\    cache \n"
+        "10.0.1.3 10.0.1.3 dev eth1 src 10.0.1.1 uid 0 \\    cache \n"
+        "10.0.0.1 local 10.0.0.1 dev lo src 10.0.0.1 uid 0 \\    cache <local> \n"
+        "fd00::3 fd00::3 from :: dev eth0 proto kernel src fd00::1 metric 256 pref medium\n"
+        "192.0.2.9 \n"
     )
-    assert system.parse_sources(said(text)) == {"10.0.0.1", "10.0.1.1"}
-    assert system.parse_sources(said("")) == frozenset()
+    assert system.parse_sources(said(text)) == {
+        "10.0.0.3": "10.0.0.1",
+        "10.0.1.3": "10.0.1.1",
+        "10.0.0.1": "10.0.0.1",
+        "fd00::3": "fd00::1",
+    }
+    assert system.parse_sources(said("")) == {}
 
 
 def test_listeners_are_told_with_their_program_and_its_unit() -> None:

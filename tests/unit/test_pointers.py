@@ -54,6 +54,7 @@ NAMED: dict[str, set[str]] = {
     "tasks/plans/nodes.py": {"harden_members"},
     "tasks/plans/reconfiguration.py": {"remove_member", "replace_member"},
     "tasks/plans/sharing.py": {"rotate_certificates"},
+    "tasks/plans/sources.py": {"rotate_certificates"},
     "tasks/plans/voters.py": {"recover_certificates"},
     "tasks/plans/recovery.py": {"rotate_authority"},
     "tasks/plans/restarts.py": {"rotate_authority"},
