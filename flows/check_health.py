@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+from tasks.engine import metrics
 from tasks.engine.frame import runbook
 from tasks.engine.run import open_run
 from tasks.model.errors import MemberFailed
 from tasks.plans.nodes import judge_nodes
 from tasks.procedures import checkup, location
 from tasks.report.health import unseen_sentences
+from tasks.report.metrics import of_health
 from tasks.steps import nodes, reports, restarts, snapshots
 
 
@@ -41,6 +43,7 @@ async def check_health(cluster: str, reason: str | None = None) -> None:
         problems = (*seen.problems, *restarts.problems(surprises), *found.problems)
         unheard = unseen_sentences(seen.silent, silent | unseen)
         remarks = (*seen.remarks, *restarts.remarks(surprises), *found.remarks, *unheard, proven)
+        metrics.write(run.inventory.name, "health", len(problems), of_health(seen.health))
         await reports.publish_health(run, seen.health, problems, remarks)
         if problems:
             raise MemberFailed(

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from prefect.events import emit_event
 
-from tasks.engine import frame
+from tasks.engine import frame, metrics
 from tasks.engine.authority import find_authority_certificate, write_private
 from tasks.engine.run import Run, open_run, step
 from tasks.hosts.connection import HostConnection
@@ -46,6 +46,7 @@ from tasks.report.certificates import (
     certificates_markdown,
     verdict,
 )
+from tasks.report.metrics import of_certificates
 from tasks.steps import certificates, onhosts, preflight
 from tasks.steps.reports import artifact_key
 
@@ -261,6 +262,7 @@ def _served(pair: Pair, seen: PairsObservation, layout: Layout) -> dict[int, str
 async def publish_check(run: Run, check: ClusterCheck) -> None:
     """Publish a cluster's table, tell it to the terminal, and emit an event for each finding."""
     now, findings = datetime.now(UTC), check.all_findings
+    write_metrics(check)
     table = certificate_table([check], now, found_only=len(check.rows) > MANY_ROWS)
     problems = [f"{f.grade}: {f}" for f in findings]
     left_out = len(check.rows) - len(table.rows)
@@ -292,6 +294,12 @@ async def publish_check(run: Run, check: ClusterCheck) -> None:
                 "not_after": finding.not_after.isoformat() if finding.not_after else None,
             },
         )
+
+
+def write_metrics(check: ClusterCheck) -> None:
+    """Write what was found of a cluster's certificates for Prometheus."""
+    critical = sum(f.grade is Grade.CRITICAL for f in check.all_findings)
+    metrics.write(check.cluster, "certificates", critical, of_certificates(check))
 
 
 async def publish_fleet(checks: tuple[ClusterCheck, ...], json_path: str | None) -> None:

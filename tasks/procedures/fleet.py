@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from tasks.engine import frame, past
+from tasks.engine import frame, metrics, past
 from tasks.engine.recording import within
 from tasks.engine.run import Run, open_run, tell
 from tasks.model.errors import CheckFailed, RunbookError
@@ -18,6 +18,7 @@ from tasks.model.fleet import FleetRow
 from tasks.model.record import Event, Record
 from tasks.procedures import checkup, expiry, location
 from tasks.report.fleet import fleet_markdown, fleet_problems, fleet_table, fleet_verdict
+from tasks.report.metrics import of_health
 from tasks.steps import snapshots
 from tasks.steps.reports import artifact_key
 from tasks.store.places import Unstorable
@@ -61,6 +62,8 @@ async def _look(run: Run, slots: asyncio.Semaphore) -> FleetRow:
     # One after the other: who looks at certificates closes the connections.
     seen = await checkup.examine(run, await location.locate_members(run))
     certificates = await expiry.look(run, slots)
+    metrics.write(run.inventory.name, "health", len(seen.problems), of_health(seen.health))
+    expiry.write_metrics(certificates)
     try:
         newest, proven = await snapshots.find_proven(run)
     except Unstorable as error:

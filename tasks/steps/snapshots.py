@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from prefect.events import emit_event
 from prefect.settings import get_current_settings
 
+from tasks.engine import metrics
 from tasks.engine.authority import client_trust
 from tasks.engine.run import Run, step, together
 from tasks.etcd.client import EtcdClient
@@ -33,6 +34,7 @@ from tasks.model.snapshots import (
 from tasks.pki.inspect import read_bundle
 from tasks.plans.health import order_sources
 from tasks.plans.retention import choose_expired
+from tasks.report.metrics import of_snapshots
 from tasks.report.snapshots import proven_sentence
 from tasks.store.places import Store, Unstorable, open_store
 from tasks.store.streaming import store_stream
@@ -202,7 +204,10 @@ async def read_manifests(store: Store) -> tuple[Manifest, ...]:
 
 async def find_proven(run: Run) -> tuple[Manifest | None, Manifest | None]:
     """Find the newest snapshot, and the newest that was proven; raises Unstorable."""
-    return await asyncio.to_thread(_find_proven, open_snapshots(run.inventory))
+    newest, proven = await asyncio.to_thread(_find_proven, open_snapshots(run.inventory))
+    is_stale = run.inventory.snapshots.is_stale(proven, datetime.now(UTC))
+    metrics.write(run.inventory.name, "snapshots", is_stale, of_snapshots(newest, proven))
+    return newest, proven
 
 
 @step("look for the last proven snapshot")
