@@ -28,6 +28,7 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import Abort, Pause
 
 from tasks.engine import recording
+from tasks.engine.bounds import refuse_paths
 from tasks.engine.journal import Journal, Room, read_journal
 from tasks.model.errors import RecordUnreachable, RunbookError
 from tasks.model.outcome import DRY, Outcome, outcome_of, work_of
@@ -107,9 +108,9 @@ class Frame:
             self.is_behind = True
 
     async def perform(
-        self, body: Coroutine[Any, Any, None], *, dry_run: bool = False
+        self, body: Coroutine[Any, Any, None], given: Mapping[str, Any]
     ) -> State[Any]:
-        """Run the body to its end, and return the state that tells it."""
+        """Run the body to its end, and return the state that tells it; `given` are parameters."""
         if self.outcome is not None:
             body.close()
             raise Abort("the run has been given up before it began")
@@ -125,6 +126,8 @@ class Frame:
         recovery = asyncio.ensure_future(recording.recover(self.journal.path))
         broken: BaseException | None = None
         try:
+            if is_deployed:
+                refuse_paths(given)
             await self._carry(body)
         except (Pause, Abort):
             self._end(Outcome("Suspended", "waiting", "waits for approval", 0), None)
@@ -132,8 +135,9 @@ class Frame:
                 recording.tell_suspension(self.run)
             raise
         except BaseException as error:  # noqa: BLE001 - a cancelled run has an end, too
+            body.close()
             broken = error
-        outcome = DRY if dry_run and broken is None else outcome_of(broken)
+        outcome = DRY if given.get(DRY_RUN) and broken is None else outcome_of(broken)
         outcome = outcome.after(work_of(self._records()))
         self.room.free()
         if not self._has_report:
@@ -277,16 +281,14 @@ def runbook(
 
         @functools.wraps(function)
         async def framed(*args: P.args, **kwargs: P.kwargs) -> Any:  # noqa: ANN401 - a state
-            frame = current.get()
+            frame, given = current.get(), signature.bind(*args, **kwargs).arguments
             if frame is None:
-                given = signature.bind(*args, **kwargs).arguments
                 try:
                     frame = Frame(function.__name__, tags_for(function.__name__, signature, given))
                 except RunbookError as error:
                     return recording.end_state(outcome_of(error), [])
                 current.set(frame)
-            bound = signature.bind(*args, **kwargs).arguments
-            return await frame.perform(function(*args, **kwargs), dry_run=bool(bound.get(DRY_RUN)))
+            return await frame.perform(function(*args, **kwargs), given)
 
         # Prefect looks their names up where the function is defined, which would be here.
         told: Any = framed

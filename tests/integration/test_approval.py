@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,7 @@ import pytest
 
 from tests.integration.members import Scene, check_cluster, list_members, raise_cluster
 from tests.integration.runbooks import ROOT, Ended, Prefect, finish, start_runbook
-from tests.integration.teams import deploy, worker
+from tests.integration.teams import copy_checkout, deploy, worker
 
 if TYPE_CHECKING:
     from tests.lab.fixtures import StartLab
@@ -136,13 +138,18 @@ def test_without_a_server_the_command_line_finds_the_run_in_the_same_home(
     assert ended.status == 0, ended.output
 
 
-def test_under_a_worker_the_run_is_suspended_and_resumed(scene: Scene, prefect: Prefect) -> None:
+def test_under_a_worker_the_run_is_suspended_and_resumed(
+    scene: Scene, prefect: Prefect, tmp_path: Path
+) -> None:
     """Its process ends; the answer comes over the API, as the UI sends it."""
     deploy(prefect, "--name", "replace_member")
-    with worker(prefect):
+    checkout = copy_checkout(tmp_path / "checkout")
+    inventory = checkout / "deployments" / "clusters" / f"{scene.lab.name}.yaml"
+    shutil.copy(scene.inventory, inventory)
+    with worker(prefect, checkout):
         deployment = prefect.get("/deployments/name/replace_member/replace_member")
         parameters = {
-            "cluster": str(scene.inventory),
+            "cluster": scene.lab.name,
             "member": ["master02"],
             "replacement": [scene.address("master04")],
             "write_inventory": True,
@@ -156,4 +163,5 @@ def test_under_a_worker_the_run_is_suspended_and_resumed(scene: Scene, prefect: 
         answer = {"run_input": {"approve": True, "by": "Ada", "note": ""}}
         assert prefect.ask(f"/flow_runs/{run['id']}/resume", answer)["status"] == "ACCEPT"
         wait_for_state(prefect, "COMPLETED", 120)
-    check_cluster(prefect, scene, ["master01", "master04", "master03"])
+    told = replace(scene, inventory=inventory)
+    check_cluster(prefect, told, ["master01", "master04", "master03"])

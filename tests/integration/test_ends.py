@@ -144,25 +144,32 @@ def test_a_workers_run_delivers_and_puts_right_what_was_called_crashed(server: S
     path.write_text("\n".join(kept) + "\n")
     crashed = {"state": {"type": "CRASHED", "name": "Crashed"}, "force": True}
     server.prefect.ask(f"/flow_runs/{run}/set_state", crashed)
-    assert end_run_by_worker(server) == "Refused"
+    assert end_run_by_worker(server, "nowhere")["name"] == "Refused"
     after = read_runs(server)
     assert after[run]["state"]["name"] == "Completed"
     assert len(read_reports(server, run)) == 1
     assert check_record(server.prefect) == (0, 0, 0)
 
 
-def end_run_by_worker(server: Server) -> str:
-    """Let a worker run a deployment to its end; returns the state's name."""
+def test_a_worker_takes_no_path_from_who_starts_a_run(server: Server) -> None:
+    """It is the command line's alone; the sentence says so."""
+    state = end_run_by_worker(server, "/etc/inventory.yaml")
+    assert state["name"] == "Refused"
+    assert "a path is taken on the command line alone" in state["message"]
+
+
+def end_run_by_worker(server: Server, cluster: str) -> dict[str, Any]:
+    """Let a worker run a deployment to its end; returns the state."""
     deploy(server.prefect, "--name", "check_health")
     deployment = server.prefect.get("/deployments/name/check_health/check_health")["id"]
-    body = {"parameters": {"cluster": "nowhere"}}
+    body = {"parameters": {"cluster": cluster}}
     run = server.prefect.ask(f"/deployments/{deployment}/create_flow_run", body)["id"]
     with worker(server.prefect):
         deadline = time.monotonic() + 90
         while True:
             state = server.prefect.get(f"/flow_runs/{run}")["state"]
             if state["type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"):
-                return str(state["name"])
+                return dict(state)
             assert time.monotonic() < deadline, state
             time.sleep(0.5)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -58,11 +59,13 @@ def test_a_deployed_schedule_yields_runs_that_execute(
         deployment = prefect.get(f"/deployments/name/{NAME}")
         assert str(ROOT) not in json.dumps(deployment)
         assert [one["schedule"]["cron"] for one in deployment["schedules"]] == ["0 6 * * *"]
-        stack.enter_context(worker(prefect, copy_checkout(tmp_path / "elsewhere")))
+        checkout = copy_checkout(tmp_path / "elsewhere")
+        shutil.copy(lab.inventory, checkout / "deployments" / "clusters" / f"{lab.name}.yaml")
+        stack.enter_context(worker(prefect, checkout))
         schedule = {
             "schedule": {"interval": 10},
             "active": True,
-            "parameters": {"clusters": [str(lab.inventory)]},
+            "parameters": {"clusters": [lab.name]},
         }
         prefect.ask(f"/deployments/{deployment['id']}/schedules", [schedule])
         deadline = time.monotonic() + 200

@@ -60,7 +60,7 @@ async def test_an_api_that_hangs_ends_no_body(framed: Frame) -> None:
         done.append(monotonic() - began)
         await asyncio.sleep(2 * BOUND)
 
-    state = await framed.perform(body())
+    state = await framed.perform(body(), {})
     assert BOUND <= done[0] < 3 * BOUND, "it was waited for three times"
     assert (state.name, read_end(framed)["state"]) == ("Completed", "Completed")
     assert framed.is_behind
@@ -80,7 +80,7 @@ async def test_a_cancelled_engine_ends_no_body(framed: Frame, error: Exception |
         if error is not None:
             raise error
 
-    engine = asyncio.ensure_future(framed.perform(body()))
+    engine = asyncio.ensure_future(framed.perform(body(), {}))
     await begun.wait()
     for _ in range(3):
         engine.cancel()
@@ -101,7 +101,7 @@ async def test_the_operator_ends_a_body(framed: Frame) -> None:
         finally:
             cleaned.append("connections closed")
 
-    engine = asyncio.ensure_future(framed.perform(body()))
+    engine = asyncio.ensure_future(framed.perform(body(), {}))
     await begun.wait()
     assert framed.cancel()
     assert (await engine).name == "Interrupted"
@@ -117,12 +117,12 @@ async def test_a_run_that_was_given_up_does_not_begin(framed: Frame) -> None:
 
     framed.end_without_a_body(INTERRUPTED)
     with pytest.raises(Abort):
-        await framed.perform(body())
+        await framed.perform(body(), {})
 
 
 async def test_a_dry_run_says_that_it_was_one(framed: Frame) -> None:
     """In the runs list it is Completed as any other."""
-    state = await framed.perform(asyncio.sleep(0), dry_run=True)
+    state = await framed.perform(asyncio.sleep(0), {"dry_run": True})
     assert state.name == "Completed"
     assert state.message == "this was a dry run. Nothing was changed."
 
