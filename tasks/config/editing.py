@@ -6,7 +6,7 @@ Each is one edit of `settings`: what else the files say stays as it is.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from urllib.parse import urlsplit
 
 from tasks.config.launch import NotUnderstood
@@ -85,19 +85,24 @@ def name_at_its_address(files: SettingsFiles, member: DesiredMember) -> Settings
 
 
 def readdress(
-    files: SettingsFiles, member: DesiredMember, former: Iterable[str] = ()
+    files: SettingsFiles,
+    member: DesiredMember,
+    former: Iterable[str] = (),
+    listens: Mapping[str, str] | None = None,
 ) -> SettingsFiles:
     """Give a member its new address in each URL that has the old one; the others stay.
 
-    The old ones are those that it advertises, and `former` URLs. Raises NotUnderstood where they
-    cannot be changed, or the member would not tell others the new ones.
+    The old ones are those that it advertises, and `former` URLs. Where these have names, `listens`
+    maps the old address that it listens on to the new one. Raises NotUnderstood where they cannot
+    be changed, or the member would not tell others the new ones.
     """
     found = read_settings(files)
     if found.faults:
         raise NotUnderstood(found.faults[0].place, found.faults[0].sentence)
     urls = tuple(former)
-    peer = _moves(found, PEER_ADDRESSES[0], member.peer_url, urls)
-    client = _moves(found, CLIENT_ADDRESSES[0], member.client_url, urls)
+    own = dict(listens or {})
+    peer = own | _moves(found, PEER_ADDRESSES[0], member.peer_url, urls)
+    client = own | _moves(found, CLIENT_ADDRESSES[0], member.client_url, urls)
     wanted = {
         name: ",".join(_move(url, moves) for url in found.split(name))
         for names, moves in (

@@ -6,6 +6,7 @@ exchanged; every other byte stays as the model has it. No key and no certificate
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from tasks.model.certificates import Role
 from tasks.model.cluster import DesiredMember
 from tasks.model.layout import Layout
 from tasks.model.member_settings import Place, Setting, Settings, SettingsFiles, TextFile
+from tasks.model.urls import has_name, split_url
 
 INITIAL_STATE = "initial-cluster-state"
 _FIRST_START = frozenset({INITIAL_CLUSTER, INITIAL_STATE})
@@ -65,7 +67,8 @@ def make_alike(
     if read_settings(files).value("name") != member.member:
         files = edit_settings(files, {"name": member.member})
     former = (model.member.peer_url, model.member.client_url)
-    files = readdress(files, member, former)
+    files = readdress(files, member, former, own_addresses(model.layout, layout))
+    _refuse_strange_listeners(files, member, layout)
     if INITIAL_CLUSTER not in read_settings(files):
         named = ",".join(f"{each.member}={each.peer_url}" for each in members)
         files = add_setting(files, INITIAL_CLUSTER, named, beside="name")
@@ -82,7 +85,7 @@ def _moved(model: Model, layout: Layout, member: DesiredMember, host_name: str) 
             (model.member.peer_url, member.peer_url),
             (model.member.client_url, member.client_url),
         )
-    }
+    } | own_addresses(model.layout, layout)
 
     def move(file: TextFile, *, is_environment: bool) -> TextFile:
         text = file.text
@@ -99,6 +102,37 @@ def _moved(model: Model, layout: Layout, member: DesiredMember, host_name: str) 
         tuple(move(file, is_environment=False) for file in model.files.units),
         tuple(move(file, is_environment=True) for file in model.files.further),
     )
+
+
+def own_addresses(old: Layout, new: Layout) -> dict[str, str]:
+    """Map a host's own address to another one's; by it a member of named URLs listens."""
+    own = (old.address, new.address)
+    return {own[0]: own[1]} if own[0] and own[1] and own[0] != own[1] else {}
+
+
+def _refuse_strange_listeners(files: SettingsFiles, member: DesiredMember, new: Layout) -> None:
+    """Raise NotUnderstood where a member of named URLs would listen where its model does."""
+    found = read_settings(files)
+    for name, url in (
+        ("listen-peer-urls", member.peer_url),
+        ("listen-client-urls", member.client_url),
+    ):
+        for each in found.split(name) if has_name(url) else ():
+            address = split_url(each)[0]
+            if address != new.address and not _is_anybodys(address):
+                raise NotUnderstood(
+                    found[name].place,
+                    f"{name} has {each}, which is no address of {new.host}'s that is known; give "
+                    "its host an `address` in the inventory that is one, as the model's is",
+                )
+
+
+def _is_anybodys(address: str) -> bool:
+    try:
+        own = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return own.is_loopback or own.is_unspecified
 
 
 def _paths(old: Layout, new: Layout) -> Iterable[tuple[object, object]]:
@@ -200,6 +234,7 @@ def refuse_leftovers(
     differing = {each.model.name for each in unlike}
     if not is_alone:
         words |= {model.layout.host, model.layout.member, model.files.host_name}
+        words |= set(filter(None, (model.layout.address,)))
     mine = re.compile(rf"(?<![A-Za-z0-9])({'|'.join(map(re.escape, words))})(?![A-Za-z0-9])")
     for name, setting in made.items():
         if name not in _FIRST_START and (is_alone or name in differing):

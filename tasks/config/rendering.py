@@ -19,6 +19,7 @@ from tasks.model.certificates import Role
 from tasks.model.cluster import DesiredMember
 from tasks.model.fields import ADDRESS_PLACE
 from tasks.model.inventory import Inventory
+from tasks.model.urls import has_name
 
 MARK = "# Managed by etcd-runbooks"
 """How every file begins that is rendered here."""
@@ -159,6 +160,8 @@ def render_configuration(
 
 def _metrics_urls(inventory: Inventory, member: DesiredMember) -> str:
     address = urlsplit(member.client_url).netloc.rpartition(":")[0]
+    if has_name(member.client_url):  # which nothing can listen on
+        address = inventory.layout(member.name).address or address
     urls = inventory.etcd.settings.listen_metrics_urls
     return ",".join(url.replace(ADDRESS_PLACE, address) for url in urls)
 

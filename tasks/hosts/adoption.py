@@ -123,7 +123,14 @@ def members_command(
     """Ask the host's own member for the member list, with its own server pair as a client."""
     request = r"POST /v3/cluster/member/list HTTP/1.0\r\nHost: etcd\r\nContent-Length: 2\r\n\r\n{}"
     return ask_command(
-        "list the members", certificate, key, trusted, (("members", address, port),), request, "{*"
+        "list the members",
+        certificate,
+        key,
+        trusted,
+        (("members", address, port),),
+        request,
+        "{*",
+        is_own=True,
     )
 
 

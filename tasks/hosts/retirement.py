@@ -22,7 +22,8 @@ def drop_connections_command(address: str, port: int) -> Command:
     """
     chosen = f"'( sport = :{port} or dport = :{port} )' dst {quote(_literal(address))}"
     script = (
-        f"count() {{ ss -tn state established {chosen} | sed 1d | wc -l; }}\n"
+        f"count() {{ {{ ss -tn state established {chosen} 2>/dev/null || :; }} | sed 1d | wc -l; }}"
+        "\n"
         f"before=$(count)\nss -Ktn {chosen} >/dev/null 2>&1 || :\n"
         f'[ "$(count)" -lt "$before" ] && echo {CHANGED} || echo {UNCHANGED}'
     )

@@ -34,10 +34,31 @@ ask() {{
 }}""".strip()
 
 
+OWN = """
+own() {
+  at=$(ss -ltn "sport = :$1" | awk 'NR > 1 { print $4; exit }')
+  case $at in
+    '' | '*:'* | 0.0.0.0:*) echo "127.0.0.1:$1" ;;
+    :::* | '[::]:'*) echo "[::1]:$1" ;;
+    *) echo "$at" ;;
+  esac
+}""".strip()
+"""Where a host listens on a port. It may know its own name as 127.0.1.1, as Debian has it."""
+
+
+def own_place(address: str, port: int) -> tuple[str, str]:
+    """Say where a member is on its own host: what defines it, and the word, for a shell."""
+    if is_ip_address(address):
+        return "", quote(address_port(address, port))
+    return f"{OWN}\n", f'"$(own {port})"'
+
+
 def served_command(address: str, port: int) -> Command:
-    """Tell the certificates that a port presents; also when it then refuses us, having none."""
-    where = quote(address_port(address, port))
-    script = f"timeout {SECONDS} openssl s_client -connect {where} -showcerts </dev/null 2>&1 || :"
+    """Tell the certificates that a port of this host presents; also when it then refuses us."""
+    own, where = own_place(address, port)
+    script = (
+        f"{own}timeout {SECONDS} openssl s_client -connect {where} -showcerts </dev/null 2>&1 || :"
+    )
     return Command(f"read what {address} port {port} serves", script)
 
 
@@ -69,20 +90,23 @@ def ask_command(
     peers: tuple[tuple[str, str, int], ...],
     request: str,
     until: str,
+    *,
+    is_own: bool = False,
 ) -> Command:
     """Send a request, as printf writes it, to each (name, address, port) with a pair of the host's.
 
+    `is_own`: they are this host's own, and are asked where it listens, whatever its names say.
     Prints a line a peer: its name and what it said, up to the line that the pattern matches.
     """
     pair = f"-cert {quote(str(certificate))} -key {quote(str(key))} -CAfile {quote(str(trusted))}"
     asks = []
     for name, address, port in peers:
         kind = "-verify_ip" if is_ip_address(address) else "-verify_hostname"
-        where = address_port(address, port)
+        where = own_place(address, port)[1] if is_own else quote(address_port(address, port))
         verify = f"-verify_return_error {kind} {quote(address)}"
-        asks.append(f'( ask {quote(where)} {pair} {verify}; echo "{name} $said" ) &')
+        asks.append(f'( ask {where} {pair} {verify}; echo "{name} $said" ) &')
     words = f"request={quote(request)} until={quote(until)}"
-    return Command(command_name, "\n".join([words, ASK, *asks, "wait"]))
+    return Command(command_name, "\n".join([words, OWN, ASK, *asks, "wait"]))
 
 
 def parse_peers(result: Result) -> dict[str, str | None]:
@@ -102,15 +126,19 @@ def carry_command(
     address: str,
     port: int,
     request: str,
+    *,
+    is_own: bool = False,
 ) -> Command:
     """Send one whole HTTP/1.0 request with a pair of the host's; the other side closes after it.
 
     Both sides verify. What comes back is standard output, what openssl objects to the other one.
+    `is_own`: the member is this host's own.
     """
     kind = "-verify_ip" if is_ip_address(address) else "-verify_hostname"
     where = address_port(address, port)
+    own, at = own_place(address, port) if is_own else ("", quote(where))
     script = (
-        f"timeout {CARRY_SECONDS} openssl s_client -quiet -connect {quote(where)} "
+        f"{own}timeout {CARRY_SECONDS} openssl s_client -quiet -connect {at} "
         f"-cert {quote(str(certificate))} -key {quote(str(key))} -CAfile {quote(str(trusted))} "
         f"-verify_return_error {kind} {quote(address)}"
     )

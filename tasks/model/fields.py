@@ -40,13 +40,6 @@ def _check_address(text: str) -> str:
     return text
 
 
-def _check_ip_address(text: str) -> str:
-    if not is_ip_address(text):
-        msg = f"{text!r} is not an IP address"
-        raise ValueError(msg)
-    return text
-
-
 def _check_name(text: str) -> str:
     if not _NAME.fullmatch(text):
         msg = f"{text!r} is not a name: lower-case letters, digits, dots, dashes, at most 63"
@@ -103,7 +96,6 @@ def _check_absolute(path: PurePosixPath) -> PurePosixPath:
 
 
 Address = Annotated[str, AfterValidator(_check_address)]
-IpAddress = Annotated[str, AfterValidator(_check_ip_address)]
 Name = Annotated[str, AfterValidator(_check_name)]
 MemberName = Annotated[str, AfterValidator(_check_member_name)]
 Account = Annotated[str, AfterValidator(_check_account)]

@@ -298,6 +298,7 @@ class Inventory(Strict):
             manifest=paths.manifest if is_pod else None,
             authority=authority,
             restarts_kubelet=self.restarts_kubelet,
+            address=host.fixed_address,
         )
 
     def leaf_policy(self, name: str, role: Role) -> LeafPolicy:

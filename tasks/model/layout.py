@@ -88,7 +88,8 @@ class Layout:
 
     `trusted` are the authorities that it trusts in its clients, `peer_trusted` in its peers: one
     file, or two that hold the same. `wal` is None where the log lies in the data directory.
-    `peer_address` and `client_address` are as the inventory fixes them; None is detected.
+    `peer_address` and `client_address` are as the inventory fixes them, names too; None is
+    detected. `address` is the host's own, where the inventory has it.
     `manifest` is the static pod's that the kubelet makes a member of; None where a unit does.
     `authority` is where the authority lies on the host, if it was made there. `restarts_kubelet`:
     whether a static pod's kubelet may be restarted.
@@ -112,6 +113,7 @@ class Layout:
     manifest: PurePosixPath | None = None
     authority: Pair | None = None
     restarts_kubelet: bool = True
+    address: str | None = None
 
     @property
     def has_apiserver(self) -> bool:

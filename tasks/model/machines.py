@@ -10,7 +10,6 @@ from tasks.model.certificates import LeafOverride, Role, Strict
 from tasks.model.credentials import KeyPassphrase
 from tasks.model.fields import (
     Address,
-    IpAddress,
     LoginName,
     MemberName,
     Name,
@@ -76,8 +75,17 @@ class Host(Strict):
     address: Address | None = Field(
         None, description="Where SSH goes; without it, the name.", examples=["192.168.100.200"]
     )
-    peer_address: IpAddress | None = Field(None, examples=["192.168.100.200"])
-    client_address: IpAddress | None = Field(None, examples=["192.168.100.200"])
+    peer_address: Address | None = Field(
+        None,
+        description="What the URL that it tells its peers has, an address or a name; without it, "
+        "`address`.",
+        examples=["192.168.100.200"],
+    )
+    client_address: Address | None = Field(
+        None,
+        description="The same of the URL that it tells clients.",
+        examples=["192.168.100.200"],
+    )
     client_port: Port | None = Field(None, description="Where it is not `etcd.client_port`.")
     peer_port: Port | None = Field(None, description="Where it is not `etcd.peer_port`.")
     ssh: SshOverride = SshOverride()

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from tasks.model.certificates import FileAccess, Role, Usage
 from tasks.model.clients import Client
 from tasks.model.cluster import DesiredMember
-from tasks.model.fields import HOST_PLACE
 from tasks.model.inventory import KUBEADM_CLIENT, Inventory
 from tasks.model.layout import Pair
 from tasks.model.machines import Host
@@ -37,16 +36,13 @@ def wanted_leaves(
     urls = (member.peer_url, member.client_url)
     addresses = [url.removeprefix("https://").rsplit(":", 1)[0].strip("[]") for url in urls]
     extra = (*host.extra_sans, *inventory.extra_sans)
-    # A name in the place of an address is what clients use, too.
-    named = host.address.lower() if host.address and not host.fixed_address else None
+    # A name in the place of an address is what clients use, too, where the policy says so.
+    place = host.address.lower() if host.address else None
     wanted: dict[Role, WantedLeaf] = {}
     for pair in inventory.layout(host.name).pairs:
         role = pair.roles[0]
         policy = inventory.leaf_policy(host.name, role)
-        own = (named, *extra) if named and HOST_PLACE in policy.own_names else extra
-        want = wanted_leaf(
-            policy, role, host.name, tuple(addresses), own, member.member, host.fixed_address
-        )
+        want = wanted_leaf(policy, role, host.name, tuple(addresses), extra, member.member, place)
         wanted |= dict.fromkeys((r for r in pair.roles if r not in wanted), want)
     return wanted
 

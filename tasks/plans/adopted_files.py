@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
@@ -12,7 +13,7 @@ from urllib.parse import urlsplit
 
 from tasks.model.adoption import FoundEtcd
 from tasks.model.certificates import Role
-from tasks.model.fields import HOST_PLACE, MEMBER_PLACE, fill
+from tasks.model.fields import HOST_PLACE, MEMBER_PLACE, fill, is_ip_address
 
 T = TypeVar("T", bound=Hashable)
 
@@ -60,6 +61,21 @@ def url_addresses(found: FoundEtcd) -> frozenset[str]:
         find_url(found, name) for name in ("INITIAL_ADVERTISE_PEER_URLS", "ADVERTISE_CLIENT_URLS")
     )
     return frozenset(urlsplit(url).hostname or "" for url in urls)
+
+
+def own_addresses(found: FoundEtcd) -> frozenset[str]:
+    """List the addresses of a host's own: in the URLs that it tells, and where it listens."""
+    names = ("LISTEN_PEER_URLS", "LISTEN_CLIENT_URLS")
+    heard = (
+        urlsplit(url).hostname or "" for name in names for url in found.setting(name).split(",")
+    )
+    return url_addresses(found) | {
+        address
+        for address in heard
+        if is_ip_address(address)
+        and not ipaddress.ip_address(address).is_loopback
+        and not ipaddress.ip_address(address).is_unspecified
+    }
 
 
 def common(values: Iterable[T]) -> T:

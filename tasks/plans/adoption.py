@@ -25,7 +25,7 @@ from tasks.plans.adopted_files import (
     common,
     find_url,
     name_hosts,
-    url_addresses,
+    own_addresses,
 )
 from tasks.plans.adopted_policy import adopted_authority, adopted_certificates
 
@@ -235,8 +235,8 @@ def _reason_of_url(one: FoundEtcd, name: str) -> str | None:
     said = one.written(name)
     if url.scheme != "https":
         return f"{said} is not https"
-    if not is_ip_address(url.hostname or ""):
-        return f"{said} has a name; the runbooks know members by addresses, and would not keep it"
+    if one.manifest and not is_ip_address(url.hostname or ""):
+        return f"{said} has a name; kubeadm's members have addresses, by which they are matched"
     return None
 
 
@@ -276,8 +276,10 @@ def _host(
         content["member"] = host.member
     for kind, name in URLS.items():
         url = urlsplit(find_url(host.found, name))
-        if (url.hostname or "") != address:
-            content[f"{kind}_address"] = url.hostname or ""
+        told = url.hostname or ""
+        # Where only `address` is a name, the URLs have an address that the host detects.
+        if told != address or not is_ip_address(told):
+            content[f"{kind}_address"] = told
         if url.port != _port(hosts, kind):
             content[f"{kind}_port"] = url.port
     own = {"pairs": pairs, "certificates": certificates}
@@ -343,7 +345,7 @@ def setting_of(host: Named, name: str) -> str:
     value = host.found.settings.get(name, "")
     if name != METRICS:
         return value
-    for address in url_addresses(host.found):
+    for address in own_addresses(host.found):
         text = f"[{address}]" if ":" in address else address
         value = value.replace(f"//{text}:", f"//{ADDRESS_PLACE}:")
     return value

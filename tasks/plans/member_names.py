@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Iterable
 
 from tasks.model.certificates import Role
-from tasks.model.fields import ADDRESS_PLACE, HOST_PLACE, MEMBER_PLACE, fill
+from tasks.model.errors import Refused
+from tasks.model.fields import ADDRESS_PLACE, HOST_PLACE, MEMBER_PLACE, fill, is_ip_address
 from tasks.model.layout import PairFiles
 from tasks.model.machines import Host
 
@@ -54,6 +55,35 @@ def place_pairs(
                 fill(text, name, member).replace(ADDRESS_PLACE, address) for text in rule
             )
             found[role] = PairFiles(certificate=certificate, key=key)
+    return found
+
+
+def name_addresses(hosts: Iterable[Host], name: str, member: str) -> dict[str, str]:
+    """Say which names a new host's URLs have, where most members' have some.
+
+    Raises Refused where these follow no rule: it would be the only one with an address.
+    """
+    known = tuple(hosts)
+    found = {}
+    for field in ("peer_address", "client_address"):
+        own = [(host, getattr(host, field)) for host in known]
+        named = [(host, text) for host, text in own if text and not is_ip_address(text)]
+        if 2 * len(named) <= len(known):
+            continue
+        rules = Counter(
+            rule
+            for host, text in named
+            for word, place in ((host.name, HOST_PLACE), (host.member_name, MEMBER_PLACE))
+            if (rule := _exchanged(text, word, place))
+        )
+        rule, count = rules.most_common(1)[0] if rules else ("", 0)
+        if 2 * count <= len(known):
+            told = ", ".join(text for _, text in named)
+            raise Refused(
+                f"{name}: the members' URLs have names ({told}), by no rule that tells what a new "
+                f"one has; put {name} with peer_address and client_address into the inventory first"
+            )
+        found[field] = fill(rule, name, member)
     return found
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import ip_address
 
-from tasks.model.fields import is_same_host
+from tasks.model.fields import is_ip_address, is_same_host
 from tasks.model.inventory import Inventory
+from tasks.model.machines import Host
 from tasks.model.observation import (
     ClockReading,
     DataDirectory,
@@ -212,7 +213,7 @@ def _names(host: HostObservation, inventory: Inventory) -> Iterator[Finding]:
         ("peer_address", wanted.peer_address),
         ("client_address", wanted.client_address),
     ):
-        if address and not _has(host, address):
+        if address and is_ip_address(address) and not _has(host, address):
             yield _refusal(host.host, f"does not have {label} {address} of the inventory")
     fixed = wanted.fixed_address
     if fixed and not _has(host, fixed):
@@ -224,6 +225,23 @@ def _names(host: HostObservation, inventory: Inventory) -> Iterator[Finding]:
                 f"{', '.join(host.addresses) or 'none'}); behind a NAT, set peer_address and "
                 "client_address too",
             )
+
+
+def find_unmoved_names(moved: Host, observed: Iterable[HostObservation]) -> Iterator[Finding]:
+    """Refuse to move a member whose name the others still have at another address.
+
+    It would listen where none of them looks for it.
+    """
+    names = {a for a in (moved.peer_address, moved.client_address) if a and not is_ip_address(a)}
+    for host in observed:
+        for name in sorted(names) if host.host != moved.name else ():
+            found = host.resolved.get(name, ())
+            if moved.fixed_address and moved.fixed_address not in found:
+                yield _refusal(
+                    host.host,
+                    f"has {name} at {', '.join(found) or 'no address'}; let it resolve to "
+                    f"{moved.fixed_address} there (DNS, /etc/hosts) before {moved.name} moves",
+                )
 
 
 def _has(host: HostObservation, address: str) -> bool:
@@ -243,4 +261,6 @@ def _path_finding(path: Path) -> Finding:
         Reachability.REFUSED: "a firewall rejects it; open the port between the hosts",
         Reachability.WRONG_HOST: "two machines share the address, or the inventory has a wrong one",
     }[path.met]
+    if not is_ip_address(path.address):
+        hint = f"{path.address} resolves to nothing or to another's address there, or {hint}"
     return _refusal(path.source, f"{way}: {hint}")

@@ -338,7 +338,7 @@ async def _readdress(
             run, host, step.member, former, members=draft.goal, without=draft.down
         )
         return
-    await configuration.readdress(run, host, step.member, former)
+    await configuration.readdress(run, host, step.member, former, draft.listens)
     settings = draft.observed[host.name].settings
     places = (*settings.units, *settings.further) if settings else ()
     await restarting.restart_or_put_back(

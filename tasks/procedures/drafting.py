@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from tasks.config.editing import name_members, readdress
 from tasks.config.launch import NotUnderstood
+from tasks.config.likeness import own_addresses
 from tasks.config.rendering import InitialState
 from tasks.config.settings import changed_files, read_settings
 from tasks.engine.authority import read_authority_certificate
@@ -32,6 +33,7 @@ from tasks.plans.nodes import (
     find_paused,
     find_unsettled,
 )
+from tasks.plans.preflight import find_unmoved_names
 from tasks.plans.sandbox import hidden_findings
 from tasks.plans.voters import refuse_without_quorum
 from tasks.procedures.likeness import Pattern, find_likeness, find_pattern
@@ -68,6 +70,7 @@ class Draft:
     pattern: Pattern | None
     leaves: Leaves
     edited: dict[str, tuple[str, ...]]
+    listens: dict[str, str]
 
     @property
     def down(self) -> frozenset[str]:
@@ -130,7 +133,15 @@ async def draft_plan(
     pods, _ = await nodes.observe_nodes(run)
     leaving = {x.host for x in seen.leavers if x.host}
     moving = {member.name for member in moved}
-    findings = (*findings, *find_obstructions(pods, joined | leaving | moving))
+    findings = (
+        *findings,
+        *find_obstructions(pods, joined | leaving | moving),
+        *(
+            finding
+            for name in moving
+            for finding in find_unmoved_names(seen.inventory.host(name), seen.observed.values())
+        ),
+    )
     targets = await _targets(run, seen, programs, goal, pattern)
     for name, target in targets.items():
         hidden = hidden_findings(seen.observed[name], seen.inventory.layout(name), target)
@@ -152,8 +163,11 @@ async def draft_plan(
     away = {x.name for x in (*joining, *moved) if run.inventory.layout(x.name).has_apiserver}
     if away:
         warnings = (*warnings, *warn_of_clients({node.host: node for node in pods}))
-    leaves = Leaves()
+    leaves, listens = Leaves(), {}
     if moved:
+        listens = own_addresses(
+            seen.original.layout(moved[0].name), run.inventory.layout(moved[0].name)
+        )
         if run.inventory.layout(moved[0].name).is_pod:
             leaves = await find_leaves(run, moved[0])
         plan = member_changes.plan_move(
@@ -163,7 +177,7 @@ async def draft_plan(
             seen.observed[moved[0].name],
             targets.get(moved[0].name),
             leaves.work,
-            restarts=_tells_others(seen, moved[0]),
+            restarts=_has_to_restart(seen, moved[0], listens),
             outdated=outdated,
             further=tuple(last),
             warnings=warnings,
@@ -203,6 +217,7 @@ async def draft_plan(
         pattern,
         leaves,
         edited | _find_edited(seen, moved, targets),
+        listens,
     )
 
 
@@ -224,14 +239,15 @@ def _gone_urls(seen: Outlook, moved: tuple[DesiredMember, ...]) -> tuple[str, ..
     return tuple(dict.fromkeys(url for url in found if url and url not in wanted))
 
 
-def _tells_others(seen: Outlook, member: DesiredMember) -> bool:
-    """Whether a member that moves still tells others its old URLs, or will at its next start."""
+def _has_to_restart(seen: Outlook, member: DesiredMember, listens: dict[str, str]) -> bool:
+    """Whether a member that moves tells or hears at what it left, or will at its next start."""
     entry = next((m.member for m in seen.live if m.host == member.name), None)
     if entry is None:
         raise Refused(f"{member.name} is in the inventory and is no member; add_member adds it")
     files = seen.observed[member.name].settings
     try:
-        edited = readdress(files, member, (*entry.peer_urls, *entry.client_urls)) if files else None
+        former = (*entry.peer_urls, *entry.client_urls)
+        edited = readdress(files, member, former, listens) if files else None
     except NotUnderstood as error:
         raise Refused(
             f"{member.name}: its settings cannot be given the new address: {error}"

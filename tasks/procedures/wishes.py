@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from pydantic import ValidationError
 
 from tasks.model.errors import Refused
+from tasks.model.fields import is_ip_address
 from tasks.model.inventory import Inventory
 from tasks.model.machines import Host, SshOverride
-from tasks.plans.member_names import name_member, place_pairs
+from tasks.plans.member_names import name_addresses, name_member, place_pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,13 @@ def joining_hosts(inventory: Inventory, wish: Wish) -> dict[str, tuple[Host, str
         place = inventory.called(word)
         if place is None:
             raise Refused(f"{word}: the inventory has no such host; it has {', '.join(known)}")
-        name = place.name
+        name, names = place.name, _names(place)
+        if names and not place.fixed_address:
+            raise Refused(
+                f"{name}: its URLs have a name ({', '.join(filter(None, names.values()))}), which "
+                "stays when its host moves, and the inventory does not say at which address it "
+                f"listens now; write that as the `address` of {name}, then run this again"
+            )
         found[name] = (_read_host(f"{name}={address}", known, place), name)
     return found
 
@@ -106,15 +113,23 @@ def _read_host(word: str, known: dict[str, Host], place: Host | None) -> Host:
         kept = {
             field: getattr(same, field) for field in ("member", "pairs", "certificates") if same
         }
+        kept |= {field: text for field, text in _names(same).items() if text}
         ssh = like.ssh if like else SshOverride()
         if same is None:
             member = name_member(known.values(), name, address)
             pairs = place_pairs(known.values(), name, member or name, address)
-            kept = {"member": member, "pairs": pairs}
+            names = name_addresses(known.values(), name, member or name)
+            kept = {"member": member, "pairs": pairs, **names}
         return Host(name=name, address=address, ssh=ssh, **kept)
     except ValidationError as error:
         said = "; ".join(str(e["msg"]).removeprefix("Value error, ") for e in error.errors())
         raise Refused(f"{word}: {said}; say NAME=ADDRESS") from error
+
+
+def _names(host: Host | None) -> dict[str, str | None]:
+    """Get the names that a host's URLs have; they stay, whatever its address is."""
+    own = {"peer_address": host.peer_address, "client_address": host.client_address} if host else {}
+    return {field: text for field, text in own.items() if text and not is_ip_address(text)}
 
 
 def leaving_hosts(inventory: Inventory, wish: Wish) -> frozenset[str]:

@@ -111,13 +111,20 @@ async def _write(run: Run, host: HostConnection, wanted: tuple[TextFile, ...]) -
 
 @step("write the new addresses on {host}")
 async def readdress(
-    run: Run, host: HostConnection, member: DesiredMember, former: tuple[str, ...]
+    run: Run,
+    host: HostConnection,
+    member: DesiredMember,
+    former: tuple[str, ...],
+    listens: dict[str, str],
 ) -> bool:
     """Give a member its new address wherever its settings have the old one (`former` URLs).
 
-    Raises CommandFailed, with file and line, where that cannot be done; nothing is changed then.
+    `listens` maps the old one to the new one where its URLs have names. Raises CommandFailed, with
+    file and line, where that cannot be done; nothing is changed then.
     """
-    return await _edit(run, host, partial(editing.readdress, member=member, former=former))
+    return await _edit(
+        run, host, partial(editing.readdress, member=member, former=former, listens=listens)
+    )
 
 
 @step("name the members in the settings of {host}")

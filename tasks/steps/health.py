@@ -24,7 +24,7 @@ from tasks.hosts.connection import HostConnection
 from tasks.model.certificates import Generation
 from tasks.model.cluster import ClusterHealth, DesiredMember
 from tasks.model.errors import EtcdUnavailable, MemberFailed, RunbookError
-from tasks.model.urls import address_port
+from tasks.model.urls import address_port, has_name, split_url
 from tasks.plans.gate import find_obstacles
 
 CLIENT_NAME = "etcd-runbooks"
@@ -88,7 +88,8 @@ async def reach_endpoints(
         name, url, own = member.name, member.client_url, member.member
         patience = SILENT_SECONDS if url in silent else None
         if not _is_behind_jump(run, name):
-            return Endpoint(name, url, member=own, patience_seconds=patience)
+            way = _find_way(run, name, url)
+            return Endpoint(name, url, way, member=own, patience_seconds=patience)
         limit = patience or TUNNEL_SECONDS
         try:
             async with asyncio.timeout(limit):
@@ -120,13 +121,24 @@ def _is_behind_jump(run: Run, host: str) -> bool:
     return any(connection.is_behind_jump for connection in known)
 
 
+def _find_way(run: Run, host: str, url: str) -> tuple[str, int] | None:
+    """Say where a member is whose URL has a name: where SSH goes. None: where its URL says.
+
+    Such names are the hosts' business: this runner may not know them, or know them otherwise.
+    """
+    known = {each.name: each.ssh_address for each in run.inventory.hosts}
+    if host not in known or not has_name(url):
+        return None
+    return known[host], split_url(url)[1]
+
+
 async def _tunnel(run: Run, host: str, url: str) -> tuple[str, int]:
-    address, port = url.removeprefix("https://").rsplit(":", 1)
+    address, port = split_url(url)
     # A member that the inventory does not have is reached through any host that answers.
     through = [run.hosts[host]] if host in run.hosts else list(run.hosts.values())
     for number, connection in enumerate(through, 1):
         try:
-            return "127.0.0.1", await connection.forward(address.strip("[]"), int(port))
+            return "127.0.0.1", await connection.forward(address, port)
         except RunbookError:
             if number == len(through):
                 raise
@@ -154,13 +166,13 @@ async def read_accepted(
     async def ask(member: DesiredMember) -> frozenset[Generation]:
         accepted = set(contexts)
         for url in (member.client_url, member.peer_url):
-            address, _, port = url.removeprefix("https://").rpartition(":")
-            host, to = address.strip("[]"), int(port)
+            address, port = split_url(url)
+            host, to = _find_way(run, member.name, url) or (address, port)
             if _is_behind_jump(run, member.name):
                 host, to = await _tunnel(run, member.name, url)
             for generation, context in contexts.items():
                 try:
-                    if not await is_accepted(host, to, address.strip("[]"), context):
+                    if not await is_accepted(host, to, address, context):
                         accepted.discard(generation)
                 except OSError as error:
                     reason = explain_connection_failure(error, address_port(host, to))

@@ -29,6 +29,7 @@ from tasks.model.errors import AuthorityRefused, CertificateRefused, Refused, Ru
 from tasks.model.inventory import Inventory
 from tasks.model.member_settings import Settings
 from tasks.model.observation import ClockReading
+from tasks.model.urls import split_url
 from tasks.pki.inspect import find_issuer, find_signer, read_certificate
 
 CALL_SECONDS = 12.0
@@ -51,7 +52,7 @@ async def own_pairs_client(
 
     async def carry(netloc: str, request: str) -> tuple[int, str, str]:
         owner = owners[netloc]
-        address, _, port = netloc.rpartition(":")
+        address, port = split_url(netloc)
         names = sorted(run.hosts, key=lambda name: name != owner)
         for name in names:
             if name in silent:
@@ -61,9 +62,10 @@ async def own_pairs_client(
                 pair.certificate,
                 pair.key,
                 run.inventory.layout(name).trusted,
-                address.strip("[]"),
-                int(port),
+                address,
+                port,
                 request,
+                is_own=name == owner,
             )
             try:
                 async with slots[name]:

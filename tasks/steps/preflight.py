@@ -110,6 +110,7 @@ async def observe_host(run: Run, host: HostConnection) -> HostObservation:
 def _names(inventory: Inventory) -> tuple[str, ...]:
     named = [host.name for host in inventory.hosts]
     extra = [*inventory.extra_sans, *(san for host in inventory.hosts for san in host.extra_sans)]
+    extra += [a for h in inventory.hosts for a in (h.peer_address, h.client_address) if a]
     return tuple(dict.fromkeys([*named, *(san for san in extra if not is_ip_address(san))]))
 
 

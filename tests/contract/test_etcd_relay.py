@@ -11,7 +11,8 @@ import pytest
 
 from tasks.etcd.client import EtcdClient
 from tasks.etcd.relay import RelayTransport
-from tasks.hosts.served import carry_command
+from tasks.hosts.served import carry_command, parse_served, served_command
+from tasks.model.urls import split_url
 from tests.contract.etcd_real import RealCluster, TestAuthority, find_binaries
 from tests.contract.local_host import LocalHost
 
@@ -74,6 +75,16 @@ async def test_the_members_are_seen_as_over_https(cluster: RealCluster, tmp_path
     for seen, before in zip(health.endpoints, direct.endpoints, strict=True):
         # A member tells its client URLs a moment after it is healthy.
         assert {m.id for m in seen.members} == {m.id for m in before.members}
+
+
+async def test_a_named_member_is_asked_where_its_host_listens(cluster: RealCluster) -> None:
+    """Whatever its host knows its name as; nothing listens at none."""
+    port = split_url(cluster.endpoints[0].url)[1]
+    for name in ("127.0.0.1", "etcd1.nowhere.invalid"):
+        (result,) = await LocalHost().run(served_command(name, port))
+        assert parse_served(result) is not None, result.stdout
+    (result,) = await LocalHost().run(served_command("etcd1.nowhere.invalid", 1))
+    assert "refused" in result.stdout
 
 
 async def test_each_failure_is_told_as_over_https(cluster: RealCluster, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ SUBJECTS = {
     "kubernetes": "/C=CN/O=k8s/CN=kubernetes",
     "kubelet": "/C=CN/O=system:nodes/CN=system:node:node1",
 }
+UNIT_FILE = "/etc/systemd/system/kube-apiserver.service"
 UNIT = """\
 [Service]
 ExecStart=/usr/bin/openssl s_server -accept 6443 -cert {d}/kubernetes.pem \
@@ -30,7 +31,7 @@ CLIENTS = """\
   certificate: {directory}/{name}.pem
   key: {directory}/{name}-key.pem
   trusted: {directory}/ca.pem
-  after_change: systemctl restart kube-apiserver
+  after_change: test ! -e {unit} || systemctl restart kube-apiserver
 """
 
 
@@ -45,8 +46,7 @@ def run_apiservers(directory: Path, hosts: list[Host], ssl: PurePosixPath) -> No
         for stem, pair in pairs.items():
             for name, text in ((f"{stem}.pem", pair.certificate), (f"{stem}-key.pem", pair.key)):
                 host.run(f"printf %s {quote(text)} > {ssl / name}").check()
-        unit = "/etc/systemd/system/kube-apiserver.service"
-        host.run(f"printf %s {quote(UNIT.format(d=ssl))} > {unit}").check()
+        host.run(f"printf %s {quote(UNIT.format(d=ssl))} > {UNIT_FILE}").check()
         host.run("systemctl daemon-reload; systemctl start kube-apiserver").check()
 
 
@@ -63,5 +63,7 @@ def is_let_in(host: Host, ssl: PurePosixPath) -> bool:
 def declare(hosts: list[str], ssl: PurePosixPath) -> str:
     """Name these users in an inventory's `clients`."""
     return "".join(
-        CLIENTS.format(name=name, host=host, directory=ssl) for host in hosts for name in SUBJECTS
+        CLIENTS.format(name=name, host=host, directory=ssl, unit=UNIT_FILE)
+        for host in hosts
+        for name in SUBJECTS
     )

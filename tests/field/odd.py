@@ -136,30 +136,48 @@ def profiles(directory: Path, hosts: dict[str, str], program: str = "/usr/local/
 
     etcd's gateway cannot dial its own etcd with such a server's pair.
     """
+    usages = {"server": "serverAuth", "peer": "serverAuth,clientAuth", "client": "clientAuth"}
+    return _by_flags(directory, hosts, hosts, program, usages)
+
+
+def named(directory: Path, hosts: dict[str, str], program: str = "/usr/local/bin") -> Cluster:
+    """Lay out members whose URLs have names, which their hosts alone can resolve."""
+    usages = dict.fromkeys(("server", "peer", "client"), "serverAuth,clientAuth")
+    names = {host: f"{host}.etcd.internal" for host in hosts}
+    return _by_flags(directory, hosts, names, program, usages)
+
+
+def _by_flags(
+    directory: Path,
+    hosts: dict[str, str],
+    told: dict[str, str],
+    program: str,
+    usages: dict[str, str],
+) -> Cluster:
+    """Lay out members by flags; `told` is what the URLs have that each tells others."""
     authority = make_authority(directory, "/CN=etcd-ca")
     ssl = "/etc/etcd/ssl"
-    initial = ",".join(f"{h}=https://{a}:2380" for h, a in hosts.items())
+    initial = ",".join(f"{host}=https://{told[host]}:2380" for host in hosts)
     made = Cluster(authority)
     for host, address in hosts.items():
         texts: dict[str, Texts] = {}
-        for stem, usages in (
-            ("server", "serverAuth"),
-            ("peer", "serverAuth,clientAuth"),
-            ("client", "clientAuth"),
-        ):
-            extensions = f"basicConstraints=critical,CA:FALSE\nextendedKeyUsage={usages}\n"
+        for stem, usage in usages.items():
+            extensions = f"basicConstraints=critical,CA:FALSE\nextendedKeyUsage={usage}\n"
             if stem != "client":
-                extensions += f"subjectAltName=DNS:{host},IP:{address},IP:127.0.0.1\n"
+                own = f",DNS:{told[host]}" if told[host] != address else ""
+                extensions += f"subjectAltName=DNS:{host},IP:{address},IP:127.0.0.1{own}\n"
             subject = f"/CN={stem if stem == 'client' else host}"
             texts |= make_pairs(directory, {stem: subject}, extensions, 1825, RSA)
         flags = {
             "name": host,
             "data-dir": "/var/lib/etcd",
             "initial-cluster": initial,
+            "initial-cluster-state": "new",
             "listen-peer-urls": f"https://{address}:2380",
-            "initial-advertise-peer-urls": f"https://{address}:2380",
+            "initial-advertise-peer-urls": f"https://{told[host]}:2380",
             "listen-client-urls": f"https://{address}:2379,https://127.0.0.1:2379",
-            "advertise-client-urls": f"https://{address}:2379",
+            "advertise-client-urls": f"https://{told[host]}:2379",
+            "listen-metrics-urls": f"http://{address}:2381",
             "client-cert-auth": "true",
             "peer-client-cert-auth": "true",
             "trusted-ca-file": f"{ssl}/ca.pem",
@@ -169,7 +187,7 @@ def profiles(directory: Path, hosts: dict[str, str], program: str = "/usr/local/
             "peer-cert-file": f"{ssl}/peer.pem",
             "peer-key-file": f"{ssl}/peer-key.pem",
         }
-        words = " \\\n  ".join([f"{program}/etcd", *(f"--{k} {v}" for k, v in flags.items())])
+        words = " \\\n  ".join([f"{program}/etcd", *(f"--{k}={v}" for k, v in flags.items())])
         unit = (
             f"[Service]\nType=notify\nExecStart={words}\nRestart=always\n"
             "[Install]\nWantedBy=multi-user.target\n"

@@ -20,7 +20,8 @@ from tests.integration.test_check_certificates import check, findings
 from tests.integration.writers import DIRECTORY
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterable
+    from pathlib import Path, PurePosixPath
 
     from tests.field.layouts import Cluster, File
     from tests.lab.lab import Lab
@@ -113,6 +114,16 @@ class FieldLife:
         text = CLIENT.format(directory=DIRECTORY)
         self.inventory.write_text(self.inventory.read_text() + text)
 
+    def make_absent(self, directory: PurePosixPath, stems: Iterable[str], *hosts: str) -> None:
+        """Declared clients on hosts that were made anew have no pairs, and get some."""
+        files = [directory / f"{stem}.pem" for stem in stems]
+        for host in hosts:
+            assert not self.lab[host].run(["ls", *map(str, files)]).stdout
+        self.run("rotate_certificates")
+        verify = ["openssl", "verify", "-CAfile", str(directory / "ca.pem"), *map(str, files)]
+        for host in hosts:
+            self.lab[host].run(verify).check()
+
     def rotate_authority(self, *options: str, status: int = 0) -> Ended:
         """Replace the authority that signs now."""
         digits = authority_digits(self.inventory)
@@ -177,9 +188,11 @@ class FieldLife:
 
     def update(self, name: str) -> None:
         """Give a member's host another address: that alone is changed, wherever it stands."""
-        host, new = self.lab[name], self.lab[next(iter(self.cluster.hosts))]
-        files = settings_files(self.cluster.hosts[new.name].files)
-        before = {path: host.run(["cat", path]).check().stdout for path in files}
+        self.move(name, self.give_address(name))
+
+    def give_address(self, name: str) -> str:
+        """Give a host a second address, from which it reaches the others."""
+        host = self.lab[name]
         prefix, _, last = host.address.rpartition(".")
         address = f"{prefix}.{int(last) + 100}"
         link = "$(ip -o address show scope global | awk '{print $2; exit}')"
@@ -188,6 +201,13 @@ class FieldLife:
         known = self.lab.known_hosts.read_text()
         added = [x.replace(host.address, address) for x in known.splitlines() if host.address in x]
         self.lab.known_hosts.write_text(known + "\n".join(added) + "\n")
+        return address
+
+    def move(self, name: str, address: str) -> None:
+        """Let a member go to another address of its host's: that alone is changed in its files."""
+        host = self.lab[name]
+        files = settings_files(self.cluster.hosts[next(iter(self.cluster.hosts))].files)
+        before = {path: host.run(["cat", path]).check().stdout for path in files}
         words = ("--member", name, "--address", address, "--write-inventory")
         self.run("update_member", *words)
         for path, text in before.items():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.field.apiserver import declare, is_let_in, run_apiservers
+from tests.field.apiserver import SUBJECTS, declare, is_let_in, run_apiservers
 from tests.field.hosts import lay
 from tests.field.layouts import KUBEASZ_SSL, Cluster, kubeasz, kubekey, kubespray
 from tests.integration.adoptions import describe_file
@@ -37,7 +37,6 @@ def change_members(life: FieldLife) -> None:
     life.update("master04")
     life.remove_while_away("master05", "master03")
     assert life.members == ["master01", "master04", "master02"]
-    life.check()
 
 
 def end(life: FieldLife, writers: Writers, told: list[str]) -> None:
@@ -98,6 +97,7 @@ def test_the_life_of_a_cluster_laid_out_by_files_of_variables(
         life.check()
         life.recover()
         change_members(life)
+        life.check()
     end(life, writers, told)
 
 
@@ -137,4 +137,6 @@ def test_the_life_of_a_cluster_laid_out_by_flags(
         assert all(is_let_in(host, ssl) for host in hosts)
         life.check()
         change_members(life)
+        life.make_absent(ssl, SUBJECTS, "master02", "master03")
+        life.check()
     end(life, writers, told)

@@ -22,10 +22,11 @@ from tasks.plans.adoption import adopt, find_pairs
 from tasks.plans.adoption_remarks import find_remarks
 from tasks.steps.certificates import pair_differences
 from tests.field.layouts import Cluster, Laid, kubeasz, kubekey, kubespray
+from tests.field.odd import named
 from tests.field.openssl import make_pairs
 
 HOSTS = {f"node{number}": f"10.0.0.{number}" for number in (1, 2, 3)}
-BUILDERS = {"kubespray": kubespray, "kubekey": kubekey, "kubeasz": kubeasz}
+BUILDERS = {"kubespray": kubespray, "kubekey": kubekey, "kubeasz": kubeasz, "named": named}
 
 
 @pytest.fixture(scope="module", params=sorted(BUILDERS))
@@ -72,9 +73,13 @@ def found(cluster: Cluster) -> tuple[FoundEtcd, ...]:
     return tuple(seen(host, laid) for host, laid in cluster.hosts.items())
 
 
-def adopted(etcds: tuple[FoundEtcd, ...], given: frozenset[str] = frozenset(HOSTS)) -> Inventory:
-    """Adopt, and read the inventory back as it is written."""
-    made = Inventory.model_validate(adopt("old", etcds, HOSTS, {"user": "root"}, given))
+def adopted(
+    etcds: tuple[FoundEtcd, ...],
+    given: frozenset[str] = frozenset(HOSTS),
+    places: dict[str, str] = HOSTS,
+) -> Inventory:
+    """Adopt, with SSH to these places, and read the inventory back as it is written."""
+    made = Inventory.model_validate(adopt("old", etcds, places, {"user": "root"}, given))
     return Inventory.model_validate(made.model_dump(mode="json", exclude_defaults=True))
 
 
@@ -111,9 +116,15 @@ def test_what_is_adopted_is_as_its_inventory_says(cluster: Cluster) -> None:
     assert not any("client-cert-auth is off" in remark for remark in remarks)
 
 
-def test_what_is_issued_is_made_as_before(cluster: Cluster) -> None:
-    """Key, subject, names, usages, life, owner and modes."""
-    inventory = adopted(found(cluster))
+@pytest.mark.parametrize("domain", ["", ".example.org", ".etcd.internal"])
+def test_what_is_issued_is_made_as_before(cluster: Cluster, domain: str) -> None:
+    """Key, subject, names, usages, life, owner and modes; also where SSH goes by a DNS name.
+
+    Certificates that have the host's name and not that one are as they are to be.
+    """
+    places = {host: f"{host}{domain}" for host in HOSTS} if domain else HOSTS
+    inventory = adopted(found(cluster), places=places)
+    assert differences(inventory, cluster) == {}
     for host in inventory.hosts:
         targets = member_targets(inventory, desired_member(inventory, host, None), "root").values()
         for target in targets:
@@ -157,6 +168,21 @@ def test_hosts_without_a_given_name_are_called_as_their_files_are(tmp_path: Path
     assert [
         str(inventory.layout(host.name).pair(Role.PEER).certificate) for host in inventory.hosts
     ] == [f"/etc/ssl/etcd/ssl/member-{name}.pem" for name in HOSTS]
+
+
+def test_names_in_urls_are_kept(tmp_path: Path) -> None:
+    """And are in every certificate; where a member listens is its address all the same."""
+    inventory = adopted(found(named(tmp_path, HOSTS)))
+    host = inventory.host("node2")
+    assert (host.address, host.peer_address, host.client_address) == (
+        "10.0.0.2", "node2.etcd.internal", "node2.etcd.internal"
+    )  # fmt: skip
+    member = desired_member(inventory, host, None)
+    assert member.peer_url == "https://node2.etcd.internal:2380"
+    assert inventory.etcd.settings.listen_metrics_urls == ("http://{address}:2381",)
+    for role in (Role.SERVER, Role.PEER):
+        target = member_targets(inventory, member, "root")[role]
+        assert {"node2.etcd.internal", "10.0.0.2"} <= set(target.want.sans)
 
 
 def test_kubeasz_names(tmp_path: Path) -> None:

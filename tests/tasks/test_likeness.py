@@ -23,6 +23,7 @@ from tasks.plans.addresses import desired_member
 from tasks.plans.member_names import name_member
 from tasks.procedures.wishes import Wish, joining_hosts
 from tests.field.layouts import UNIT, Cluster, Laid, kubeasz, kubekey, kubespray
+from tests.field.odd import named
 from tests.tasks.test_adopted_field import HOSTS, adopted, found
 
 Builder = Callable[..., Cluster]
@@ -46,7 +47,7 @@ def model_of(inventory: Inventory, host: Host, laid: Laid) -> Model:
     return Model(inventory.layout(host.name), member, files_of(host.name, laid))
 
 
-@pytest.fixture(scope="module", params=[kubespray, kubekey, kubeasz])
+@pytest.fixture(scope="module", params=[kubespray, kubekey, kubeasz, named])
 def builder(request: pytest.FixtureRequest) -> Builder:
     """Give each builder."""
     build: Builder = request.param

@@ -91,6 +91,35 @@ def test_a_new_hosts_pairs_lie_where_the_others_have_theirs(tmp_path: Path, path
     assert find_unruled(inventory.hosts, frozenset()) == ()
 
 
+@pytest.mark.parametrize(
+    ("url", "name"), [("{0}.example.org", "m4.example.org"), ("x{1}y.example.org", None)]
+)
+def test_a_new_members_urls_have_a_name_where_the_others_have(
+    tmp_path: Path, url: str, name: str | None
+) -> None:
+    """After the others' rule, or the host is to be said first; a host that moves keeps its name."""
+    rows = [
+        f"  - {{name: m{n}, address: 10.0.0.{n}, peer_address: {url.format(f'm{n}', n)}}}"
+        for n in (1, 2, 3)
+    ]
+    file = tmp_path / "named.yaml"
+    file.write_text("\n".join(["", "name: c1", "hosts:", *rows, *TEXT.splitlines()[-2:], ""]))
+    inventory = load_inventory(str(file))
+    if name is None:
+        with pytest.raises(Refused, match=r"URLs have names \(x1y\.example\.org.*by no rule"):
+            joining_hosts(inventory, Wish(joining=("m4=10.0.0.4",)))
+    else:
+        host, _ = joining_hosts(inventory, Wish(joining=("m4=10.0.0.4",)))["m4"]
+        assert (host.peer_address, host.client_address) == (name, None)
+    host, _ = joining_hosts(inventory, Wish(moving="m2=10.0.0.9"))["m2"]
+    assert (host.address, host.peer_address) == ("10.0.0.9", url.format("m2", 2))
+    file.write_text(file.read_text().replace("address: 10.0.0.2", "address: two.example.org"))
+    with pytest.raises(Refused, match=r"m2: its URLs have a name \(.*`address` of m2"):
+        joining_hosts(load_inventory(str(file)), Wish(moving="m2=10.0.0.9"))
+    host, _ = joining_hosts(inventory, Wish(leaving=("m2",), joining=("m2=10.0.0.9",)))["m2"]
+    assert (host.address, host.peer_address) == ("10.0.0.9", url.format("m2", 2))
+
+
 def test_a_host_that_joins_again_is_found_by_its_members_name(inventory: Inventory) -> None:
     """And a stranger is told who there is."""
     found = completed(Wish(leaving=("etcd3", "m1"), returns=True), inventory)

@@ -174,6 +174,22 @@ def test_loopback_listener() -> None:
     assert readdress(edited, desired("etcd1", "10.0.0.11")) == edited
 
 
+def test_a_named_member_moves_where_it_listens() -> None:
+    """What it tells others stays, for what moves is what the name resolves to."""
+    flags = {
+        "initial-advertise-peer-urls": "https://a.example:2380",
+        "advertise-client-urls": "https://a.example:2379",
+        "listen-peer-urls": "https://10.0.0.1:2380",
+        "listen-client-urls": "https://10.0.0.1:2379,https://127.0.0.1:2379",
+    }
+    words = " ".join(f"--{name}={value}" for name, value in flags.items())
+    unit = TextFile(f"{UNITS}/etcd.service", f"[Service]\nExecStart=/usr/bin/etcd {words}\n")
+    files, member = SettingsFiles("etcd.service", "a", (unit,)), desired("a", "a.example")
+    assert readdress(files, member) == files
+    moved = readdress(files, member, (), {"10.0.0.1": "10.0.0.9"}).units[0].text
+    assert moved == unit.text.replace("10.0.0.1:", "10.0.0.9:")
+
+
 def test_loopback_listener_in_flags() -> None:
     """With flags in the unit as well; every other byte stays."""
     files = member("kubeasz/etcd.service")

@@ -120,10 +120,6 @@ def test_further_settings_are_kept() -> None:
             "client-urls .* is not https",
         ),
         ({"INITIAL_ADVERTISE_PEER_URLS": "http://10.0.0.3:2380"}, "peer-urls .* is not https"),
-        (
-            {"ADVERTISE_CLIENT_URLS": "https://etcd3.example:2379"},
-            r"--advertise-client-urls \(https://etcd3.example:2379\) has a name",
-        ),
         ({"PEER_TRUSTED_CA_FILE": "/other/ca.pem"}, "different authorities"),
         ({"TRUSTED_CA_FILE": ""}, "--trusted-ca-file is not set"),
         ({"NAME": ""}, "has no name of its own"),

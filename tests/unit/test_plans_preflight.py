@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tasks.model.machines import Host
 from tasks.model.observation import (
     DataDirectory,
     Listener,
@@ -17,7 +18,7 @@ from tasks.model.observation import (
     ServiceStatus,
 )
 from tasks.model.plan import Severity
-from tasks.plans.preflight import find_reasons, is_bound_elsewhere
+from tasks.plans.preflight import find_reasons, find_unmoved_names, is_bound_elsewhere
 from tests.unit.plan_cases import NAMES, bare, inventory, ways
 
 REFUSAL, WARNING = Severity.REFUSAL, Severity.WARNING
@@ -110,6 +111,18 @@ def test_a_closed_way_is_refused_with_its_cause(met: Reachability, says: str) ->
     assert found.host == "m1"
     assert "m2 at 10.0.0.2 port 2380" in found.sentence
     assert says in found.sentence
+
+
+def test_a_member_whose_name_is_elsewhere_does_not_move() -> None:
+    """It would listen where nobody looks for it; its own host may know its name as local."""
+    moved = Host(name="m1", address="10.0.0.9", peer_address="m1.example")
+    known = {"m1": "127.0.1.1", "m2": "10.0.0.9", "m3": "10.0.0.1"}
+    seen = [bare(name, resolved={"m1.example": (at,)}) for name, at in known.items()]
+    (found,) = find_unmoved_names(moved, seen)
+    assert (found.host, found.severity) == ("m3", REFUSAL)
+    assert "has m1.example at 10.0.0.1; let it resolve to 10.0.0.9 there" in found.sentence
+    addressed = Host(name="m1", address="10.0.0.9", peer_address="10.0.0.9")
+    assert list(find_unmoved_names(addressed, seen)) == []
 
 
 def test_an_even_number_is_refused_unless_it_is_on_purpose() -> None:
