@@ -272,6 +272,9 @@ class Inventory(Strict):
             {role: host.pairs.get(role) or self.pair_files(role) for role in Role}, name, own
         )
         is_pod = self.topology is Topology.STACKED
+        data, state = filled(host.data_directory), paths.state
+        if data is not None:
+            state = data.parent if data.name == "default.etcd" else data
         authority = None
         if is_pod:
             pairs = tuple(replace(p, label=KUBEADM_NAMES.get(p.label, p.label)) for p in pairs)
@@ -285,10 +288,11 @@ class Inventory(Strict):
             trusted=self.trusted,
             peer_trusted=paths.peer_trusted or self.trusted,
             configuration=paths.configuration,
-            state=paths.state,
-            data=filled(paths.data_directory)
+            state=state,
+            data=data
+            or filled(paths.data_directory)
             or (paths.state if is_pod else paths.state / "default.etcd"),
-            wal=filled(paths.wal_directory),
+            wal=filled(host.wal_directory or paths.wal_directory),
             unit=paths.unit,
             binaries=paths.binaries,
             peer_address=host.peer_address or host.fixed_address,

@@ -10,6 +10,7 @@ from tasks.model.certificates import LeafOverride, Role, Strict
 from tasks.model.credentials import KeyPassphrase
 from tasks.model.fields import (
     Address,
+    FileTemplate,
     LoginName,
     MemberName,
     Name,
@@ -92,6 +93,12 @@ class Host(Strict):
     extra_sans: tuple[Address, ...] = Field((), examples=[["etcd01.example.org"]])
     pairs: dict[Role, PairFiles] = Field(
         default_factory=dict, description="Pairs that lie elsewhere than `paths.pairs` says."
+    )
+    data_directory: FileTemplate | None = Field(
+        None, description="Etcd's data, where they do not lie as `paths` says."
+    )
+    wal_directory: FileTemplate | None = Field(
+        None, description="Etcd's write-ahead log, where it does not lie as `paths` says."
     )
     certificates: dict[Role, LeafOverride] = Field(
         default_factory=dict, description="What of `certificates` is different on this host."

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from tasks.model.adoption import FoundEtcd
@@ -129,27 +129,35 @@ def adopted_pairs(
     return rules, own
 
 
-def adopted_directories(hosts: tuple[Named, ...]) -> tuple[dict[str, str], list[str]]:
-    """Say where data and write-ahead log lie, and what keeps that from being said by one rule."""
+def adopted_directories(
+    hosts: tuple[Named, ...],
+) -> tuple[dict[str, str], dict[str, dict[str, Any]], list[str]]:
+    """Say where data and write-ahead log lie, for all hosts, and by host where one differs.
+
+    The third part is what no inventory can say.
+    """
     paths: dict[str, str] = {}
+    own: dict[str, dict[str, Any]] = {}
     problems = []
     for field, name in (("data_directory", "DATA_DIR"), ("wal_directory", "WAL_DIR")):
         texts = {h.name: (_clean(h.found.setting(name)),) for h in hosts}
         if not any(text for (text,) in texts.values()):
             continue
-        rule = find_rule(hosts, texts)
-        if rule is None or any((h.fill(rule[0]),) != texts[h.name] for h in hosts):
-            what = {"DATA_DIR": "data directory", "WAL_DIR": "--wal-dir"}[name]
+        (rule,) = find_rule(hosts, texts) or common(texts.values())
+        if rule:
+            paths[field] = rule
+        differing = {h.name: texts[h.name][0] for h in hosts if (h.fill(rule),) != texts[h.name]}
+        for host, text in differing.items():
+            own.setdefault(host, {})[field] = text
+        if not all(differing.values()):
             each = ", ".join(f"{h.name} {texts[h.name][0] or 'none'}" for h in hosts)
-            problems.append(f"the hosts differ in their {what}: {each}")
-        else:
-            paths[field] = rule[0]
+            problems.append(f"some hosts have a --wal-dir and some have none: {each}")
     data = PurePosixPath(paths.get("data_directory", "/"))
     is_one = "{" not in str(data) and data.name != "default.etcd"
     paths["state"] = str(data if is_one else data.parent)
     if data.name == "default.etcd":
         del paths["data_directory"]
-    return paths, problems
+    return paths, own, problems
 
 
 def _replace(text: str, word: str, place: str) -> str:

@@ -5,8 +5,6 @@ Refuses what the other runbooks could not work with, and finds what they would c
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,7 +14,6 @@ from tasks.model.certificates import Role
 from tasks.model.errors import Refused
 from tasks.model.fields import ADDRESS_PLACE, is_ip_address
 from tasks.model.layout import Paths
-from tasks.model.pointers import parameter
 from tasks.model.settings import ENGINE_SETTINGS
 from tasks.plans.adopted_files import (
     Named,
@@ -28,6 +25,7 @@ from tasks.plans.adopted_files import (
     own_addresses,
 )
 from tasks.plans.adopted_policy import adopted_authority, adopted_certificates
+from tasks.plans.adopted_reasons import URLS, reasons_against
 
 _NUMBERS = {
     "heartbeat_interval_ms": "ETCD_HEARTBEAT_INTERVAL",
@@ -40,20 +38,11 @@ _TEXTS = {
     "auto_compaction_retention": "ETCD_AUTO_COMPACTION_RETENTION",
     "log_level": "ETCD_LOG_LEVEL",
 }
-URLS = {"peer": "INITIAL_ADVERTISE_PEER_URLS", "client": "ADVERTISE_CLIENT_URLS"}
-"""What a member tells the others, and clients: its addresses and its ports."""
-_CONTAINER = re.compile(
-    r"(docker|libpod|crio|cri-containerd|nerdctl|containerd)-[0-9a-f]+(\.scope)?"
-    r"|[0-9a-f]{64}|container"
-)
-"""The last part of a container's control group; podman has one group more below its own."""
 METRICS = "ETCD_LISTEN_METRICS_URLS"
 NO_SETTINGS = ENGINE_SETTINGS | {"ETCD_CONFIG_FILE"}
 """What is no further setting of etcd's: with a settings file it passes over all variables."""
 ENGINE_ONLY = NO_SETTINGS - {METRICS, *_NUMBERS.values(), *_TEXTS.values()}
 """What other fields of the inventory say, or what the runbooks set themselves."""
-_CREDENTIALS = "/run/credentials/"
-_FILES = ("CERT_FILE", "KEY_FILE", "PEER_CERT_FILE", "PEER_KEY_FILE", "TRUSTED_CA_FILE")
 
 
 def adopt(
@@ -69,13 +58,15 @@ def adopt(
     runbooks from working with this cluster.
     """
     hosts = name_hosts(found, given)
-    reasons = _reasons_against(found)
-    directories, problems = adopted_directories(hosts)
+    reasons = reasons_against(found)
+    directories, own, problems = adopted_directories(hosts)
     if reasons or problems:
         listed = "\n  - ".join([*reasons, *problems])
         raise Refused(f"{name} cannot be adopted:\n  - {listed}")
     first = found[0]
     pairs, own_pairs = adopted_pairs(hosts)
+    for each, files in own_pairs.items():
+        own.setdefault(each, {})["pairs"] = files
     at = {host.name: addresses[host.found.host] for host in hosts}
     paths: dict[str, Any] = {
         "trusted": first.setting("TRUSTED_CA_FILE"),
@@ -86,7 +77,7 @@ def adopt(
     if peers not in ("", paths["trusted"]):
         paths["peer_trusted"] = peers
     if first.manifest:
-        return _stacked(name, hosts, at, own_pairs, ssh, paths)
+        return _stacked(name, hosts, at, own, ssh, paths)
     paths |= {
         "certificates": str(PurePosixPath(first.setting("CERT_FILE")).parent),
         "unit": first.unit_path,
@@ -95,15 +86,14 @@ def adopt(
     if first.environment_file:
         paths["configuration"] = first.environment_file
     policies, own_policies = adopted_certificates(hosts, at)
+    for each, policy in own_policies.items():
+        own.setdefault(each, {})["certificates"] = policy
     if authority := adopted_authority(first.authority):
         policies["authority"] = authority
     return {
         "name": name,
         "topology": "external",
-        "hosts": [
-            _host(hosts, host, at, own_pairs.get(host.name), own_policies.get(host.name))
-            for host in hosts
-        ],
+        "hosts": [_host(hosts, host, at) | own.get(host.name, {}) for host in hosts],
         "even_members": len(found) % 2 == 0,
         "ssh": ssh,
         "etcd": {
@@ -128,7 +118,7 @@ def _stacked(
     name: str,
     hosts: tuple[Named, ...],
     addresses: dict[str, str],
-    own_pairs: dict[str, dict[str, dict[str, str]]],
+    own: dict[str, dict[str, Any]],
     ssh: dict[str, Any],
     paths: dict[str, Any],
 ) -> dict[str, Any]:
@@ -141,7 +131,7 @@ def _stacked(
     return {
         "name": name,
         "topology": "stacked",
-        "hosts": [_host(hosts, host, addresses, own_pairs.get(host.name), None) for host in hosts],
+        "hosts": [_host(hosts, host, addresses) | own.get(host.name, {}) for host in hosts],
         "even_members": len(hosts) % 2 == 0,
         "ssh": ssh,
         "etcd": {
@@ -153,123 +143,12 @@ def _stacked(
     }
 
 
-def find_container(found: FoundEtcd) -> str | None:
-    """Name the container that etcd runs in, where it is no process of its unit's."""
-    if found.is_running or found.manifest:
-        return None
-    return next((other for other in found.others if _CONTAINER.fullmatch(other)), None)
-
-
-def container_sentence(found: FoundEtcd, container: str) -> str:
-    """Say that what runs in a container is not worked on, which process it is, and who began it."""
-    begun = "; ".join(found.unknown) or (f"begun by {found.unit_path}" if found.unit_path else "")
-    return (
-        f"etcd runs in a container (process {found.processes[container]}, in {container}"
-        f"{'; ' + begun if begun else ''}); the runbooks work on etcd as a process of a systemd "
-        "unit's, or as kubeadm's static pod"
-    )
-
-
-def _reasons_against(found: tuple[FoundEtcd, ...]) -> list[str]:
-    reasons = [f"{one.name}: {reason}" for one in found for reason in _reasons_of(one)]
-    same: tuple[tuple[str, Callable[[FoundEtcd], object]], ...] = (
-        ("version", lambda one: one.version),
-        ("trusted file", lambda one: one.setting("TRUSTED_CA_FILE")),
-        ("cluster token", lambda one: one.setting("INITIAL_CLUSTER_TOKEN", "etcd-cluster")),
-        ("account", lambda one: one.account),
-        ("unit", lambda one: one.unit_path),
-        ("static pod's file", lambda one: one.manifest),
-    )
-    for what, get in same:
-        if len(values := {str(get(one)) for one in found}) > 1:
-            reasons.append(f"the hosts differ in their {what}: {', '.join(sorted(values))}")
-    return reasons + _missing_members(found)
-
-
-def _reasons_of(one: FoundEtcd) -> list[str]:
-    if container := find_container(one):
-        return [container_sentence(one, container)]
-    if one.unknown:
-        return [f"its settings cannot be read: {what}" for what in one.unknown]
-    reasons = []
-    if one.setting("NAME", "default") == "default":
-        reasons.append("its member has no name of its own (--name)")
-    reasons += [
-        f"{_flag(name)} is not set; only clusters with mutual TLS are managed"
-        for name in _FILES
-        if not one.setting(name)
-    ]
-    reasons += [
-        f"{one.written(name)} is systemd's copy for this start alone (LoadCredential=), which "
-        "cannot be renewed; name the file itself"
-        for name in _FILES
-        if one.setting(name).startswith(_CREDENTIALS)
-    ]
-    reasons += [said for name in URLS.values() if (said := _reason_of_url(one, name))]
-    if one.version is None and not one.manifest:
-        reasons.append(f"{one.program or 'its program'} tells no version of etcd's")
-    if not one.has_one_authority:
-        reasons.append(
-            f"clients and peers have different authorities: {one.written('TRUSTED_CA_FILE')} and "
-            f"{one.written('PEER_TRUSTED_CA_FILE')}; the runbooks know one"
-        )
-    if not one.setting("DATA_DIR"):
-        reasons.append("--data-dir is not set")
-    pairs = one.pairs.values()
-    reasons += dict.fromkeys(
-        f"{pair.certificate} holds the key, too; give each a file of its own"
-        for pair in pairs
-        if pair.certificate == pair.key and pair.key.name
-    )
-    reasons += dict.fromkeys(
-        f"{pair.certificate} is signed by '{pair.intermediate}', which is no root; the runbooks "
-        "sign with a root alone"
-        for pair in pairs
-        if pair.intermediate is not None
-    )
-    return reasons
-
-
-def _reason_of_url(one: FoundEtcd, name: str) -> str | None:
-    url = urlsplit(find_url(one, name))
-    said = one.written(name)
-    if url.scheme != "https":
-        return f"{said} is not https"
-    if one.manifest and not is_ip_address(url.hostname or ""):
-        return f"{said} has a name; kubeadm's members have addresses, by which they are matched"
-    return None
-
-
-def _missing_members(found: tuple[FoundEtcd, ...]) -> list[str]:
-    names = {one.setting("NAME") for one in found}
-    listed = {m.name: m for one in found for m in one.members or ()}
-    missing = [
-        f"the member {name or 'that has not started'} ({', '.join(member.peer_urls)}) is in the "
-        "member list, but its host was not named; name every host in "
-        + parameter(hosts=("HOST", "..."))
-        for name, member in listed.items()
-        if name not in names
-    ]
-    if listed:
-        missing += [
-            f"{name} is not in the member list: is it another cluster's?"
-            for name in sorted(names - set(listed))
-        ]
-    return missing
-
-
 def _port(hosts: tuple[Named, ...], kind: str) -> int | None:
     """Get the port of most hosts; the others say theirs themselves."""
     return common(urlsplit(find_url(host.found, URLS[kind])).port for host in hosts)
 
 
-def _host(
-    hosts: tuple[Named, ...],
-    host: Named,
-    addresses: dict[str, str],
-    pairs: dict[str, Any] | None,
-    certificates: dict[str, Any] | None,
-) -> dict[str, Any]:
+def _host(hosts: tuple[Named, ...], host: Named, addresses: dict[str, str]) -> dict[str, Any]:
     address = addresses[host.name]
     content: dict[str, Any] = {"name": host.name, "address": address}
     if host.member != host.name:
@@ -282,8 +161,7 @@ def _host(
             content[f"{kind}_address"] = told
         if url.port != _port(hosts, kind):
             content[f"{kind}_port"] = url.port
-    own = {"pairs": pairs, "certificates": certificates}
-    return content | {field: value for field, value in own.items() if value}
+    return content
 
 
 def find_pairs(found: FoundEtcd) -> dict[Role, FoundPair]:
@@ -349,7 +227,3 @@ def setting_of(host: Named, name: str) -> str:
         text = f"[{address}]" if ":" in address else address
         value = value.replace(f"//{text}:", f"//{ADDRESS_PLACE}:")
     return value
-
-
-def _flag(name: str) -> str:
-    return f"--{name.lower().replace('_', '-')}"

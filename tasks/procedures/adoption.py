@@ -38,7 +38,8 @@ from tasks.model.record import Event
 from tasks.pki.inspect import find_intermediate, find_signer, pick_signer, read_bundle
 from tasks.pki.policy import read_leaf
 from tasks.plans.adopted_files import name_hosts
-from tasks.plans.adoption import adopt, container_sentence, find_container, find_pairs
+from tasks.plans.adopted_reasons import container_sentence, find_container
+from tasks.plans.adoption import adopt, find_pairs
 from tasks.plans.adoption_remarks import (
     authority_remarks,
     find_remarks,

@@ -13,6 +13,9 @@ from tasks.model.inventory import Inventory
 from tasks.model.machines import Host, SshOverride
 from tasks.plans.member_names import name_addresses, name_member, place_pairs
 
+KEPT = ("member", "pairs", "data_directory", "wal_directory", "certificates")
+"""What of a host stays when its address does not."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wish:
@@ -110,9 +113,7 @@ def _read_host(word: str, known: dict[str, Host], place: Host | None) -> Host:
         return same
     like = place or same
     try:
-        kept = {
-            field: getattr(same, field) for field in ("member", "pairs", "certificates") if same
-        }
+        kept = {field: getattr(same, field) for field in KEPT if same}
         kept |= {field: text for field, text in _names(same).items() if text}
         ssh = like.ssh if like else SshOverride()
         if same is None:

@@ -27,6 +27,11 @@ from tasks.model.errors import EtcdUnavailable, MemberFailed, RunbookError
 from tasks.model.urls import address_port, has_name, split_url
 from tasks.plans.gate import find_obstacles
 
+PICKY = frozenset({"ETCD_PEER_CERT_ALLOWED_CN", "ETCD_PEER_CERT_ALLOWED_HOSTNAME"})
+"""With one of these the peers' port turns the run's own certificates away, whoever signed them.
+
+Both ports' authorities are read at the same start, so the clients' port tells for both.
+"""
 CLIENT_NAME = "etcd-runbooks"
 CLIENT_VALIDITY = timedelta(hours=24)
 GATE_SECONDS = 25.0
@@ -162,10 +167,11 @@ async def read_accepted(
     the cluster's authorities has signed.
     """
     contexts = {g: await client_tls(run, g) for g in generations}
+    is_picky = not PICKY.isdisjoint(run.inventory.etcd.settings.environment)
 
     async def ask(member: DesiredMember) -> frozenset[Generation]:
         accepted = set(contexts)
-        for url in (member.client_url, member.peer_url):
+        for url in (member.client_url, *(() if is_picky else (member.peer_url,))):
             address, port = split_url(url)
             host, to = _find_way(run, member.name, url) or (address, port)
             if _is_behind_jump(run, member.name):

@@ -78,21 +78,28 @@ def etcd3(directory: Path, hosts: dict[str, str], program: str = "/usr/local/bin
     """Lay out etcd3.service: flags over two lines and two optional files, the later wins; P-384.
 
     The certificates' files hold their keys, too, beside key files of their own; the trusted file
-    has an authority that has expired, too.
+    has an authority that has expired, too. Members are called by names in upper case, words come
+    from $DAEMON_ARGS as in Debian's package, the last host has its data on another disk, and peers
+    let in only who is named etcd.internal.
     """
     began = datetime.now(UTC) - timedelta(days=9999)
     old = create_authority(AuthorityPolicy(), began).certificate_pem.decode()
     authority = make_authority(directory, "/CN=etcd")
     ssl, data = "/opt/etcd/certs", "/data/etcd3"
-    initial = ",".join(f"{h}.example=https://{a}:2380" for h, a in hosts.items())
+    names = {host: f"{host.title()}.Example" for host in hosts}
+    initial = ",".join(f"{names[h]}=https://{a}:2380" for h, a in hosts.items())
     made = Cluster(authority, unit="etcd3")
     for host, address in hosts.items():
         pair = make_pairs(
-            directory, {"host": f"/CN={host}.example"}, _extensions(address), 800, P384
+            directory, {"host": f"/CN={names[host]}"}, _extensions(address), 800, P384
         )["host"]
-        common = "ETCD_HEARTBEAT_INTERVAL=200\nETCD_NAME=overridden\n"
+        disk = "/mnt/ssd/etcd3" if host == list(hosts)[-1] else data
+        common = (
+            "ETCD_HEARTBEAT_INTERVAL=200\nETCD_NAME=overridden\n"
+            'DAEMON_ARGS="--max-request-bytes=2000000 --peer-cert-allowed-hostname etcd.internal"\n'
+        )
         own = (
-            f"# written by hand\nETCD_NAME='{host}.example'\nETCD_DATA_DIR={data}\n"
+            f"# written by hand\nETCD_NAME='{names[host]}'\nETCD_DATA_DIR={disk}\n"
             f'ETCD_INITIAL_CLUSTER="{initial}"\nETCD_INITIAL_CLUSTER_TOKEN=prod\n'
             f"ETCD_INITIAL_ADVERTISE_PEER_URLS=https://{address}:2380\n"
             f"ETCD_ADVERTISE_CLIENT_URLS=https://{address}:2379\n"
@@ -110,13 +117,14 @@ def etcd3(directory: Path, hosts: dict[str, str], program: str = "/usr/local/bin
             )
         )
         unit = (
-            "[Service]\nType=notify\nEnvironmentFile=-/etc/sysconfig/etcd-common\n"
+            "[Service]\nType=notify\nEnvironment=ETCD_NAME=%H DAEMON_ARGS=\n"
+            "EnvironmentFile=-/etc/sysconfig/etcd-common\n"
             "EnvironmentFile=-/etc/sysconfig/etcd-absent\nEnvironmentFile=/etc/sysconfig/etcd3\n"
-            f"ExecStart={program}/etcd \\\n   {flags}\nRestart=on-failure\n"
+            f"ExecStart={program}/etcd $DAEMON_ARGS \\\n   {flags}\nRestart=on-failure\n"
             "[Install]\nWantedBy=multi-user.target\n"
         )
         made.hosts[host] = Laid(
-            {"ETCD_NAME": f"{host}.example", "ETCD_TRUSTED_CA_FILE": f"{ssl}/root.pem"},
+            {"ETCD_NAME": names[host], "ETCD_TRUSTED_CA_FILE": f"{ssl}/root.pem"},
             {
                 f"{ssl}/root.pem": File(old + authority.certificate),
                 f"{ssl}/host.pem": File(pair.certificate + pair.key, "0600"),
@@ -125,8 +133,8 @@ def etcd3(directory: Path, hosts: dict[str, str], program: str = "/usr/local/bin
                 "/etc/sysconfig/etcd3": File(own),
                 "/etc/systemd/system/etcd3.service": File(unit),
             },
-            (ssl, data, "/etc/sysconfig"),
-            data=data,
+            (ssl, disk, "/etc/sysconfig"),
+            data=disk,
         )
     return made
 

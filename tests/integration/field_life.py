@@ -115,7 +115,7 @@ class FieldLife:
         self.inventory.write_text(self.inventory.read_text() + text)
 
     def make_absent(self, directory: PurePosixPath, stems: Iterable[str], *hosts: str) -> None:
-        """Declared clients on hosts that were made anew have no pairs, and get some."""
+        """See declared clients get pairs on hosts that were made anew, where they have none."""
         files = [directory / f"{stem}.pem" for stem in stems]
         for host in hosts:
             assert not self.lab[host].run(["ls", *map(str, files)]).stdout
@@ -178,7 +178,7 @@ class FieldLife:
         access = ["stat", "-c", "%a %U:%G", str(load_inventory(str(self.inventory)).trusted)]
         known = {
             self.lab[host].run(access).stdout
-            for host in self.cluster.hosts
+            for host in self.members
             if host != name and self.lab[host].is_running
         }
         assert new.run(access).check().stdout in known

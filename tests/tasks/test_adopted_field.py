@@ -246,7 +246,7 @@ def test_metrics_first_host(tmp_path: Path) -> None:
 
 
 def test_wal_dir(tmp_path: Path) -> None:
-    """Data per host and a log of its own are kept; what follows no rule is refused, and named."""
+    """Data per host and a log of its own are kept, by a rule or not; a log on some is refused."""
     etcds = found(kubespray(tmp_path, HOSTS))
     own = tuple(
         replace(
@@ -265,9 +265,19 @@ def test_wal_dir(tmp_path: Path) -> None:
         "/var/lib/etcd-wal/wal",
         "/var/lib/etcd/etcd2.etcd",
     ]
-    odd = (*own[:2], replace(own[2], settings=own[2].settings | {"ETCD_WAL_DIR": ""}))
-    with pytest.raises(Refused, match=r"differ in their --wal-dir: .*node3 none"):
-        adopted(odd)
+
+    def changed(**settings: str) -> Inventory:
+        return adopted((*own[:2], replace(own[2], settings=own[2].settings | settings)))
+
+    disks = changed(ETCD_DATA_DIR="/mnt/ssd/etcd", ETCD_WAL_DIR="/mnt/nvme/wal")
+    assert [str(d) for d in disks.layout("node3").data_directories] == [
+        "/mnt/nvme/wal",
+        "/mnt/ssd/etcd",
+    ]
+    assert str(disks.layout("node3").state) == "/mnt/ssd/etcd"
+    assert disks.layout("node2") == layout
+    with pytest.raises(Refused, match=r"some hosts have a --wal-dir .*node3 none"):
+        changed(ETCD_WAL_DIR="")
 
 
 def test_what_no_policy_can_say_is_told_before_anything_is_written(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from tasks.model.errors import Refused
 from tasks.model.inventory import Inventory
 from tasks.plans.addresses import desired_member
 from tasks.plans.adopted_files import name_hosts
-from tasks.plans.adoption import adopt, find_container, find_pairs
+from tasks.plans.adopted_reasons import find_container
+from tasks.plans.adoption import adopt, find_pairs
 from tasks.plans.adoption_remarks import find_remarks
 
 SSH = {"user": "root"}
@@ -123,7 +124,6 @@ def test_further_settings_are_kept() -> None:
         ({"PEER_TRUSTED_CA_FILE": "/other/ca.pem"}, "different authorities"),
         ({"TRUSTED_CA_FILE": ""}, "--trusted-ca-file is not set"),
         ({"NAME": ""}, "has no name of its own"),
-        ({"DATA_DIR": "/data"}, "differ in their data directory"),
         ({"INITIAL_CLUSTER_TOKEN": "x"}, "differ in their cluster token"),
     ],
 )
@@ -161,6 +161,14 @@ def test_what_is_refused_is_named_by_flag_file_and_line() -> None:
     said = r"--advertise-client-urls \(http://10\.0\.0\.3:2379, /etc/etcd\.env:4\) is not https"
     with pytest.raises(Refused, match=said):
         adopted(*ALL[:2], odd)
+    for switch, said in {
+        "LISTEN_CLIENT_HTTP_URLS=https://10.0.0.3:2378": r"is asked by HTTP at --advertise-client",
+        "CLIENT_CERT_ALLOWED_HOSTNAME=x.example": r"own certificate away, which names no host",
+        "ENABLE_GRPC_GATEWAY=false": r"--enable-grpc-gateway \(false\): etcd is asked",
+    }.items():
+        flag, _, value = switch.partition("=")
+        with pytest.raises(Refused, match=said):
+            adopted(*ALL[:2], found(3, **{flag: value}))
     copied = found(3, KEY_FILE="/run/credentials/etcd.service/key.pem")
     with pytest.raises(Refused, match=r"--key-file \(/run/cred.*LoadCredential="):
         adopted(*ALL[:2], copied)
@@ -170,6 +178,18 @@ def test_a_settings_file_is_no_setting() -> None:
     """With ETCD_CONFIG_FILE among the variables etcd would pass over all others."""
     inventory = adopted(*(found(n, CONFIG_FILE=f"/etc/etcd/{n}.yml") for n in (1, 2, 3)))
     assert inventory.etcd.settings.environment == adopted(*ALL).etcd.settings.environment
+
+
+@pytest.mark.parametrize("gateway", ["", "true", "false"])
+def test_etcd_3_4_with_a_settings_file_has_no_gateway(gateway: str) -> None:
+    """Unless it is switched on: seen on 3.4.23, whose /health is true and whose /v3 are 404."""
+    settings = {"CONFIG_FILE": "/etc/etcd/etcd.yml", "ENABLE_GRPC_GATEWAY": gateway}
+    old = tuple(replace(found(n, **settings), version="3.4.23") for n in (1, 2, 3))
+    if gateway == "true":
+        assert adopted(*old).etcd.version == "3.4.23"
+        return
+    with pytest.raises(Refused, match="JSON gateway"):
+        adopted(*old)
 
 
 def test_a_version_that_is_not_told_is_refused() -> None:
