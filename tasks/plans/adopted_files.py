@@ -51,8 +51,14 @@ def name_hosts(found: tuple[FoundEtcd, ...], given: frozenset[str]) -> tuple[Nam
 
 
 def find_url(found: FoundEtcd, name: str) -> str:
-    """Get the first of the URLs of a setting."""
-    return found.setting(name).split(",")[0]
+    """Get the first of the URLs of a setting that other hosts can reach; else the first."""
+    urls = found.setting(name).split(",")
+    return next((url for url in urls if not is_local(urlsplit(url).hostname or "")), urls[0])
+
+
+def is_local(host: str) -> bool:
+    """Whether a URL's host is a host's own to itself alone."""
+    return host == "localhost" or (is_ip_address(host) and ipaddress.ip_address(host).is_loopback)
 
 
 def url_addresses(found: FoundEtcd) -> frozenset[str]:
@@ -73,7 +79,7 @@ def own_addresses(found: FoundEtcd) -> frozenset[str]:
         address
         for address in heard
         if is_ip_address(address)
-        and not ipaddress.ip_address(address).is_loopback
+        and not is_local(address)
         and not ipaddress.ip_address(address).is_unspecified
     }
 

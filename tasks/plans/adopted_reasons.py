@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from tasks.model.adoption import FoundEtcd
 from tasks.model.fields import is_ip_address
 from tasks.model.pointers import parameter
-from tasks.plans.adopted_files import find_url
+from tasks.plans.adopted_files import find_url, is_local
 
 URLS = {"peer": "INITIAL_ADVERTISE_PEER_URLS", "client": "ADVERTISE_CLIENT_URLS"}
 """What a member tells the others, and clients: its addresses and its ports."""
@@ -109,6 +109,8 @@ def _reason_of_url(one: FoundEtcd, name: str) -> str | None:
     said = one.written(name)
     if url.scheme != "https":
         return f"{said} is not https"
+    if not one.manifest and is_local(url.hostname or ""):
+        return f"{said} is the host's own to itself alone; no other host reaches its member there"
     if one.manifest and not is_ip_address(url.hostname or ""):
         return f"{said} has a name; kubeadm's members have addresses, by which they are matched"
     return None

@@ -37,7 +37,7 @@ from tasks.model.pointers import parameter
 from tasks.model.record import Event
 from tasks.pki.inspect import find_intermediate, find_signer, pick_signer, read_bundle
 from tasks.pki.policy import read_leaf
-from tasks.plans.adopted_files import name_hosts
+from tasks.plans.adopted_files import find_url, name_hosts
 from tasks.plans.adopted_reasons import container_sentence, find_container
 from tasks.plans.adoption import adopt, find_pairs
 from tasks.plans.adoption_remarks import (
@@ -158,7 +158,7 @@ async def read_etcd(run: Run, host: HostConnection) -> FoundEtcd:
     if not all(files):
         return found
     certificate, key, trusted = map(PurePosixPath, files)
-    url = urlsplit(found.setting("ADVERTISE_CLIENT_URLS").split(",")[0])
+    url = urlsplit(find_url(found, "ADVERTISE_CLIENT_URLS"))
     peers = PurePosixPath(found.setting("PEER_TRUSTED_CA_FILE") or trusted)
     beside, asked, programs, peer_file = await host.run(
         adoption.beside_command(trusted, certificate),

@@ -249,7 +249,9 @@ async def full(place: Place, request: pytest.FixtureRequest) -> AsyncIterator[Pu
         await place.host.run(Command("unmount", f"umount {real}"))
 
 
-async def test_data_is_set_aside_also_in_a_mount_point(place: Place, full: PurePosixPath) -> None:
+async def test_mount_lost_found_is_empty_and_data_are_set_aside_within(
+    place: Place, full: PurePosixPath
+) -> None:
     """A mount point cannot be renamed: all goes into a directory within; lost+found is no data.
 
     A link stays, and leads to an empty directory.

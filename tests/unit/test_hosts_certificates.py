@@ -95,14 +95,19 @@ def test_a_client_is_told_and_the_note_of_it_goes_only_when_that_went_well(
     assert not clients.parse_pending(said(bash(clients.pending_command("api")).stdout))
 
 
-def test_a_pair_behind_links_is_swapped_where_they_lead(tmp_path: Path) -> None:
+@pytest.mark.parametrize("linked", ["files", "directory"])
+def test_symlinked_pairs_are_swapped_where_they_lead(tmp_path: Path, linked: str) -> None:
     """Puppet's, Vault's and ACME's way: the links stay, the old pair is kept aside."""
     store, names = tmp_path / "store", tmp_path / "ssl"
     store.mkdir()
-    names.mkdir()
+    if linked == "directory":
+        names.symlink_to(store)
+    else:
+        names.mkdir()
     for name in ("a.pem", "a-key.pem"):
         (store / name).write_text("old\n")
-        (names / name).symlink_to(store / name)
+        if linked == "files":
+            (names / name).symlink_to(store / name)
     key = "openssl genpkey -algorithm ed25519 -out a-key.pem.new 2>/dev/null"
     certificate = "openssl req -x509 -key a-key.pem.new -subj /CN=a -out a.pem.new"
     made = Command("make", f"cd {names}; {key}; {certificate}")
@@ -115,11 +120,11 @@ def test_a_pair_behind_links_is_swapped_where_they_lead(tmp_path: Path) -> None:
     )
     done = bash(swap)
     assert done.returncode == 0, done.stderr
-    assert (names / "a.pem").readlink() == store / "a.pem"
+    link = names if linked == "directory" else names / "a.pem"
+    assert link.readlink() == (store if linked == "directory" else store / "a.pem")
     assert ((store / "a.pem").read_text(), (store / "a-key.pem").read_text()) == new
-    assert sorted(each.name for each in (*store.iterdir(), *names.iterdir())) == sorted(
-        ["a.pem", "a-key.pem"] * 2
-    )
+    for place in (store, names):
+        assert {each.name for each in place.iterdir()} == {"a.pem", "a-key.pem"}
     kept = tmp_path / "kept" / str(names).removeprefix("/")
     assert {(kept / name).read_text() for name in ("a.pem", "a-key.pem")} == {"old\n"}
     assert not (kept / "a.pem").is_symlink()

@@ -121,6 +121,10 @@ def test_further_settings_are_kept() -> None:
             "client-urls .* is not https",
         ),
         ({"INITIAL_ADVERTISE_PEER_URLS": "http://10.0.0.3:2380"}, "peer-urls .* is not https"),
+        (
+            {"ADVERTISE_CLIENT_URLS": "https://localhost:2379"},
+            r"client-urls \(https://localhost:2379\) is the host's own to itself alone",
+        ),
         ({"PEER_TRUSTED_CA_FILE": "/other/ca.pem"}, "different authorities"),
         ({"TRUSTED_CA_FILE": ""}, "--trusted-ca-file is not set"),
         ({"NAME": ""}, "has no name of its own"),
@@ -172,6 +176,13 @@ def test_what_is_refused_is_named_by_flag_file_and_line() -> None:
     copied = found(3, KEY_FILE="/run/credentials/etcd.service/key.pem")
     with pytest.raises(Refused, match=r"--key-file \(/run/cred.*LoadCredential="):
         adopted(*ALL[:2], copied)
+
+
+def test_a_loopback_url_that_comes_first_is_not_the_members() -> None:
+    """Some scripts tell it to clients beside the real one."""
+    urls = {n: f"https://127.0.0.1:2379,https://10.0.0.{n}:2379" for n in (1, 2, 3)}
+    inventory = adopted(*(found(n, ADVERTISE_CLIENT_URLS=url) for n, url in urls.items()))
+    assert [host.client_address for host in inventory.hosts] == [None] * 3
 
 
 def test_a_settings_file_is_no_setting() -> None:
