@@ -142,7 +142,7 @@ async def draft_plan(
             for finding in find_unmoved_names(seen.inventory.host(name), seen.observed.values())
         ),
     )
-    targets = await _targets(run, seen, programs, goal, pattern)
+    targets = await _targets(run, seen, programs, goal, pattern, stays=bool(moved))
     for name, target in targets.items():
         hidden = hidden_findings(seen.observed[name], seen.inventory.layout(name), target)
         findings = (*findings, *hidden)
@@ -261,6 +261,8 @@ async def _targets(
     programs: Programs,
     goal: tuple[DesiredMember, ...],
     pattern: Pattern | None,
+    *,
+    stays: bool,
 ) -> dict[str, HostTarget]:
     wanted = [m for m in seen.wanted if not run.inventory.layout(m.name).is_pod]
     if not wanted:
@@ -280,6 +282,11 @@ async def _targets(
                 host=member.name,
             )
         differences = certificates.leaf_differences(run.inventory, member, host, trusted)
+        if stays:  # whoever wrote its unit and settings, they are edited in place
+            targets[member.name] = configuration.kept_target(
+                run.inventory, host, programs.sums, differences
+            )
+            continue
         targets[member.name] = configuration.new_member_target(
             run.inventory,
             member,

@@ -27,6 +27,28 @@ from tasks.plans.bootstrap import WriteConfiguration, trust_text
 from tasks.plans.member_changes import RefreshConfiguration
 
 
+def kept_target(
+    inventory: Inventory,
+    seen: HostObservation,
+    program_sums: dict[str, str],
+    leaf_differences: dict[Role, tuple[str, ...]],
+    likeness: Likeness | None = None,
+) -> HostTarget:
+    """Say what a member shall hold whose unit and settings stay, or are made like another one's."""
+    authority = read_authority_certificate(inventory)
+    return HostTarget(
+        host=seen.host,
+        unit="",
+        configuration="",
+        authority=trust_text(
+            authority.decode() if authority else None, likeness.trusted if likeness else None
+        ),
+        program_sums=program_sums,
+        leaf_differences=leaf_differences,
+        likeness=likeness,
+    )
+
+
 def new_member_target(
     inventory: Inventory,
     member: DesiredMember,
@@ -44,18 +66,7 @@ def new_member_target(
     """
     if state is None:
         state = InitialState.EXISTING if _has_joined(seen) else InitialState.NEW
-    authority = read_authority_certificate(inventory)
-    target = HostTarget(
-        host=seen.host,
-        unit="",
-        configuration="",
-        authority=trust_text(
-            authority.decode() if authority else None, likeness.trusted if likeness else None
-        ),
-        program_sums=program_sums,
-        leaf_differences=leaf_differences,
-        likeness=likeness,
-    )
+    target = kept_target(inventory, seen, program_sums, leaf_differences, likeness)
     if likeness is not None:
         return target
     configuration = render_configuration(inventory, member, members, state)

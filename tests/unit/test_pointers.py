@@ -36,7 +36,7 @@ SHELL = ("hosts", "embedded")
 """Folders whose strings are commands of other programs, with options of their own."""
 
 OTHERS_OPTIONS = {
-    ("tasks/plans/adoption.py", "name"),
+    ("tasks/plans/adopted_reasons.py", "name"),
     *(("tasks/model/rbac.py", x) for x in ("user", "endpoints", "cacert", "cert", "key")),
 }
 """Options that messages name and that are another program's: etcd's and etcdctl's."""
@@ -87,7 +87,9 @@ POINTERS: dict[str, list[tuple[str, tuple[str, ...], dict[str, Value]]]] = {
         )
     ],
     "tasks/procedures/rehearsing.py": [("pointer", ("take_snapshot",), {"clusters": ["main"]})],
-    "tasks/plans/adoption.py": [("parameter", ("adopt_cluster",), {"hosts": ["HOST", "..."]})],
+    "tasks/plans/adopted_reasons.py": [
+        ("parameter", ("adopt_cluster",), {"hosts": ["HOST", "..."]})
+    ],
     "tasks/plans/agreement.py": [
         ("pointer", ("replace_member",), {"member": ["m1"]}),
         ("pointer", ("remove_member",), {"member": ["m1"], "write_inventory": True}),
