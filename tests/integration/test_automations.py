@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 import time
+import urllib.error
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -210,6 +211,36 @@ def test_a_fleet_that_nobody_can_reach_is_told_by_line_and_its_run_by_its_tags(
     (run,) = server.ask("/flow_runs/filter", by_tags)
     assert {"etcd-runbooks", "cluster:one"} < set(run["tags"])
     assert any(tag.startswith("by:") and "@" in tag for tag in run["tags"])
+
+
+def test_a_new_inventory_is_a_choice_of_every_form(server: Prefect, tmp_path: Path) -> None:
+    """And what is no choice is refused by the API, as a change without its reason is."""
+    checkout = copy_checkout(tmp_path / "checkout")
+    deploy(server, "--name", "move_leader", checkout=checkout)
+    path = "/deployments/name/move_leader/move_leader"
+    start = f"/deployments/{server.get(path)['id']}/create_flow_run"
+    text = UNREACHED.format(name="main", store=tmp_path, hours="null")
+    (checkout / "deployments" / "clusters" / "main.yaml").write_text(text)
+    (checkout / "deployments" / "clusters" / "broken.yaml").write_text("name: [")
+    for said in ("move_leader: brought up to date", "move_leader: up to date"):
+        ended = subprocess.run(
+            [sys.executable, "-m", "tasks.engine.forms"],
+            cwd=checkout,
+            env=server.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert ended.returncode == 0, ended.stderr
+        assert said in ended.stdout
+        assert "broken.yaml" in ended.stdout
+    fields = server.get(path)["parameter_openapi_schema"]["properties"]
+    assert fields["cluster"]["enum"] == ["broken", "main"]
+    for parameters in ({"cluster": "main"}, {"cluster": "none", "reason": "x"}):
+        with pytest.raises(urllib.error.HTTPError, match=r"409|422"):
+            server.ask(start, {"parameters": parameters})
+    assert server.ask(start, {"parameters": {"cluster": "main", "reason": "x"}})["id"]
 
 
 def wait_for(prefect: Prefect, run: str, states: set[str], seconds: float) -> float:

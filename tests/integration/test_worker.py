@@ -93,8 +93,7 @@ def test_the_unit_starts_a_worker_that_executes_a_run(host: Host) -> None:
     host.run(f"systemd-run --unit=server --setenv=PREFECT_HOME=/var/lib/server {server}").check()
     wait(host, f"{PREFECT} work-pool create etcd --type process")
     host.run(f"{PREFECT} deploy --name check_health", timeout=SECONDS).check()
-    steps = (ROOT / "deployments" / UNIT).read_text().split("[Unit]")[0].splitlines()
-    for step in (line.removeprefix("#   ") for line in steps if line.startswith("#   ")):
+    for step in comments(UNIT):
         host.run(step, timeout=SECONDS).check()
     start = f"{PREFECT} deployment run check_health/check_health --param cluster=nowhere"
     said = host.run(f"{start} --watch", timeout=SECONDS)
@@ -102,3 +101,13 @@ def test_the_unit_starts_a_worker_that_executes_a_run(host: Host) -> None:
     assert host.run(f"systemctl is-active {UNIT}").check().stdout.strip() == "active"
     told = host.run("cat /var/lib/etcd-runbooks-worker/etcd-runbooks/runs/*.jsonl").check().stdout
     assert "no such inventory file" in told
+    for step in comments("etcd-runbooks-forms.service"):
+        host.run(step, timeout=SECONDS).check()
+    host.run(f"printf 'name: [' > {HOME}/deployments/clusters/new.yaml").check()
+    wait(host, f"{PREFECT} deployment inspect check_health/check_health | grep -q '\\bnew\\b'")
+
+
+def comments(unit: str) -> list[str]:
+    """List the commands in a unit's head."""
+    head = (ROOT / "deployments" / unit).read_text().split("[Unit]")[0].splitlines()
+    return [line.removeprefix("#   ") for line in head if line.startswith("#   ")]
