@@ -11,10 +11,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import getpass
 import inspect
 import signal
-import socket
 import traceback
 import uuid
 from collections.abc import Callable, Coroutine, Mapping
@@ -27,7 +25,7 @@ from prefect import Flow, State, flow
 from prefect.context import FlowRunContext
 from prefect.exceptions import Abort, Pause
 
-from tasks.engine import recording
+from tasks.engine import asking, recording
 from tasks.engine.bounds import refuse_paths
 from tasks.engine.journal import Journal, Room, read_journal
 from tasks.model.errors import RecordUnreachable, RunbookError
@@ -40,7 +38,7 @@ P = ParamSpec("P")
 APPROVAL, DRY_RUN = "approval", "dry_run"
 """Parameters: the first of every runbook that changes something, and of no other."""
 CHANGES, DRY_TAG, BY = "changes", "dry-run", "by:"
-"""Tags; what follows the last one is who runs it."""
+"""Tags; what follows the last one is who asked for it."""
 PUBLISH_SECONDS = 5.0
 RECORD_SECONDS = 15.0
 """How long an ended body waits for Prefect to have its record."""
@@ -219,7 +217,7 @@ class Frame:
     def _report(self, outcome: Outcome) -> tuple[str, str, str]:
         took = (datetime.now(UTC) - self._started).total_seconds()
         facts = {
-            "started by": f"{getpass.getuser()}@{socket.gethostname()}",
+            "started by": asking.describe(),
             "run": str(self.run),
             "took": f"{took:.1f} s",
             "journal": ", ".join(map(str, self._opened)) or str(self.journal.path),
@@ -256,7 +254,7 @@ def tags_for(
     """Say by which words a run is found in Prefect, beside its clusters: what it is, and whose."""
     changes = CHANGES if APPROVAL in signature.parameters else "read-only"
     dry = (DRY_TAG,) if given.get(DRY_RUN) else ()
-    return (runbook, changes, *dry, f"{BY}{getpass.getuser()}@{socket.gethostname()}")
+    return (runbook, changes, *dry, BY + asking.who_asked())
 
 
 async def publish(key: str, markdown: str, description: str, *, report: bool = False) -> None:

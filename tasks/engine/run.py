@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import getpass
 import re
-import socket
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -26,7 +24,7 @@ from prefect.context import FlowRunContext, TaskRunContext
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
 
-from tasks.engine import frame
+from tasks.engine import asking, frame
 from tasks.engine.history import newest_before
 from tasks.engine.journal import Journal
 from tasks.engine.recording import journal_directory
@@ -63,7 +61,7 @@ class Run:
         self.journal = journal
         self.id = run_id
         self.started = datetime.now(UTC)
-        self.operator = f"{getpass.getuser()}@{socket.gethostname()}"
+        self.operator = asking.describe()
         self.logins = Logins(_read_passphrase)
         self.hosts = {
             host.name: HostConnection(host, inventory.ssh, self.transcribe, self.logins)

@@ -55,10 +55,11 @@ class Topology(StrEnum):
 
 
 class Approval(StrEnum):
-    """Whether a plan that changes the members waits for a person."""
+    """Whether a plan that changes something waits for a person, and not for who asked for it."""
 
     NONE = "none"
     REQUIRED = "required"
+    SECOND_PERSON = "second_person"
 
 
 class Expiry(Strict):

@@ -152,7 +152,10 @@ async def follow(recipe: Recipe[S], cluster: str | Inventory, choices: Choices) 
                 await _carry_out(recipe, run, seen, shown, choices)
                 return
             await approvals.prepare(run, shown)
-        decision = await approvals.wait(shown)
+            request = approvals.request_markdown(
+                shown, recipe.findings(seen), asked=run.operator, reason=choices.reason
+            )
+        decision = await approvals.wait(inventory, shown, request)
     async with open_run(inventory, recipe.runbook, reason=choices.reason) as run:
         await health.open_login(run)
         await recipe.open(run)

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import getpass
 import hashlib
 import json
-import socket
+import re
 from collections.abc import Iterator
 from uuid import UUID
 
@@ -24,16 +23,18 @@ from prefect.input import RunInput
 from prefect.input.actions import acreate_flow_run_input, aread_flow_run_input
 from pydantic import Field
 
+from tasks.engine import asking
 from tasks.engine.launch import reach_api
 from tasks.engine.run import Run
 from tasks.model.errors import RecordUnreachable, Refused, Rejected, RunbookError
 from tasks.model.inventory import Approval, Inventory
-from tasks.model.plan import Plan
+from tasks.model.plan import Finding, Plan
 from tasks.model.pointers import answer
 from tasks.model.record import Event
 from tasks.report.plans import plan_markdown
 
 WAIT_SECONDS = 24 * 3600
+DIGEST_CHARACTERS = 12
 POLL_SECONDS = 2
 ANSWER_SECONDS = 20.0
 KEY = "approval"
@@ -50,7 +51,7 @@ class Decision(RunInput):
 
 def is_required(inventory: Inventory, *, asked: bool) -> bool:
     """Whether a plan waits for a person: the inventory says so, or the one who started the run."""
-    return asked or inventory.approval is Approval.REQUIRED
+    return asked or inventory.approval is not Approval.NONE
 
 
 def plan_digest(plan: Plan) -> str:
@@ -74,7 +75,16 @@ def _asking() -> Iterator[None]:
 
 
 async def prepare(run: Run, plan: Plan) -> None:
-    """Note which plan is shown; raises Refused when this run has shown another one before."""
+    """Note which plan is shown; raises Refused when this run has shown another one before.
+
+    Refused, too, where who asked for it must be another one than who approves, and is not known.
+    """
+    if run.inventory.approval is Approval.SECOND_PERSON and asking.who_asked() == asking.UNKNOWN:
+        raise Refused(
+            f"{run.inventory.name} wants another person's approval (approval: second_person), and "
+            "who asked for this run is not told; start it from a command line, or with the tag "
+            f"{asking.TAG}NAME. Nothing was changed"
+        )
     digest = plan_digest(plan)
     try:
         with _asking():
@@ -93,14 +103,39 @@ async def prepare(run: Run, plan: Plan) -> None:
         raise Refused(_stale(run.runbook))
 
 
-async def wait(plan: Plan) -> Decision:
-    """Show the plan and wait for the decision, for a day; raises Refused without a yes.
+def request_markdown(
+    plan: Plan, findings: tuple[Finding, ...], *, asked: str, reason: str | None
+) -> str:
+    """Write what is to be decided: who asks for what, why, and exactly which plan."""
+    return "\n".join(
+        (
+            f"- **asked for by:** {asked}",
+            f"- **reason:** {reason or 'not given'}",
+            f"- **plan:** {plan_digest(plan)[:DIGEST_CHARACTERS]}",
+            "",
+            plan_markdown(plan, findings),
+        )
+    )
+
+
+def is_same_person(asked: str, by: str) -> bool:
+    """Whether two names may be one person's: with an account or a machine, in any case."""
+    return bool(_names(asked) & _names(by))
+
+
+def _names(text: str) -> set[str]:
+    parts = [part.strip() for part in re.split(r"[()]", text.casefold())]
+    return {name for part in parts for name in (part, part.partition("@")[0]) if name}
+
+
+async def wait(inventory: Inventory, plan: Plan, request: str) -> Decision:
+    """Show the request and wait for the decision, for a day; raises Refused without a yes.
 
     Under a worker the process ends here, and the run begins anew once somebody has decided.
     """
     context = FlowRunContext.get()
     has_deployment = context is not None and context.flow_run and context.flow_run.deployment_id
-    form = Decision.with_initial_data(description=plan_markdown(plan))
+    form = Decision.with_initial_data(description=request)
     try:
         with _asking():
             if has_deployment:
@@ -120,6 +155,13 @@ async def wait(plan: Plan) -> Decision:
         raise Refused(f"this run was decided on before; start {plan.runbook} again")
     if not decision.approve:
         raise Rejected(f"{decision.by} said no to the plan: {decision.note or 'no note'}")
+    asked = asking.who_asked()
+    if inventory.approval is Approval.SECOND_PERSON and is_same_person(asked, decision.by):
+        raise Refused(
+            f"{decision.by} approved what {asked} asked for, and {inventory.name} wants another "
+            f"person's approval (approval: second_person); start {plan.runbook} again and let "
+            "somebody else approve it. Nothing was changed"
+        )
     return decision
 
 
@@ -127,7 +169,8 @@ def check(run: Run, decision: Decision, approved: Plan, plan: Plan) -> None:
     """Write down who approved; raises Refused when another plan than theirs would be done."""
     run.journal.append(
         Event.PROGRESS,
-        text=f"approved by {decision.by}" + (f": {decision.note}" if decision.note else ""),
+        text=f"plan {plan_digest(approved)[:DIGEST_CHARACTERS]} approved by {decision.by}"
+        + (f": {decision.note}" if decision.note else ""),
     )
     if plan_digest(plan) != plan_digest(approved):
         raise Refused(_stale(run.runbook))
@@ -145,7 +188,7 @@ async def decide(flow_run_id: str, *, approve: bool, by: str | None, note: str) 
 
     Raises Refused when none waits there, and where Prefect's API cannot be reached.
     """
-    person = f"{getpass.getuser()}@{socket.gethostname()}"
+    person = asking.account()
     try:
         identity = UUID(flow_run_id)
     except ValueError as error:
