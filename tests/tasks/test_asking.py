@@ -5,13 +5,13 @@ from __future__ import annotations
 from uuid import uuid4
 
 import pytest
-from prefect.client.schemas.objects import CreatedBy, FlowRun
+from prefect.client.schemas.objects import FlowRun
 from prefect.context import FlowRunContext
 
 from tasks.engine import asking
 from tasks.steps.approvals import is_same_person
 
-SCHEDULE = CreatedBy(type="SCHEDULE", display_value="daily")
+SCHEDULE = {"type": "SCHEDULE", "display_value": "daily"}
 
 
 @pytest.mark.parametrize(
@@ -25,12 +25,12 @@ SCHEDULE = CreatedBy(type="SCHEDULE", display_value="daily")
     ],
 )
 def test_the_worker_is_not_who_asked(
-    is_deployed: bool, tags: list[str], by: CreatedBy | None, asked: str
+    is_deployed: bool, tags: list[str], by: dict[str, str] | None, asked: str
 ) -> None:
     """It is named beside them."""
-    run = FlowRun(
-        flow_id=uuid4(), deployment_id=uuid4() if is_deployed else None, tags=tags, created_by=by
-    )
+    deployment = uuid4() if is_deployed else None
+    content = {"flow_id": uuid4(), "deployment_id": deployment, "tags": tags, "created_by": by}
+    run = FlowRun.model_validate(content)
     with FlowRunContext.model_construct(flow_run=run):  # type: ignore[call-arg]
         assert asking.who_asked() == asked
         worker = "" if asked == asking.account() else f" (worker {asking.account()})"
