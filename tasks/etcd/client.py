@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import TypeVar
 
 from tasks.etcd import wire
@@ -24,12 +25,16 @@ from tasks.model.cluster import (
     Member,
 )
 from tasks.model.errors import EtcdRefused, MemberFailed, NotAuthorised, Refused, RunbookError
+from tasks.model.histories import Past, find_fork, find_suspects
 from tasks.model.snapshots import DataHash
 
 POLL_SECONDS = 0.15
 ELECTION_SECONDS = 5.0
 """By etcd's default timeout: an election takes 1 to 2 s, and a second one when votes are split."""
 NO_REASON = "no quorum, or an alarm is raised (etcd 3.4 does not say which)"
+
+COMPARED_KEYS = 20
+"""Where hashes cannot be compared; the newest that both had, since first ones may be alike."""
 
 _HEALTH_KEY = b"etcd-runbooks/health"
 T = TypeVar("T")
@@ -180,7 +185,32 @@ class EtcdClient(Gateway):
     async def observe_cluster(self) -> ClusterHealth:
         """Ask all endpoints at once, and each for a linearizable read; never raises."""
         endpoints = tuple(await asyncio.gather(*map(self.observe_endpoint, self.endpoints)))
+        suspects = find_suspects(endpoints)
+        forks = await asyncio.gather(*(self._compare(*pair) for pair in suspects))
+        forked = {one.name: fork for (one, _), fork in zip(suspects, forks, strict=True)}
+        endpoints = tuple(replace(e, fork=forked.get(e.name, "")) for e in endpoints)
         return ClusterHealth(endpoints, reads_linearizable=any(e.reads for e in endpoints))
+
+    async def _compare(self, one: EndpointHealth, other: EndpointHealth) -> str:
+        """Say in what two members' data differ, with whom; empty where nothing is proven."""
+        if one.status is None or other.status is None:
+            return ""
+        revision = min(one.status.revision, other.status.revision)
+        own, its = (next(e for e in self.endpoints if e.name == each.name) for each in (one, other))
+        try:
+            (_, hashed), (_, known), keys = await asyncio.gather(
+                self.read_data(own, revision),
+                self.read_data(its, revision),
+                self._call(own, wire.list_unchanged(revision, COMPARED_KEYS), wire.parse_states),
+            )
+            states = await asyncio.gather(
+                *(self._call(its, wire.read_state(key), wire.parse_states) for key in keys)
+            )
+        except RunbookError:
+            return ""  # the next look asks again
+        there = {key: state for found in states for key, state in found.items()}
+        fork = find_fork(Past(hashed, keys), Past(known, there), revision)
+        return fork and f"{fork}, as {other.label} has it, which knows it under the same ids"
 
     async def observe_settled(self, timeout_seconds: float = ELECTION_SECONDS) -> ClusterHealth:
         """Observe, again for some seconds while an election is under way; never raises.

@@ -16,6 +16,7 @@ from enum import IntEnum
 from typing import Any
 
 from tasks.model.cluster import Alarm, AlarmType, EndpointStatus, Member
+from tasks.model.histories import KeyState
 from tasks.model.snapshots import DataHash
 
 COMMON_NAME_IGNORED = "CommonName of client sending a request against gateway will be ignored"
@@ -93,6 +94,11 @@ class Version:
     cluster: str
 
 
+def encode_bytes(content: bytes) -> str:
+    """Write bytes as protobuf's JSON does."""
+    return base64.b64encode(content).decode("ascii")
+
+
 STATUS = Call("/v3/maintenance/status")
 SNAPSHOT = Call("/v3/maintenance/snapshot")
 LOG_IN = "/v3/auth/authenticate"
@@ -114,10 +120,28 @@ def read_key(key: bytes) -> Call:
     return Call("/v3/kv/range", {"key": encode_bytes(key)})
 
 
+_EVERY = {"key": encode_bytes(b"\0"), "range_end": encode_bytes(b"\0"), "serializable": True}
+
+
 def count_keys(revision: int) -> Call:
     """Ask a member how many keys its own data has at a revision."""
-    every = {"key": encode_bytes(b"\0"), "range_end": encode_bytes(b"\0"), "count_only": True}
-    return Call("/v3/kv/range", every | {"revision": str(revision), "serializable": True})
+    return Call("/v3/kv/range", _EVERY | {"revision": str(revision), "count_only": True})
+
+
+def list_unchanged(revision: int, limit: int) -> Call:
+    """Ask a member for keys of its own data that it has not changed since a revision, newest first.
+
+    Not for values.
+    """
+    newest = {"sort_target": "MOD", "sort_order": "DESCEND", "limit": str(limit)}
+    unchanged = {"max_mod_revision": str(revision), "keys_only": True}
+    return Call("/v3/kv/range", _EVERY | newest | unchanged)
+
+
+def read_state(key: bytes) -> Call:
+    """Ask a member when a key of its own data was changed, not for its value."""
+    own = {"key": encode_bytes(key), "serializable": True, "keys_only": True}
+    return Call("/v3/kv/range", own)
 
 
 def hash_kv(revision: int) -> Call:
@@ -163,11 +187,6 @@ def parse_snapshot_line(line: bytes) -> bytes:
         return base64.b64decode(_text(result, "blob"), validate=True)
     except binascii.Error as error:
         raise NotEtcd("the snapshot stream has a part that is not base64") from error
-
-
-def encode_bytes(content: bytes) -> str:
-    """Write bytes as protobuf's JSON does."""
-    return base64.b64encode(content).decode("ascii")
 
 
 def parse_answer(content: bytes) -> dict[str, Any]:
@@ -224,6 +243,18 @@ def parse_status(answer: dict[str, Any]) -> EndpointStatus:
 def parse_count(answer: dict[str, Any]) -> int:
     """Read the answer to `count_keys`; raises NotEtcd."""
     return parse_uint64(answer, "count")
+
+
+def parse_states(answer: dict[str, Any]) -> dict[bytes, KeyState]:
+    """Read when the keys of an answer were changed; raises NotEtcd."""
+    return {
+        base64.b64decode(_text(row, "key")): KeyState(
+            created=parse_uint64(row, "create_revision"),
+            modified=parse_uint64(row, "mod_revision"),
+            version=parse_uint64(row, "version"),
+        )
+        for row in _rows(answer, "kvs")
+    }
 
 
 def parse_hash(answer: dict[str, Any]) -> DataHash:

@@ -173,7 +173,7 @@ class EndpointHealth:
     `is_healthy`: it has the quorum's ear: a linearizable read works there (`reads`), or /health,
     which is one, whatever alarms are raised. `members` is this endpoint's own view. `rbac` says
     why etcd's authentication hides what is asked. `name` is its host's, `member` what etcd shall
-    call it.
+    call it. `fork` says in what its data are another history than another member's.
     """
 
     name: str
@@ -186,6 +186,7 @@ class EndpointHealth:
     rbac: str | None = None
     reads: bool = False
     member: str = ""
+    fork: str = ""
 
     @property
     def label(self) -> str:

@@ -1,29 +1,106 @@
-"""A member that has begun anew under its old ids, which prove nothing; etcd's counts tell it.
+"""A member that has begun anew under its old ids, which prove nothing; etcd's counts and data tell.
 
 etcd computes both ids from the words of --initial-cluster and its token, so that a wiped first node
 of kubeadm's, whose peers have no leader, comes up as a healthy cluster of itself alone, with the
-cluster id and the member id that it had. Its term and its index begin again at the bottom.
+cluster id and the member id that it had. Its term and its index begin again at the bottom. Once it
+has outgrown the others, only what they have in common tells: a member that went on from their data
+has all of it that it did not change, at the same revisions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tasks.model.pointers import pointer
 
 if TYPE_CHECKING:
     from tasks.model.cluster import EndpointHealth
+    from tasks.model.snapshots import DataHash
+
+
+@dataclass(frozen=True, slots=True)
+class KeyState:
+    """When a key was made and changed last, by revision, and how often."""
+
+    created: int
+    modified: int
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What a member's data say of the time up to a revision; None where it does not tell.
+
+    `keys` are those that it has not changed since, some of them; of the other member the same ones.
+    """
+
+    hash: DataHash | None
+    keys: dict[bytes, KeyState]
+
+
+def find_suspects(
+    endpoints: Iterable[EndpointHealth],
+) -> tuple[tuple[EndpointHealth, EndpointHealth], ...]:
+    """List members that lead, or follow, without one that lists them, each with the furthest such.
+
+    Either they have begun anew, or the other one was removed; `find_fork` tells which.
+    """
+    told = [(e, e.status) for e in endpoints if e.status is not None]
+    found = []
+    for one, own in told:
+        ids = {member.id for member in one.members}
+        if own.leader not in ids:
+            continue
+        others = [
+            (status.raft_applied_index, each.name, each)
+            for each, status in told
+            if status.cluster_id == own.cluster_id
+            and status.member_id not in ids
+            and any(member.id == own.member_id for member in each.members)
+        ]
+        if others:
+            found.append((one, max(others)[-1]))
+    return tuple(found)
+
+
+def find_fork(own: Past, other: Past, revision: int) -> str:
+    """Say in what two members' data differ up to a revision that both have; empty where they agree.
+
+    Hashes tell where both have compacted the same; otherwise keys that one has not changed since.
+    """
+    one, two = own.hash, other.hash
+    if one and two and one.compact_revision == two.compact_revision:
+        if one.hash == two.hash:
+            return ""
+        return (
+            f"up to revision {revision} its data have the hash {one.hash:08x}, not {two.hash:08x}"
+        )
+    strange = [key for key, state in own.keys.items() if other.keys.get(key) != state]
+    if not strange:
+        return ""
+    key = strange[0].decode(errors="backslashreplace")
+    return (
+        f"{len(strange)} of {len(own.keys)} keys that it wrote up to revision {revision} are not "
+        f"so there, as {key}"
+    )
 
 
 def find_newcomers(endpoints: Iterable[EndpointHealth]) -> dict[str, str]:
     """Find the members that lead a history of their own, by host, each with a sentence.
 
-    One that leads itself alone, while others list it among several and have counted further.
+    One whose data were compared (`fork`), or that leads itself alone, while others list it among
+    several and have counted further.
     """
     told = [(e, e.status) for e in endpoints if e.status is not None]
     found = {}
     for one, own in told:
+        if one.fork:
+            found[one.name] = (
+                f"{one.name} has begun another history: {one.fork}; {_way_out(one.name)}"
+            )
+            continue
         if own.leader != own.member_id or [m.id for m in one.members] != [own.member_id]:
             continue
         others = [
@@ -39,11 +116,17 @@ def find_newcomers(endpoints: Iterable[EndpointHealth]) -> dict[str, str]:
             names = ", ".join(
                 f"{name} (term {s.raft_term}, index {s.raft_index})" for name, s in others
             )
-            again = pointer("replace_member", member=[one.name])
             found[one.name] = (
                 f"{one.name} has begun another history, alone, at term {own.raft_term} and index "
                 f"{own.raft_index}, and is not the member that {names} know under the same ids: "
-                "what it acknowledges is not the cluster's. Stop its etcd, and the API server "
-                f"that lives on it, bring the others back until they lead, then {again}"
+                f"{_way_out(one.name)}"
             )
     return found
+
+
+def _way_out(name: str) -> str:
+    again = pointer("replace_member", member=[name])
+    return (
+        "what it acknowledges is not the cluster's. Stop its etcd, and the API server that lives "
+        f"on it, bring the others back until they lead, then {again}"
+    )

@@ -233,6 +233,12 @@ class RealCluster:
             (await self._post("kv/put", pair)).raise_for_status()
         (await self._post("kv/compaction", {"revision": str(count)})).raise_for_status()
 
+    async def put(self, *keys: str) -> None:
+        """Put keys, once each, by the first member."""
+        for key in keys:
+            pair = {"key": wire.encode_bytes(key.encode()), "value": "AAAA"}
+            (await self._post("kv/put", pair)).raise_for_status()
+
     async def add_learner(self) -> DesiredMember:
         """Add a fourth member as a learner, which does not start."""
         body = {"peerURLs": [self.learner.peer_url], "isLearner": True}

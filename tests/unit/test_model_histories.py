@@ -14,7 +14,8 @@ from tasks.model.cluster import (
     Member,
 )
 from tasks.model.errors import Refused
-from tasks.model.histories import find_newcomers
+from tasks.model.histories import KeyState, Past, find_fork, find_newcomers, find_suspects
+from tasks.model.snapshots import DataHash
 from tasks.plans.gate import find_obstacles
 from tasks.plans.voters import refuse_without_quorum
 
@@ -63,3 +64,52 @@ def test_another_history_is_named_with_what_was_compared() -> None:
 def test_one_that_is_alone_for_another_reason(endpoints: tuple[EndpointHealth, ...]) -> None:
     """Nothing is said of its history."""
     assert find_newcomers(endpoints) == {}
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "suspected"),
+    [
+        ((alone(raft_term=9, raft_index=5000), deaf(2), deaf(3, index=960)), [("m1", "m3")]),
+        ((alone(cluster_id=8), deaf(2)), []),
+        ((alone(leader=0), deaf(2)), []),
+        ((replace(alone(), members=ROWS), deaf(2)), []),
+        ((alone(),), []),
+    ],
+    ids=["outgrown", "another cluster", "no leader either", "it lists them", "alone"],
+)
+def test_whose_data_are_compared(
+    endpoints: tuple[EndpointHealth, ...], suspected: list[tuple[str, str]]
+) -> None:
+    """One that goes on without a member that lists it, with the furthest of those."""
+    assert [(one.name, other.name) for one, other in find_suspects(endpoints)] == suspected
+
+
+FIRST, LATER = KeyState(2, 2, 1), KeyState(2, 7, 3)
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "said"),
+    [
+        (Past(DataHash(hash=1, compact_revision=3), {}), 1, ""),
+        (Past(DataHash(hash=2, compact_revision=3), {}), 1, "the hash 00000002, not 00000001"),
+        (Past(DataHash(hash=2, compact_revision=5), {b"a": FIRST}), 1, ""),
+        (Past(DataHash(hash=2, compact_revision=5), {b"a": LATER}), 1, "1 of 1 keys"),
+        (Past(None, {b"a": FIRST, b"b": FIRST}), 1, "1 of 2 keys"),
+        (Past(None, {}), 1, ""),
+    ],
+    ids=["hash", "another hash", "compacted otherwise", "other keys", "no hash", "nothing tells"],
+)
+def test_what_tells_another_history(own: Past, other: int, said: str) -> None:
+    """The hash where both compacted the same; else what one has not changed since."""
+    there = Past(DataHash(hash=other, compact_revision=3), {b"a": FIRST})
+    found = find_fork(own, there, 9)
+    assert (said in found) if said else found == ""
+
+
+def test_one_whose_data_are_another_history_counts_for_nothing() -> None:
+    """Although its term and its index are higher than everybody's."""
+    grown = replace(alone(raft_term=9, raft_index=5000), fork="2 of 9 keys differ")
+    health = ClusterHealth((grown, deaf(2)), reads_linearizable=True)
+    (said,) = (s for s in health.find_faults(EXPECTED) if "another history" in s)
+    assert said.startswith("m1 has begun another history: 2 of 9 keys differ; what it acknow")
+    assert not any(m.is_healthy for m in health.seen_members())
