@@ -12,12 +12,11 @@ from typing_extensions import override
 from tasks.engine.frame import runbook
 from tasks.engine.run import Run
 from tasks.etcd.probe import Probe
-from tasks.hosts.connection import HostConnection
 from tasks.model.plan import Plan, Step
 from tasks.model.pointers import parameter
 from tasks.plans import leaves, sharing
 from tasks.plans import succession as plans
-from tasks.plans.hardening import warn_of_clients
+from tasks.plans.apiservers import warn_of_clients
 from tasks.plans.restarts import TRUST
 from tasks.procedures import barriers, restarting, rotation
 from tasks.procedures.course import Actions, Choices, Unlocked, Verified, follow
@@ -101,7 +100,8 @@ class _Succession(CertificateRecipe):
 
     @override
     async def look(self, run: Run, unlocked: Unlocked) -> Sight:
-        return await rotation.look(run, unlocked)  # who is absent is refused by the plan
+        # Who is absent is refused by the plan.
+        return await rotation.with_ways(run, await rotation.look(run, unlocked))
 
     @override
     async def plan(self, run: Run, seen: Sight) -> Plan:
@@ -145,9 +145,9 @@ class _Succession(CertificateRecipe):
         if any(isinstance(step, plans.RetireAuthority) for step in plan.steps):
             sharing.refuse_strays(inventory, others, direction.other)
         unused = sharing.find_strays(inventory, others, direction.other, used=False)
-        away = {node.host: node for node in seen.nodes}
+        restarts_apiservers = bool(plan.hosts_of(plans.RestartApiserver))
         told = (
-            *(warn_of_clients(away) if away and plan.hosts_of(plans.RestartApiserver) else ()),
+            *(warn_of_clients(seen.nodes) if restarts_apiservers else ()),
             *users,
             *(f"{each} is the old authority's and stays as it is" for each in unused),
             *sharing.find_keys(inventory, others, direction.other),
@@ -156,9 +156,6 @@ class _Succession(CertificateRecipe):
 
     @override
     def actions(self, seen: Sight, probe: Probe | None) -> Actions:
-        async def restart(run: Run, host: HostConnection, _step: plans.RestartMember) -> None:
-            await restarting.restart_and_verify(run, host, sight=seen)
-
         async def exchange(run: Run, step: plans.ExchangeAuthorities) -> None:
             await succession.exchange_authorities(run, step)
             if probe is not None:
@@ -167,7 +164,7 @@ class _Succession(CertificateRecipe):
         return {
             plans.MakeSuccessor: succession.make_successor,
             plans.WriteTrust: trust.write_trust,
-            plans.RestartMember: restart,
+            plans.RestartMember: partial(restarting.restart_and_verify, sight=seen),
             plans.RestartApiserver: services.restart_apiserver,
             plans.VerifyTrust: barriers.verify_trust,
             plans.ExchangeAuthorities: exchange,

@@ -11,13 +11,13 @@ HANDOVER_SECONDS = 20.0
 
 
 async def hand_over(
-    client: EtcdClient, away_from: str | int, *, preferred: int | None = None
+    client: EtcdClient, away_from: str | int, *, preferred: int | str | None = None
 ) -> bool:
     """Hand leadership away from a member, called by its endpoint's name or its id, if it leads.
 
-    The `preferred` voter takes it if it is healthy, else the healthy one that is furthest. Returns
-    whether there was anything to do. Raises EtcdUnavailable when nobody leads, nobody can take it,
-    or nobody has in time.
+    The `preferred` voter, by its id or its host, takes it if it is healthy, else the healthy one
+    that is furthest. Returns whether there was anything to do. Raises EtcdUnavailable when nobody
+    leads, nobody can take it, or nobody has in time.
     """
     health = await client.observe_cluster()
     seen = health.seen_members()
@@ -35,7 +35,7 @@ async def hand_over(
     able = [m for m in seen if m.is_healthy and not m.member.is_learner and not m.is_leader]
     if not able:
         raise EtcdUnavailable(f"no healthy voter could take over from {leader.label}")
-    wanted = [m for m in able if m.member.id == preferred] or able
+    wanted = [m for m in able if preferred in (m.member.id, m.host)] or able
     await client.move_leader(endpoint, max(wanted, key=lambda m: m.applied).member.id)
     clock = asyncio.get_running_loop().time
     deadline = clock() + HANDOVER_SECONDS

@@ -107,6 +107,13 @@ kubelet_said() { local invocation started
     grep -oE -e 'Successfully registered node|ode was previously registered' \
       -e 'Kubelet version' | sort -u; }
 kubelet_met() { grep -q registered <<< "$(kubelet_said)"; }
+kubelet_pid() { systemctl show kubelet -p MainPID | cut -d= -f2-; }
+kubelet_age() { local age; age=$(ps -o etimes= -p "$(kubelet_pid)") || :; echo $((${age:-0})); }
+ticks() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d ' ' -f 20; }
+older_than_kubelet() { # older_than_kubelet PID...: each of them, and there is one
+  local pid since; since=$(ticks "$(kubelet_pid)")
+  [ $# -gt 0 ] && [ -n "$since" ] || return 1
+  for pid in "$@"; do [ "$(ticks "$pid")" -lt "$since" ] || return 1; done; }
 kubelet_hears() { kubelet_runs || return 1
   ! api_ready "$(kubelet_api)" || return 0
   local said; said=$(kubelet_said)
@@ -246,16 +253,21 @@ def restart_command(pod: PodFile, *, restarts_kubelet: bool = True) -> Command:
 
     The write-ahead log makes this safe for etcd. The kubelet is restarted before, so that it has no
     back-off, while its API server is ready, and otherwise when nothing has started for a while;
-    where it must not be, its back-off is waited for. A manifest that is taken out is put in
+    where it must not be, its back-off is waited for. A process that is older than its kubelet has
+    none, for that one has never started it. A manifest that is taken out is put in
     instead. Fails when nothing runs after START_SECONDS, or the longest back-off.
     """
     limit = START_SECONDS if restarts_kubelet else BACK_OFF_SECONDS
     fresh = f"""
 if [ $changed = {UNCHANGED} ] && api_ready "$(kubelet_api)"; then
-  systemctl restart kubelet
-  waited {KUBELET_SECONDS} kubelet_runs
-  waited {MEET_SECONDS} kubelet_met || :
-  sleep {CALM_SECONDS}
+  older_than_kubelet $old || {{
+    systemctl restart kubelet
+    waited {KUBELET_SECONDS} kubelet_runs
+  }}
+  if [ "$(kubelet_age)" -lt {2 * CALM_SECONDS} ] || ! kubelet_met; then
+    waited {MEET_SECONDS} kubelet_met || :
+    sleep {CALM_SECONDS}
+  fi
 fi"""
     rescue = f"""
 waited {PATIENCE_SECONDS} again || api_ready "$(kubelet_api)" || systemctl restart kubelet"""

@@ -15,12 +15,10 @@ from tasks.model.errors import Refused
 from tasks.model.inventory import Inventory
 from tasks.model.nodes import NodeObservation
 from tasks.model.plan import Plan, Stage, Step
+from tasks.plans.apiservers import CHANGED, warn_of_clients
 from tasks.plans.gate import find_obstacles
 
 HARDEN = Stage(1, "harden, one member at a time", is_serial=True)
-AWAY_SECONDS = 15
-"""For how long an API server is away while its etcd's manifest is changed: 14 s on kubelets of
-1.37."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +68,8 @@ def plan_hardening(
         for name in work
     )
     goal = "a member without its data ends at once, on every node"
-    return Plan(
-        "harden_members", inventory.name, goal, steps, tuple(warn_of_clients(nodes)) if work else ()
-    )
+    warnings = warn_of_clients(nodes.values()) if work else ()
+    return Plan("harden_members", inventory.name, goal, steps, warnings)
 
 
 def _sentence(inventory: Inventory, node: NodeObservation) -> str:
@@ -82,17 +79,5 @@ def _sentence(inventory: Inventory, node: NodeObservation) -> str:
     stopping = inventory.layout(node.host).stopping
     return (
         f"not while it leads: {stopping}, let the manifest name this member alone and the state "
-        "existing, put both back; its API server is away for about "
-        f"{AWAY_SECONDS} s"
+        f"existing, put both back; its API server is {CHANGED}"
     )
-
-
-def warn_of_clients(nodes: Mapping[str, NodeObservation]) -> Iterable[str]:
-    """Say who is without an API server while that of one node is away."""
-    yield (
-        "one node's API server is away at a time, never two; whoever asks that one alone waits: "
-        "its node's kubelet, and the kubeconfigs below"
-    )
-    for node in nodes.values():
-        for name, server in sorted(node.kubeconfigs.items()):
-            yield f"{node.host}: {name} asks {server}"

@@ -19,6 +19,8 @@ from tasks.model.layout import Layout
 from tasks.model.plan import Plan, Stage, Step
 from tasks.model.pointers import parameter
 from tasks.model.trust import UNMADE, TrustView
+from tasks.plans.apiservers import RESTART_SECONDS
+from tasks.plans.barriers import name_authority
 from tasks.plans.gate import find_obstacles
 from tasks.plans.health import refuse_corrupt, refuse_unseen
 from tasks.plans.leaves import Work, leaf_steps
@@ -64,7 +66,12 @@ class WriteTrust(Step):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestartMember(Step):
-    """Move leadership away if need be, restart etcd, and wait for full health."""
+    """Move leadership away if need be, restart etcd, and wait for full health.
+
+    The `successor` takes the leadership: one that is not restarted after it in this round.
+    """
+
+    successor: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,7 +192,7 @@ def plan_succession(
             )
         work: Work = {
             view.name: {
-                label: (f"signed by {_name(issuer)}",) if issuer != target else ()
+                label: (f"signed by {name_authority(issuer)}",) if issuer != target else ()
                 for label, issuer in view.issuers.items()
             }
             for view in everyone
@@ -202,7 +209,9 @@ def plan_succession(
             stop, goal = Until.CERTIFICATES, f"every pair is signed by {direction.target_name}"
     if stop is Until.END:
         alone = frozenset({target})
-        steps += _trust_steps(inventory, order, clients, connections, alone)
+        hands_over = any(isinstance(s, RestartMember) and s.host == leader for s in steps)
+        last = (*order[1:], *order[:1]) if hands_over else order  # who leads since then, last again
+        steps += _trust_steps(inventory, last, clients, connections, alone)
         steps.append(_verify_trust(FINAL_BARRIER, both=False))
         steps.append(
             RetireAuthority(
@@ -254,47 +263,6 @@ def refuse_unless_safe(
         raise Refused(
             f"{plan.cluster} is not to be touched now:\n  - " + "\n  - ".join(reasons) + hint
         )
-
-
-def find_trust_obstacles(views: tuple[TrustView, ...], wanted: frozenset[str]) -> tuple[str, ...]:
-    """List who does not trust exactly these authorities, on disk or in the running etcd."""
-    found = [
-        f"{view.name}: its trusted file holds {_names(view.trusted)}, not {_names(wanted)}"
-        for view in views
-        if view.trusted != wanted
-    ]
-    found += [
-        f"{view.name}: its running etcd accepts {_names(view.accepted)}, not {_names(wanted)}"
-        for view in views
-        if view.trusted == wanted and view.accepted != wanted
-    ]
-    found += [
-        f"{view.name}: its files were changed, and what uses them was not made to read them since"
-        for view in views
-        if view.has_pending_change
-    ]
-    return tuple(found)
-
-
-def find_issuer_obstacles(views: tuple[TrustView, ...], target: str) -> tuple[str, ...]:
-    """List the pairs that the target has not signed, on disk or served."""
-    found = [
-        f"{view.name}: its {label} pair is signed by {_name(issuer)}"
-        for view in views
-        for label, issuer in view.issuers.items()
-        if issuer != target
-    ]
-    found += [
-        f"{view.name}: serves a certificate of {_name(issuer)}"
-        for view in views
-        for issuer in view.served
-        if issuer != target
-    ]
-    return tuple(found)
-
-
-def _names(authorities: frozenset[str]) -> str:
-    return " and ".join(name[:12] for name in sorted(authorities)) or "none"
 
 
 def _waiting_sentences(waiting: dict[Until, list[str]], stop: Until) -> tuple[str, ...]:
@@ -364,11 +332,14 @@ def _trust_steps(
         waits = _wait(inventory.layout(name), both=both)
         if view.accepted != wanted:
             said = f"restart etcd on {name}, not while it leads; wait for full health{waits}"
-            steps.append(RestartMember(stage=restarts, host=name, sentence=said))
+            after = members[-1] if view is members[0] else members[0]
+            steps.append(
+                RestartMember(stage=restarts, host=name, sentence=said, successor=after.name)
+            )
         is_told = view.trusted == wanted and not view.has_pending_change
         if inventory.layout(name).has_apiserver and not is_told:
-            said = f"restart the API server of {name}, which trusts the same file: away for 10 s"
-            said += waits
+            said = f"restart the API server of {name}, which trusts the same file: away for about "
+            said += f"{RESTART_SECONDS} s{waits}"
             steps.append(RestartApiserver(stage=restarts, host=name, sentence=said))
     return steps
 
@@ -389,7 +360,3 @@ def _verify_trust(stage: Stage, *, both: bool) -> VerifyTrust:
     return VerifyTrust(
         stage=stage, host=None, both=both, sentence=f"see every member and client trust {what}"
     )
-
-
-def _name(issuer: str | None) -> str:
-    return f"authority {issuer[:12]}" if issuer else "another authority"

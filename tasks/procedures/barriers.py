@@ -10,6 +10,7 @@ from tasks.model.certificates import Generation
 from tasks.model.plan import Plan
 from tasks.model.trust import TrustView
 from tasks.plans import succession as plans
+from tasks.plans.barriers import find_issuer_obstacles, find_trust_obstacles
 from tasks.procedures import rotation
 from tasks.procedures.rotation import Sight
 from tasks.steps import health, trust
@@ -46,7 +47,7 @@ async def verify_trust(run: Run, step: plans.VerifyTrust) -> None:
     wanted = set(known.values()) if step.both else {known[Generation.CURRENT]}
     if step.both:
         await trust.write_bundle(run)
-    await trust.stand_at_barrier(run, plans.find_trust_obstacles(views, frozenset(wanted)))
+    await trust.stand_at_barrier(run, find_trust_obstacles(views, frozenset(wanted)))
     await rotation.verify_ways(run, sight)
 
 
@@ -57,7 +58,7 @@ async def verify_issuers(run: Run, _step: plans.VerifyIssuers) -> None:
     """
     sight, views = await _look_again(run)
     current = trust.fingerprints(run)[Generation.CURRENT]
-    await trust.stand_at_barrier(run, plans.find_issuer_obstacles(views, current))
+    await trust.stand_at_barrier(run, find_issuer_obstacles(views, current))
     await rotation.verify_ways(run, sight)
 
 

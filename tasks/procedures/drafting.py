@@ -24,8 +24,8 @@ from tasks.model.member_settings import Settings
 from tasks.model.observation import HostObservation, HostTarget
 from tasks.model.plan import Finding, Plan
 from tasks.plans import member_changes, member_hosts, sharing
+from tasks.plans.apiservers import warn_of_clients
 from tasks.plans.bootstrap import trust_text, trusts_others
-from tasks.plans.hardening import warn_of_clients
 from tasks.plans.kubeadm import address_left, nodes_left
 from tasks.plans.member_names import find_unruled
 from tasks.plans.nodes import (
@@ -36,6 +36,7 @@ from tasks.plans.nodes import (
 from tasks.plans.preflight import find_unmoved_names
 from tasks.plans.sandbox import hidden_findings
 from tasks.plans.voters import refuse_without_quorum
+from tasks.plans.ways import find_closed
 from tasks.procedures.likeness import Pattern, find_likeness, find_pattern
 from tasks.procedures.outlook import Outlook, judge, look
 from tasks.procedures.readdressing import Leaves, find_leaves
@@ -133,9 +134,13 @@ async def draft_plan(
     pods, _ = await nodes.observe_nodes(run)
     leaving = {x.host for x in seen.leavers if x.host}
     moving = {member.name for member in moved}
+    changed = joined | leaving | moving
+    staying = tuple(m.as_desired for m in seen.live if m.host not in changed)
+    ways = await nodes.observe_ways(run, pods, staying)  # the others' were probed already
     findings = (
         *findings,
-        *find_obstructions(pods, joined | leaving | moving),
+        *find_obstructions(pods, changed),
+        *find_closed(run.inventory, ways),
         *(
             finding
             for name in moving
@@ -162,7 +167,7 @@ async def draft_plan(
     )
     away = {x.name for x in (*joining, *moved) if run.inventory.layout(x.name).has_apiserver}
     if away:
-        warnings = (*warnings, *warn_of_clients({node.host: node for node in pods}))
+        warnings = (*warnings, *warn_of_clients(pods))
     leaves, listens = Leaves(), {}
     if moved:
         listens = own_addresses(

@@ -10,6 +10,7 @@ from tasks.hosts.connection import HostConnection
 from tasks.hosts.supervisors import supervisor
 from tasks.model.cluster import DesiredMember
 from tasks.model.errors import MemberFailed, RunbookError
+from tasks.plans.succession import RestartMember
 from tasks.procedures import rotation
 from tasks.procedures.rotation import Sight
 from tasks.steps import health, services
@@ -17,10 +18,12 @@ from tasks.steps import health, services
 STAYS_SECONDS = 5.0
 
 
-async def restart_and_verify(run: Run, host: HostConnection, *, sight: Sight) -> None:
+async def restart_and_verify(
+    run: Run, host: HostConnection, step: RestartMember, *, sight: Sight
+) -> None:
     """Move leadership away, restart etcd, and wait until every member is healthy again."""
     files = run.inventory.layout(host.name).trusted_files
-    await health.move_leader_away(run, host, sight.members)
+    await health.move_leader_away(run, host, sight.members, step.successor)
     await restart_or_put_back(run, host, sight.members, files)
     await rotation.verify_ways(run, sight)
 

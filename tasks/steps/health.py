@@ -233,16 +233,19 @@ async def pass_gate(
 
 @step("move leadership away from {host}")
 async def move_leader_away(
-    run: Run, host: HostConnection, members: tuple[DesiredMember, ...]
+    run: Run,
+    host: HostConnection,
+    members: tuple[DesiredMember, ...],
+    preferred: str | None = None,
 ) -> bool:
-    """Hand leadership to the follower that is furthest, if this host's member leads.
+    """Hand leadership to the follower that is furthest, or preferred, if this host's member leads.
 
     Raises EtcdUnavailable when none takes it in time. An only member leads whatever is done.
     """
     if len(members) == 1:
         return False
     async with etcd_client(run, members) as client:
-        return await hand_over(client, host.name)
+        return await hand_over(client, host.name, preferred=preferred)
 
 
 @step("read the cluster's health")
