@@ -8,7 +8,9 @@ from tasks.engine import metrics
 from tasks.engine.frame import runbook
 from tasks.engine.run import open_run
 from tasks.model.errors import MemberFailed
+from tasks.model.plan import Severity
 from tasks.plans.nodes import judge_nodes
+from tasks.plans.ways import find_closed
 from tasks.procedures import checkup, location
 from tasks.report.health import unseen_sentences
 from tasks.report.metrics import of_health
@@ -33,16 +35,21 @@ async def check_health(cluster: str, reason: str | None = None) -> None:
         reason: why, for the record
     """
     async with open_run(cluster, "check_health", reason=reason) as run:
+        members = await location.locate_members(run)
         seen, (surprises, silent), (pods, unseen), proven = await asyncio.gather(
-            checkup.examine(run, await location.locate_members(run)),
+            checkup.examine(run, members),
             restarts.find_surprises(run),
             nodes.observe_nodes(run),
             snapshots.tell_proven(run),
         )
         found = judge_nodes(run.inventory, pods, seen.health)
+        closed = find_closed(run.inventory, await nodes.observe_ways(run, pods, members))
         problems = (*seen.problems, *restarts.problems(surprises), *found.problems)
+        problems += tuple(str(f) for f in closed if f.severity is Severity.REFUSAL)
         unheard = unseen_sentences(seen.silent, silent | unseen)
-        remarks = (*seen.remarks, *restarts.remarks(surprises), *found.remarks, *unheard, proven)
+        lesser = tuple(str(f) for f in closed if f.severity is Severity.WARNING)
+        heard = (*seen.remarks, *restarts.remarks(surprises), *found.remarks, *lesser)
+        remarks = (*heard, *unheard, proven)
         metrics.write(run.inventory.name, "health", len(problems), of_health(seen.health))
         await reports.publish_health(run, seen.health, problems, remarks)
         if problems:

@@ -15,8 +15,9 @@ from tasks.model.cluster import ClusterHealth, DesiredMember
 from tasks.model.nodes import NodeObservation
 from tasks.model.plan import Finding, Plan, Severity, Step
 from tasks.plans.hardening import HardenMember, plan_hardening, refuse_external
-from tasks.plans.nodes import find_hindrances
+from tasks.plans.nodes import find_even, find_hindrances
 from tasks.plans.trials import Trial, find_places
+from tasks.plans.ways import find_closed
 from tasks.procedures import hardening, location, rotation
 from tasks.procedures.course import Actions, Choices, Recipe, Unlocked, Verified, follow
 from tasks.steps import health, nodes
@@ -62,6 +63,7 @@ class _Sight:
     health: ClusterHealth
     nodes: dict[str, NodeObservation]
     absent: dict[str, str]
+    closed: tuple[Finding, ...]
 
     @property
     def soft(self) -> tuple[str, ...]:
@@ -83,7 +85,8 @@ class _Hardening(Recipe[_Sight]):
             found = await health.read_health(run, client)
         seen, silent = await nodes.observe_nodes(run)
         by_name = {node.host: node for node in seen}
-        return _Sight(members, found, by_name, silent | unlocked)
+        closed = find_closed(run.inventory, await nodes.observe_ways(run, seen, members))
+        return _Sight(members, found, by_name, silent | unlocked, closed)
 
     @override
     def findings(self, seen: _Sight) -> tuple[Finding, ...]:
@@ -96,7 +99,7 @@ class _Hardening(Recipe[_Sight]):
             for node in seen.nodes.values()
             for sentence in find_hindrances(node)
         )
-        return (*absent, *hindered)
+        return (*absent, *hindered, *seen.closed, *find_even(len(seen.members)))
 
     @override
     async def plan(self, run: Run, seen: _Sight) -> Plan:

@@ -14,9 +14,10 @@ from tasks.engine.run import Run
 from tasks.etcd.probe import Probe
 from tasks.model.plan import Plan, Step
 from tasks.plans import leaves, sharing
+from tasks.plans.apiservers import name_kubeconfigs
 from tasks.plans.rotation import VerifyLeaves, plan_rotation
 from tasks.procedures import rotation
-from tasks.procedures.course import Actions, Choices, Verified, follow
+from tasks.procedures.course import Actions, Choices, Unlocked, Verified, follow
 from tasks.procedures.rotation import CertificateRecipe, Sight
 from tasks.steps import certificates, health
 from tasks.steps import sharing as see_sharing
@@ -67,6 +68,10 @@ class _Rotation(CertificateRecipe):
         self.which = which
 
     @override
+    async def look(self, run: Run, unlocked: Unlocked) -> Sight:
+        return await rotation.with_ways(run, await super().look(run, unlocked))
+
+    @override
     async def plan(self, run: Run, seen: Sight) -> Plan:
         leaves.refuse_reinstalled(run.inventory, seen.observed)
         authority = (await signing_authority(run)).certificate_pem
@@ -87,7 +92,7 @@ class _Rotation(CertificateRecipe):
             return plan
         others = await see_sharing.see_all(run, plan.hosts_of(leaves.SwapLeaves))
         users = sharing.find_users(run.inventory, others, pairs_only=True)
-        return replace(plan, warnings=(*plan.warnings, *users))
+        return replace(plan, warnings=(*plan.warnings, *name_kubeconfigs(seen.nodes), *users))
 
     @override
     def actions(self, seen: Sight, probe: Probe | None) -> Actions:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from tasks.model.member_settings import Notice, Settings, TextFile
 
 NAMESPACE = "kube-system"
+API_PORT = 6443
+
+_ARGUMENT = r"^ *- *[\"']?--{}=([^\"'\s]+)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +116,19 @@ class NodeObservation:
     def named(self, name: str) -> tuple[Pod, ...]:
         """List the pods of one name, of kube-system; the kubelet runs the last."""
         return tuple(p for p in self.pods if (p.namespace, p.name) == (NAMESPACE, name))
+
+    def api_address(self, otherwise: str) -> tuple[str, int] | None:
+        """Tell where the node's API server is asked by others; None where its manifest is out."""
+        pods = self.named("kube-apiserver")
+        if not pods:
+            return None
+        told = {
+            name: found[1]
+            for name in ("advertise-address", "secure-port")
+            if (found := re.search(_ARGUMENT.format(name), pods[-1].file.text, re.MULTILINE))
+        }
+        port = told.get("secure-port", "")
+        return told.get("advertise-address", otherwise), int(port) if port.isdigit() else API_PORT
 
     @property
     def taken_out(self) -> tuple[PurePosixPath, ...]:

@@ -19,6 +19,7 @@ from tasks.model.observation import (
 )
 from tasks.model.plan import Plan, Stage, Step
 from tasks.model.urls import split_url
+from tasks.plans.apiservers import CHANGED, JOINED
 from tasks.plans.bootstrap import IssueCertificates, preparation_steps
 from tasks.plans.leaves import Work, leaf_steps
 from tasks.plans.member_hosts import Leaver, judge_joiner, warn_of_hosts
@@ -178,7 +179,7 @@ def plan_members(
     leave = leaving_hosts - {member.name for member in joining}
     back = {n for n in pending if inventory.layout(n).is_pod} | (paused - leave)
     back |= {member.name for member in settling}
-    steps += [_resume(name) for name in sorted(back)]
+    steps += [_resume(name, JOINED if name in pending else CHANGED) for name in sorted(back)]
     names = ", ".join(member.name for member in goal)
     return Plan(
         runbook,
@@ -234,7 +235,7 @@ def plan_move(
             replace(step, sentence=said) if isinstance(step, ReaddressMember) else step
             for step in changes
         )
-    resumed = [_resume(member.name)] if layout.has_apiserver and changes else []
+    resumed = [_resume(member.name, CHANGED)] if layout.has_apiserver and changes else []
     refreshed = [_refresh(name, where) for name, where in sorted(outdated.items())]
     return Plan(
         "update_member",
@@ -326,9 +327,9 @@ def _settle(member: DesiredMember, goal: tuple[DesiredMember, ...]) -> SettleMem
     )
 
 
-def _resume(name: str) -> ResumeApiserver:
+def _resume(name: str, away: str) -> ResumeApiserver:
     return ResumeApiserver(
         stage=REFRESH,
         host=name,
-        sentence="put its API server's manifest in, and wait until it is ready",
+        sentence=f"put its API server's manifest in, and wait until it is ready ({away})",
     )

@@ -87,13 +87,20 @@ def find_hindrances(node: NodeObservation) -> tuple[str, ...]:
     found = [*find_strays(node), *map(str, node.settings.faults)]
     if directory and paths and paths != {directory}:
         found.append(f"the kubelet reads its pods in {directory}; say so in paths.manifest")
+    if node.versions.get("kubelet") is None and not node.kubelet.is_active:
+        found.append("there is no kubelet, which alone starts what is put in")
+    if not runtime(node) and node.process is None:
+        found.append("no container runtime runs (containerd, crio): nothing would start again")
     return tuple(found)
 
 
 def find_obstructions(
-    nodes: Iterable[NodeObservation], touched: Collection[str]
+    nodes: Collection[NodeObservation], touched: Collection[str]
 ) -> tuple[Finding, ...]:
-    """List what forbids to change members: the touched nodes' hindrances; of others a warning."""
+    """List what forbids to change members: the touched nodes' hindrances; of others a warning.
+
+    Without kubeadm a member changes all the same, but not what is left to it.
+    """
     refused = (
         Finding(Severity.REFUSAL, node.host, sentence)
         for node in nodes
@@ -107,7 +114,24 @@ def find_obstructions(
         for path in node.taken_out
         if path.name == MANIFEST.name
     )
-    return (*refused, *warned)
+    lacking = (
+        Finding(
+            Severity.WARNING,
+            node.host,
+            "there is no kubeadm, which makes a node anew, its certificates and its kubeconfigs",
+        )
+        for node in nodes
+        if node.host in touched and node.versions.get("kubeadm") is None
+    )
+    return (*refused, *warned, *lacking)
+
+
+def find_even(count: int) -> tuple[Finding, ...]:
+    """Warn of an even number of control planes, before members are restarted."""
+    if count % 2:
+        return ()
+    said = f"{count} control planes bear no more failures than {count - 1}: {(count - 1) // 2}"
+    return (Finding(Severity.WARNING, None, said),)
 
 
 def find_paused(nodes: Iterable[NodeObservation]) -> frozenset[str]:
@@ -224,8 +248,8 @@ def judge_nodes(
                 )
             )
         remarks += [(node.host, sentence) for sentence in find_remarks(node, len(listed))]
-    if nodes and len(nodes) % 2 == 0 and len(nodes) == len(inventory.hosts):
-        remarks.append(("", f"{len(nodes)} control planes bear no more failures than one less"))
+    if nodes and len(nodes) == len(inventory.hosts):
+        remarks += [("", finding.sentence) for finding in find_even(len(nodes))]
     if nodes:
         problems += [
             (

@@ -6,7 +6,7 @@ Composes steps; owns none.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from typing_extensions import override
 
@@ -28,6 +28,7 @@ from tasks.plans.preflight import clock_findings
 from tasks.plans.recovery import Damage, ReviveMember
 from tasks.plans.rooms import unwritable
 from tasks.plans.trials import Trial, find_places
+from tasks.plans.ways import find_closed
 from tasks.procedures import location
 from tasks.procedures.course import Recipe, Unlocked
 from tasks.report.tables import Table
@@ -56,16 +57,17 @@ class Sight:
     absent: dict[str, str]
     targets: Targets
     nodes: tuple[NodeObservation, ...] = ()
+    closed: tuple[Finding, ...] = ()
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """What forbids the run or is to be weighed: clocks, static pods, and who is absent."""
+        """What forbids the run or is to be weighed: clocks, pods, closed ways, who is absent."""
         absent = tuple(
             Finding(Severity.WARNING, name, f"is left out: {why}")
             for name, why in self.absent.items()
         )
         clocks = clock_findings(tuple(self.observed.values()))
-        return (*clocks, *find_reasons(self.nodes), *absent)
+        return (*clocks, *find_reasons(self.nodes), *self.closed, *absent)
 
 
 class CertificateRecipe(Recipe[Sight]):
@@ -154,6 +156,12 @@ async def look(run: Run, unlocked: Unlocked) -> Sight:
     }
     pods, _ = await nodes.observe_nodes(run, frozenset(absent))
     return Sight(members, dict(sorted(observed.items())), absent, targets, pods)
+
+
+async def with_ways(run: Run, sight: Sight) -> Sight:
+    """Ask every node for its ways to the others, too: before the first change, and once."""
+    ways = await nodes.observe_ways(run, sight.nodes, sight.members)
+    return replace(sight, closed=find_closed(run.inventory, ways))
 
 
 async def read_health(run: Run, sight: Sight) -> ClusterHealth:

@@ -8,13 +8,17 @@ from tasks.config.launch import NotUnderstood
 from tasks.config.pods import read_mounts, read_pods
 from tasks.config.settings import read_process, read_settings
 from tasks.engine.run import Run, step, together
-from tasks.hosts import nodes
+from tasks.hosts import nodes, sessions
 from tasks.hosts.connection import HostConnection
+from tasks.model.cluster import DesiredMember
 from tasks.model.errors import RunbookError
 from tasks.model.member_settings import SettingsFiles
 from tasks.model.nodes import NodeObservation
+from tasks.model.observation import Path, Reachability
+from tasks.model.urls import split_url
 
 LOOK_SECONDS = 30.0
+DIAL_SECONDS = 15.0
 
 
 @step("see the node of {host}", retry_delays_seconds=(1.0,))
@@ -67,3 +71,36 @@ async def observe_nodes(
     having = [host for host in hosts if run.inventory.layout(host.name).manifest]
     seen = await together(map(see, having))
     return tuple(node for node in seen if node is not None), silent
+
+
+@step("reach the other nodes' ports from {host}", retry_delays_seconds=(1.0,))
+async def dial_others(
+    _run: Run, host: HostConnection, targets: tuple[tuple[str, str, int], ...]
+) -> tuple[Path, ...]:
+    """Connect from a node to others' ports, each (host, address, port), and tell what was met."""
+    (result,) = await host.run(sessions.dial_command(targets, hears_names=False), timeout_seconds=DIAL_SECONDS)
+    met = sessions.parse_dials(result)
+    return tuple(
+        Path(host.name, name, address, port, met.get((name, port), Reachability.TIMED_OUT))
+        for name, address, port in targets
+    )
+
+
+async def observe_ways(
+    run: Run, seen: tuple[NodeObservation, ...], members: tuple[DesiredMember, ...]
+) -> tuple[Path, ...]:
+    """Connect from every node that was seen to every other's etcd and API server, all at once."""
+    by_name = {member.name: member for member in members}
+    targets = []
+    for node in seen:
+        if (member := by_name.get(node.host)) is None:
+            continue
+        peer = split_url(member.peer_url)
+        places = (peer, split_url(member.client_url), node.api_address(peer[0]))
+        targets += [(node.host, *place) for place in dict.fromkeys(filter(None, places))]
+    found = await together(
+        dial_others(run, run.hosts[node.host], others)
+        for node in seen
+        if (others := tuple(target for target in targets if target[0] != node.host))
+    )
+    return tuple(path for paths in found for path in paths)

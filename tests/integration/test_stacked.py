@@ -130,6 +130,29 @@ def test_a_stray_file_beside_the_manifest_is_found(
     assert kubernetes.processes() == before
 
 
+@pytest.mark.chaos
+@pytest.mark.parametrize(("port", "status"), [(2380, 2), (6443, 0)])
+def test_a_way_that_a_firewall_closes_is_found_before_the_first_change(
+    kubernetes: KubernetesCluster, prefect: Prefect, inventory: Path, port: int, status: int
+) -> None:
+    """From each of the others; the peers' port forbids the change, the API server's does not."""
+    name, node = list(kubernetes.nodes.items())[2]
+    words = ("--which", "all", "--dry-run")
+    node.block_port(port)
+    try:
+        ended = run_runbook(prefect, "rotate_certificates", inventory, *words)
+        checked = run_runbook(prefect, "check_health", inventory)
+    finally:
+        node.unblock_port(port)
+    assert ended.status == status, ended.output
+    assert checked.status == (1 if port == 2380 else 0), checked.output
+    for other in set(kubernetes.nodes) - {name}:
+        said = f"{other}: cannot reach {name} at {node.address} port {port} (timed out)"
+        assert said in ended.output, ended.output
+        assert said in checked.output
+    kubernetes.wait_until_ready(seconds=60)
+
+
 def test_what_is_kubeadms_own_is_refused_before_anything_is_touched(
     prefect: Prefect, inventory: Path
 ) -> None:

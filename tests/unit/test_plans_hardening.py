@@ -108,7 +108,7 @@ def node(name: str, *taken_out: str, **more: Any) -> NodeObservation:  # noqa: A
         "files": tuple(TextFile(f"{DIRECTORY}/{file}", "") for file in files),
         "processes": (),
         "kubelet": Kubelet(True, DIRECTORY, "https://m:6443", True, True),
-        "versions": {},
+        "versions": dict.fromkeys(("kubelet", "kubeadm", "containerd"), "1.37.2"),
         "kept": tuple(PurePosixPath(KEPT) / file for file in taken_out),
         "kubeconfigs": {"admin.conf": "https://10.0.0.1:6443"},
     }
@@ -144,7 +144,9 @@ def test_the_leader_is_last_and_each_api_server_is_told() -> None:
     assert [step.host for step in made.steps] == ["m2", "m3", "m1"]
     assert all(stage.is_serial for stage in made.stages())
     assert "API server is away for about 15 s" in made.steps[0].sentence
-    assert "m2: admin.conf asks https://10.0.0.1:6443" in made.warnings
+    assert (
+        "m2: admin.conf asks https://10.0.0.1:6443, which is no node's own address" in made.warnings
+    )
 
 
 def test_what_an_earlier_run_took_out_comes_first() -> None:
