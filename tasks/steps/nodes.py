@@ -78,7 +78,9 @@ async def dial_others(
     _run: Run, host: HostConnection, targets: tuple[tuple[str, str, int], ...]
 ) -> tuple[Path, ...]:
     """Connect from a node to others' ports, each (host, address, port), and tell what was met."""
-    (result,) = await host.run(sessions.dial_command(targets, hears_names=False), timeout_seconds=DIAL_SECONDS)
+    (result,) = await host.run(
+        sessions.dial_command(targets, hears_names=False), timeout_seconds=DIAL_SECONDS
+    )
     met = sessions.parse_dials(result)
     return tuple(
         Path(host.name, name, address, port, met.get((name, port), Reachability.TIMED_OUT))
