@@ -91,6 +91,20 @@ def edit_backend(configuration: str, backend: str, moves: Moves) -> str:
     return "".join([*lines[:first], *written, *others, *lines[end:]])
 
 
+def edit_apiserver_backend(configuration: str, backend: str, moves: Moves) -> str:
+    """Rewrite a section whose servers are at the members' addresses, all at one other port.
+
+    Those are the API servers that live on them. Any other section comes back as it is.
+    """
+    lines = configuration.splitlines()
+    begin, end = _find_section([f"{line}\n" for line in lines], backend)
+    found = filter(None, map(_SERVER.match, lines[begin:end]))
+    ports = {match["address"].rpartition(":")[2] for match in found}
+    if len(ports) != 1 or not (port := ports.pop()).isdigit():
+        return configuration
+    return edit_backend(configuration, backend, moves.at_port(int(port)))
+
+
 def _find_section(lines: list[str], backend: str) -> tuple[int, int]:
     begin = None
     for index, line in enumerate(lines):

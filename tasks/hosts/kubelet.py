@@ -75,6 +75,10 @@ class StaticPod:
         """Take the API server's manifest out and then its own, and wait until both are gone."""
         return pods.stop_command(self._pod, self._apiserver, restarts_kubelet=self.restarts_kubelet)
 
+    def pause_command(self) -> Command:
+        """Take the API server's manifest out alone, and wait until it is gone."""
+        return pods.pause_command(self._apiserver, restarts_kubelet=self.restarts_kubelet)
+
     def restart_command(self, *, wait: bool = True) -> Command:
         """End its process and wait until the kubelet has started it again; nothing is edited."""
         del wait

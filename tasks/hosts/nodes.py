@@ -29,7 +29,9 @@ for path in {directory}/*; do
   one text < "$path"
 done
 for path in {kept}/*.yaml; do
-  [ ! -f "$path" ] || echo "kept=$path"
+  if [ ! -f "$path" ]; then continue; fi
+  echo "kept=$path"
+  one out < "$path"
 done
 for path in {directory}/../*.conf; do
   [ ! -r "$path" ] || sed -nE "s|^ *server: *\"?([^\" ]*).*|kubeconfig=${{path##*/}} \\1|p" "$path"
@@ -90,11 +92,14 @@ def parse_node(host: str, result: Result) -> NodeObservation:
     pairs = [line.partition("=")[::2] for line in result.stdout.splitlines()]
     single = dict(pairs)
     files: list[TextFile] = []
+    kept: list[TextFile] = []
     processes: list[dict[str, str]] = []
     path = ""
     for key, value in pairs:
-        if key == "file":
+        if key in {"file", "kept"}:
             path = value
+        elif key == "out":
+            kept.append(TextFile(path, _decode(value)))
         elif key == "text":
             files.append(TextFile(path, _decode(value)))
         elif key == "process":
@@ -119,7 +124,8 @@ def parse_node(host: str, result: Result) -> NodeObservation:
             is_ready,
             has_seen,
         ),
-        kept=tuple(PurePosixPath(value) for key, value in pairs if key == "kept"),
+        kept=tuple(PurePosixPath(file.path) for file in kept),
+        kept_files=tuple(kept),
         kubeconfigs=dict(
             value.split(" ", 1) for key, value in pairs if key == "kubeconfig" and " " in value
         ),

@@ -154,40 +154,9 @@ def stop_command(etcd: PodFile, apiserver: PodFile, *, restarts_kubelet: bool = 
     out then, in a directory beside theirs. A kubelet that is deaf is stopped until a manifest goes
     in; where it must not be, this fails before anything is taken out.
     """
-    deaf = "hears=; systemctl stop kubelet"
-    if not restarts_kubelet:
-        deaf = (
-            'echo "the kubelet has not met its API server since it started, so it would stop '
-            'nothing, and the inventory forbids to restart it (restarts_kubelet)" >&2; exit 1'
-        )
     manifest, kept = quote(str(etcd.manifest)), quote(str(etcd.kept))
-    other, other_kept = quote(str(apiserver.manifest)), quote(str(apiserver.kept))
-    directory, manifests = quote(str(etcd.kept.parent)), quote(str(etcd.manifest.parent))
     script = f"""
-{PODS}{SEEN_API.strip()}
-{_WAIT.strip()}
-{_STOP.strip().replace("{changed}", CHANGED)}
-changed={UNCHANGED}
-install -d -m 0700 {directory}
-[ "$(stat -c %d {directory})" = "$(stat -c %d {manifests})" ] || {{
-  echo "{etcd.manifest.parent} is a file system of its own: nothing can be renamed into it" >&2
-  exit 1; }}
-hears=yes
-kubelet_hears || {{ {deaf}; }}
-fail() {{ echo "the pod of $1 is still there {END_SECONDS} s after its manifest was taken out (to \
-{etcd.kept.parent}): process $(own_processes "$2" | xargs), pod $(own_pods "$2" | xargs)" >&2
-  exit 1; }}
-port=$(sed -nE 's/^ *- --secure-port=([0-9]+).*/\\1/p' {other} {other_kept} 2>/dev/null |
-  head -n 1) || :
-refuses() {{ ! (exec 3<>"/dev/tcp/127.0.0.1/${{port:-6443}}") 2>/dev/null; }}
-take_out {other} {other_kept}
-[ -n "$hears" ] || end_by_hand {apiserver.container}
-waited {END_SECONDS} refuses || fail {other} {apiserver.container}
-# Nobody new is answered now.
-waited {GRACE_SECONDS} ended {apiserver.container} || {{
-  pids=$(own_processes {apiserver.container}); [ -z "$pids" ] || kill -KILL $pids 2>/dev/null || :
-}}
-waited {END_SECONDS} ended {apiserver.container} || fail {other} {apiserver.container}
+{_take_apiserver_out(apiserver, restarts_kubelet=restarts_kubelet)}
 take_out {manifest} {kept}
 if [ -n "$hears" ]; then
   waited {END_SECONDS} gone {etcd.container} || fail {manifest} {etcd.container}
@@ -199,6 +168,55 @@ fi
 echo $changed
 """
     return Command("take the manifests of the API server and of etcd out", script.strip())
+
+
+def pause_command(apiserver: PodFile, *, restarts_kubelet: bool = True) -> Command:
+    """Take a node's API server out alone, to change its manifest, as `stop_command` does."""
+    script = f"""
+{_take_apiserver_out(apiserver, restarts_kubelet=restarts_kubelet)}
+[ -z "$hears" ] || waited {END_SECONDS} gone {apiserver.container} ||
+  fail {quote(str(apiserver.manifest))} {apiserver.container}
+[ $changed = {UNCHANGED} ] || sleep {SETTLE_SECONDS}
+echo $changed
+"""
+    return Command("take the manifest of the API server out", script.strip())
+
+
+def _take_apiserver_out(apiserver: PodFile, *, restarts_kubelet: bool) -> str:
+    """Write the shell that takes an API server out and waits until its process has ended."""
+    deaf = "hears=; systemctl stop kubelet"
+    if not restarts_kubelet:
+        deaf = (
+            'echo "the kubelet has not met its API server since it started, so it would stop '
+            'nothing, and the inventory forbids to restart it (restarts_kubelet)" >&2; exit 1'
+        )
+    other, other_kept = quote(str(apiserver.manifest)), quote(str(apiserver.kept))
+    kept, manifests = apiserver.kept.parent, apiserver.manifest.parent
+    return f"""
+{PODS}{SEEN_API.strip()}
+{_WAIT.strip()}
+{_STOP.strip().replace("{changed}", CHANGED)}
+changed={UNCHANGED}
+install -d -m 0700 {quote(str(kept))}
+[ "$(stat -c %d {quote(str(kept))})" = "$(stat -c %d {quote(str(manifests))})" ] || {{
+  echo "{manifests} is a file system of its own: nothing can be renamed into it" >&2
+  exit 1; }}
+hears=yes
+kubelet_hears || {{ {deaf}; }}
+fail() {{ echo "the pod of $1 is still there {END_SECONDS} s after its manifest was taken out (to \
+{kept}): process $(own_processes "$2" | xargs), pod $(own_pods "$2" | xargs)" >&2
+  exit 1; }}
+port=$(sed -nE 's/^ *- --secure-port=([0-9]+).*/\\1/p' {other} {other_kept} 2>/dev/null |
+  head -n 1) || :
+refuses() {{ ! (exec 3<>"/dev/tcp/127.0.0.1/${{port:-6443}}") 2>/dev/null; }}
+take_out {other} {other_kept}
+[ -n "$hears" ] || end_by_hand {apiserver.container}
+waited {END_SECONDS} refuses || fail {other} {apiserver.container}
+# Nobody new is answered now.
+waited {GRACE_SECONDS} ended {apiserver.container} || {{
+  pids=$(own_processes {apiserver.container}); [ -z "$pids" ] || kill -KILL $pids 2>/dev/null || :
+}}
+waited {END_SECONDS} ended {apiserver.container} || fail {other} {apiserver.container}""".strip()
 
 
 def start_command(pod: PodFile) -> Command:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tasks.model.cluster import DesiredMember
 
@@ -31,6 +31,18 @@ class Moves:
             elif waiting:
                 found.append(waiting.pop(0))
         return found + waiting
+
+    def at_port(self, port: int) -> Moves:
+        """Say the same of what lives on the members and is asked at another port."""
+
+        def at(url: str) -> str:
+            return f"{url.rpartition(':')[0]}:{port}"
+
+        return Moves(
+            tuple(map(at, self.gone)),
+            tuple(replace(m, client_url=at(m.client_url)) for m in self.come),
+            tuple(replace(m, client_url=at(m.client_url)) for m in self.goal),
+        )
 
     def name(self, url: str) -> str:
         """Name the member at a client URL."""

@@ -91,11 +91,11 @@ class NodeObservation:
     """What was seen of a node: `files` of its pods' directory, as the kubelet would read them.
 
     `node` is what Kubernetes calls it, and its static pods after it; without it the `hostname`.
-    `kept` are manifests that a run has taken out, and `kubeconfigs` the servers that the node's
-    kubeconfigs name. `pods` are what the files say, in their order; `broken` why one says nothing.
-    Of the etcd that `pod` is, `settings` are what its manifest says, as in the container, `running`
-    what its process was started with, and `mounts` tell where its paths lie. `versions` are by
-    program, None for one that is not there.
+    `kept` are manifests that a run has taken out, as `kept_files` are, and `kubeconfigs` the
+    servers that the node's kubeconfigs name. `pods` are what the files say, in their order;
+    `broken` why one says nothing. Of the etcd that `pod` is, `settings` are what its manifest says,
+    as in the container, `running` what its process was started with, and `mounts` tell where its
+    paths lie. `versions` are by program, None for one that is not there.
     """
 
     host: str
@@ -112,10 +112,19 @@ class NodeObservation:
     kept: tuple[PurePosixPath, ...] = ()
     kubeconfigs: dict[str, str] = field(default_factory=dict)
     node: str = ""
+    kept_files: tuple[TextFile, ...] = ()
 
     def named(self, name: str) -> tuple[Pod, ...]:
         """List the pods of one name, of kube-system; the kubelet runs the last."""
         return tuple(p for p in self.pods if (p.namespace, p.name) == (NAMESPACE, name))
+
+    @property
+    def apiserver(self) -> TextFile | None:
+        """The API server's manifest, in place or taken out."""
+        if pods := self.named("kube-apiserver"):
+            return pods[-1].file
+        out = [f for f in self.kept_files if f.path.endswith("/kube-apiserver.yaml")]
+        return out[-1] if out else None
 
     def api_address(self, otherwise: str) -> tuple[str, int] | None:
         """Tell where the node's API server is asked by others; None where its manifest is out."""

@@ -19,6 +19,13 @@ class UpdateApiserver(Step):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateNodeApiserver(Step):
+    """Change the list of an API server that lives on a member, by the kubelet's laws."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateHaproxy(Step):
     """Write the checked configuration and reload."""
 

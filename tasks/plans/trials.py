@@ -15,7 +15,12 @@ from tasks.model.inventory import Inventory
 from tasks.model.layout import NOTES, generation_files
 from tasks.model.plan import Plan, Step
 from tasks.model.pods import etcd_pod
-from tasks.plans.dependents import TellHook, UpdateApiserver, UpdateHaproxy
+from tasks.plans.dependents import (
+    TellHook,
+    UpdateApiserver,
+    UpdateHaproxy,
+    UpdateNodeApiserver,
+)
 from tasks.plans.hardening import HardenMember
 from tasks.plans.leaves import StageLeaves
 from tasks.plans.member_changes import RefreshConfiguration, RetireHost
@@ -28,7 +33,10 @@ from tasks.plans.succession import (
     WriteTrust,
 )
 
-TAKING_OUT = (HardenMember, JoinMember, SettleMember, ReaddressMember, RestoreManifest, RetireHost)
+TAKING_OUT = (
+    *(HardenMember, JoinMember, SettleMember, ReaddressMember, RestoreManifest, RetireHost),
+    UpdateNodeApiserver,
+)
 """Of a static pod: its manifest goes out, in, or both."""
 
 

@@ -23,7 +23,12 @@ from tasks.model.observation import Likeness
 from tasks.model.plan import Finding, Plan, Stage, Step
 from tasks.plans import bootstrap, member_changes
 from tasks.plans import reconfiguration as plans
-from tasks.plans.dependents import TellHook, UpdateApiserver, UpdateHaproxy
+from tasks.plans.dependents import (
+    TellHook,
+    UpdateApiserver,
+    UpdateHaproxy,
+    UpdateNodeApiserver,
+)
 from tasks.plans.leaves import StageLeaves, SwapLeaves
 from tasks.plans.restarts import ADDRESSES
 from tasks.plans.rooms import member_findings
@@ -238,6 +243,7 @@ class MemberRecipe(Recipe[Draft]):
                 configuration.refresh_configuration, members=seen.goal
             ),
             UpdateApiserver: dependents.update_apiserver,
+            UpdateNodeApiserver: pods.rewrite_apiserver,
             UpdateHaproxy: dependents.update_haproxy,
             TellHook: dependents.tell_hook,
             member_changes.WriteInventory: write_inventory,

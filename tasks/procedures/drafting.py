@@ -107,7 +107,13 @@ async def draft_plan(
     findings, programs = await both(
         judge(run, seen, goal), asyncio.to_thread(installation.load_programs, seen.inventory)
     )
-    last = list(await dependents.plan_updates(run, moves, wish.skip))
+    pods, _ = await nodes.observe_nodes(run)
+    joined = frozenset(member.name for member in joining)
+    leaving = {x.host for x in seen.leavers if x.host}
+    last = [
+        *dependents.plan_node_updates(run, pods, moves, leaving - joined, wish.skip),
+        *await dependents.plan_updates(run, moves, wish.skip),
+    ]
     warnings: tuple[str, ...] = ()
     if after != before:
         diff = inventory_diff(before, after, path.name)
@@ -126,13 +132,10 @@ async def draft_plan(
             warnings = (
                 f"{path} must say so too; set write_inventory to let this run do it:\n{diff}",
             )
-    joined = frozenset(member.name for member in joining)
     made = any(not run.inventory.layout(name).is_pod for name in joined)
     if made:  # without a quorum no member is healthy that could be a model
         refuse_without_quorum(seen.live)
     pattern = find_pattern(run, seen.live, seen.observed, joined) if made else None
-    pods, _ = await nodes.observe_nodes(run)
-    leaving = {x.host for x in seen.leavers if x.host}
     moving = {member.name for member in moved}
     changed = joined | leaving | moving
     staying = tuple(m.as_desired for m in seen.live if m.host not in changed)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 
-from tasks.config.dependents import edit_backend, edit_etcd_servers
+from tasks.config.dependents import (
+    edit_apiserver_backend,
+    edit_backend,
+    edit_etcd_servers,
+)
 from tasks.engine.run import Run, step, together
 from tasks.hosts import dependents as hosts
 from tasks.hosts import files
@@ -12,14 +16,17 @@ from tasks.hosts.connection import HostConnection
 from tasks.model.clients import KubeApiserver, LoadBalancer
 from tasks.model.dependents import Moves
 from tasks.model.errors import Refused, RunbookError
+from tasks.model.nodes import NodeObservation
 from tasks.model.observation import FileState
 from tasks.model.plan import Step
+from tasks.plans.apiservers import CHANGED
 from tasks.plans.dependents import (
     APISERVERS,
     BALANCERS,
     TellHook,
     UpdateApiserver,
     UpdateHaproxy,
+    UpdateNodeApiserver,
 )
 
 SKIPPABLE = ("kube_apiservers", "load_balancers")
@@ -67,6 +74,44 @@ async def plan_updates(run: Run, moves: Moves, skip: Sequence[str]) -> tuple[Ste
     return tuple(found for found in await together(map(plan, declared)) if found is not None)
 
 
+def plan_node_updates(
+    run: Run,
+    seen: Iterable[NodeObservation],
+    moves: Moves,
+    leaving: Collection[str],
+    skip: Sequence[str],
+) -> tuple[Step, ...]:
+    """Plan the change of each API server on a member whose manifest lists the members.
+
+    kubeadm lets each ask its own etcd alone, which stays. One that the inventory declares is
+    planned as such. Raises Refused for a manifest that is not understood.
+    """
+    declared = {one.host for one in run.inventory.kube_apiservers}
+    steps: list[Step] = []
+    for node in seen:
+        file = node.apiserver
+        if file is None or node.host in {*declared, *leaving} or "kube_apiservers" in skip:
+            continue
+        try:
+            edited, servers = edit_etcd_servers(file.text, moves)
+        except ValueError as error:
+            raise Refused(
+                f"{node.host}: the list of members in {file.path} cannot be brought up to date: "
+                f"{error}; leave it to be done by hand with skip: kube_apiservers"
+            ) from error
+        if edited != file.text:
+            sentence = (
+                f"take its API server out, set --etcd-servers={servers} in its manifest, put it in "
+                f"and wait until it is ready ({CHANGED})"
+            )
+            steps.append(
+                UpdateNodeApiserver(
+                    stage=APISERVERS, host=node.host, sentence=sentence, text=edited
+                )
+            )
+    return tuple(steps)
+
+
 def _plan_update(
     one: KubeApiserver | LoadBalancer, text: str, told: str, moves: Moves
 ) -> Step | None:
@@ -83,6 +128,8 @@ def _plan_update(
         )
     if one.haproxy is not None:
         edited = edit_backend(text, one.haproxy.backend, moves)
+        if edited == text:  # it may be before the API servers that live on the members
+            edited = edit_apiserver_backend(text, one.haproxy.backend, moves)
         if edited == text:
             return None
         return UpdateHaproxy(

@@ -15,6 +15,8 @@ from tasks.hosts.connection import HostConnection
 from tasks.hosts.kubelet import StaticPod
 from tasks.model.errors import CommandFailed, Refused
 from tasks.model.member_settings import SettingsFiles, TextFile
+from tasks.model.pods import apiserver_pod
+from tasks.plans.dependents import UpdateNodeApiserver
 from tasks.plans.recovery import RestoreManifest
 
 Edit = Callable[[SettingsFiles], SettingsFiles]
@@ -114,3 +116,21 @@ async def resume(run: Run, host: HostConnection) -> bool:
         _pod(run, host).resume_command(), changes=True, timeout_seconds=pods.LIMIT_SECONDS
     )
     return files.parse_change(result)
+
+
+@step("change the API server's list of members on {host}")
+async def rewrite_apiserver(run: Run, host: HostConnection, planned: UpdateNodeApiserver) -> bool:
+    """Take an API server out, write its manifest, put it in, and wait until it is ready.
+
+    The old manifest is copied aside. Where the run dies, it is in, or kept beside its directory.
+    """
+    own = _pod(run, host)
+    kept = TextFile(str(apiserver_pod(own.manifest).kept), planned.text, mode="0600")
+    await host.run(
+        own.pause_command(),
+        files.write_text_command(kept, backup=run.inventory.paths.backups / run.backup),
+        own.resume_command(),
+        changes=True,
+        timeout_seconds=pods.LIMIT_SECONDS,
+    )
+    return True

@@ -60,11 +60,14 @@ class KubernetesCluster:
         self.nodes: dict[str, Host] = dict(lab.hosts)
 
     @classmethod
-    def form(cls, lab: Lab) -> Self:
-        """Make a cluster of a lab's bare nodes and return it when all of it is ready."""
+    def form(cls, lab: Lab, options: str = "") -> Self:
+        """Make a cluster of a lab's bare nodes and return it when all of it is ready.
+
+        `options` are further lines of kubeadm's ClusterConfiguration.
+        """
         cluster = cls(lab)
         first, *others = cluster.nodes.values()
-        cluster.init(first)
+        cluster.init(first, options)
         for node in others:
             cluster.join(node, by=first)
         cluster.wait_until_ready()
@@ -75,10 +78,10 @@ class KubernetesCluster:
         """The node that `kubeadm init` ran on; controlPlaneEndpoint names it."""
         return next(iter(self.nodes.values()))
 
-    def init(self, node: Host) -> None:
+    def init(self, node: Host, options: str = "") -> None:
         """Make a node the first control plane; LabError with what kubeadm said."""
         path = "etc/kubernetes/kubeadm.yaml"
-        configuration = init_configuration(self.version, node.name, node.address)
+        configuration = init_configuration(self.version, node.name, node.address, options)
         _write(node.root / path, configuration)
         self._kubeadm(node, f"init --config /{path} --upload-certs --skip-phases={NOT_RUN}")
 

@@ -31,7 +31,7 @@ kind: ClusterConfiguration
 kubernetesVersion: v{version}
 controlPlaneEndpoint: {address}:6443
 networking: {{serviceSubnet: 10.96.0.0/12, podSubnet: 10.244.0.0/16}}
----
+{options}---
 {kubelet}"""
 
 KUBELET = """\
@@ -68,8 +68,11 @@ discovery:
 """
 
 
-def init_configuration(version: str, name: str, address: str) -> str:
-    """Render what `kubeadm init` reads on the first node, which is the control plane's endpoint."""
+def init_configuration(version: str, name: str, address: str, options: str = "") -> str:
+    """Render what `kubeadm init` reads on the first node, which is the control plane's endpoint.
+
+    `options` are further lines of the ClusterConfiguration.
+    """
     return INIT.format(
         version=version,
         address=address,
@@ -77,6 +80,7 @@ def init_configuration(version: str, name: str, address: str) -> str:
         key=CERTIFICATE_KEY,
         node=NODE.format(name=name, address=address),
         kubelet=KUBELET,
+        options=options,
     )
 
 
