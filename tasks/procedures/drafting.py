@@ -21,6 +21,7 @@ from tasks.model.errors import Refused
 from tasks.model.inventory import Inventory
 from tasks.model.inventory_file import InventoryFile
 from tasks.model.member_settings import Settings
+from tasks.model.nodes import NodeObservation
 from tasks.model.observation import HostObservation, HostTarget
 from tasks.model.plan import Finding, Plan
 from tasks.plans import member_changes, member_hosts, sharing
@@ -137,13 +138,9 @@ async def draft_plan(
         refuse_without_quorum(seen.live)
     pattern = find_pattern(run, seen.live, seen.observed, joined) if made else None
     moving = {member.name for member in moved}
-    changed = joined | leaving | moving
-    staying = tuple(m.as_desired for m in seen.live if m.host not in changed)
-    ways = await nodes.observe_ways(run, pods, staying)  # the others' were probed already
     findings = (
         *findings,
-        *find_obstructions(pods, changed),
-        *find_closed(run.inventory, ways),
+        *await _weigh_nodes(run, seen, pods, joined | leaving | moving),
         *(
             finding
             for name in moving
@@ -227,6 +224,15 @@ async def draft_plan(
         edited | _find_edited(seen, moved, targets),
         listens,
     )
+
+
+async def _weigh_nodes(
+    run: Run, seen: Outlook, pods: tuple[NodeObservation, ...], changed: frozenset[str]
+) -> tuple[Finding, ...]:
+    """Say what of the nodes forbids the change or is to be weighed."""
+    staying = tuple(m.as_desired for m in seen.live if m.host not in changed)
+    ways = await nodes.observe_ways(run, pods, staying)  # the others' were probed already
+    return (*find_obstructions(pods, changed), *find_closed(run.inventory, ways))
 
 
 async def _find_lacking(run: Run, pattern: Pattern, new: frozenset[str]) -> tuple[str, ...]:

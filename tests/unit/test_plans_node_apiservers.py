@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
@@ -40,11 +40,13 @@ def listing(*urls: str) -> TextFile:
     return TextFile("/etc/kubernetes/etcd-runbooks/kube-apiserver.yaml", text)
 
 
-def planned(*nodes: NodeObservation, **other: Any) -> list[UpdateNodeApiserver]:  # noqa: ANN401
+def planned(
+    *nodes: NodeObservation, leaving: tuple[str, ...] = (), skip: tuple[str, ...] = ()
+) -> list[UpdateNodeApiserver]:
     """Plan what follows a member that has moved."""
     run = cast("Run", SimpleNamespace(inventory=stacked()))
-    words = {"moves": MOVED, "leaving": (), "skip": ()} | other
-    return cast("list[UpdateNodeApiserver]", list(plan_node_updates(run, nodes, **words)))
+    found = plan_node_updates(run, nodes, MOVED, leaving, skip)
+    return cast("list[UpdateNodeApiserver]", list(found))
 
 
 def test_each_that_lists_the_members_is_changed_one_line() -> None:
