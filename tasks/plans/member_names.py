@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from tasks.model.certificates import Role
 from tasks.model.errors import Refused
@@ -12,19 +12,22 @@ from tasks.model.fields import ADDRESS_PLACE, HOST_PLACE, MEMBER_PLACE, fill, is
 from tasks.model.layout import PairFiles
 from tasks.model.machines import Host
 
+_STYLES: tuple[Callable[[str], str], ...] = (str.capitalize, str.upper, str)
+"""How members write their hosts' names; where all are the same the last stays, as it is."""
 _NUMBERED = re.compile(r"(.*?)(\d+)")
 
 
 def name_member(hosts: Iterable[Host], name: str, address: str) -> str | None:
     """Name the member of a new host; None where it is called as its host is.
 
-    Most members tell: etcd-{host}, etcd-{address}, or a number of its own after the highest.
+    Most members tell: etcd-{host}, etcd-{address}, the host in upper case, or a number of its own
+    after the highest.
     """
     known = tuple(hosts)
     rules = Counter(rule for host in known for rule in _rules(host))
-    rule, count = rules.most_common(1)[0] if rules else (HOST_PLACE, 0)
+    (rule, style), count = rules.most_common(1)[0] if rules else ((HOST_PLACE, str), 0)
     if 2 * count > len(known):
-        made = fill(rule, name, "").replace(ADDRESS_PLACE, address)
+        made = fill(rule, style(name), "").replace(ADDRESS_PLACE, address)
         return None if made == name else made
     numbered = [found for host in known if (found := _NUMBERED.fullmatch(host.member_name))]
     stem, count = Counter(found[1] for found in numbered).most_common(1)[0] if numbered else ("", 0)
@@ -114,12 +117,13 @@ def _pair_rule(host: Host, files: PairFiles) -> tuple[str, str]:
     return certificate, key
 
 
-def _rules(host: Host) -> Iterable[str]:
-    """List the rules that make a member's name of its host."""
-    for word, place in ((host.name, HOST_PLACE), (host.address or "", ADDRESS_PLACE)):
+def _rules(host: Host) -> Iterable[tuple[str, Callable[[str], str]]]:
+    """List the rules that make a member's name of its host, and how that is written in it."""
+    words = {style(host.name): (HOST_PLACE, style) for style in _STYLES}
+    for word, (place, style) in (words | {host.address or "": (ADDRESS_PLACE, str)}).items():
         rule = _exchanged(host.member_name, word, place)
         if rule is not None:
-            yield rule
+            yield rule, style
 
 
 def _exchanged(text: str, word: str, place: str) -> str | None:

@@ -49,6 +49,10 @@ def test_whatever_they_are_called_and_made_of(
         life.check()
         ended = life.run("rotate_certificates")
         assert "no pair is due" in ended.stdout
+        lab["master03"].power_cut()
+        lab["master03"].reinstall()
+        life.run("replace_member", "--member", "master03")
+        life.check()
     report = writers.check(on="master01")
     print(f"\n{told}\n{life.told}\n{report}")  # noqa: T201 - figures, for pytest -s
     assert report.lost == ()

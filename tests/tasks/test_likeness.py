@@ -226,6 +226,8 @@ def test_a_member_that_says_no_state_is_given_one(
         ({"node1": "etcd01", "node2": "etcd02"}, "etcd03"),
         ({"node1": "alpha", "node2": "beta"}, None),
         ({"node1": "infra0"}, "infra1"),
+        ({"node1": "NODE1", "node2": "NODE2"}, "NODE9"),
+        ({"node1": "Node1.Example", "node2": "Node2.Example"}, "Node9.Example"),
     ],
 )
 def test_a_new_member_is_named_as_the_others_are(hosts: dict[str, str], name: str | None) -> None:
