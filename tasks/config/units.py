@@ -46,9 +46,10 @@ class _Line:
 
 @dataclass(slots=True)
 class _Service:
-    """What the [Service] sections say so far."""
+    """What the [Service] sections say so far; `unknown` are variables of which it is not known."""
 
     variables: dict[str, Given] = field(default_factory=dict)
+    unknown: dict[str, Notice] = field(default_factory=dict)
     files: list[tuple[str, bool, Place]] = field(default_factory=list)
     unset: list[str] = field(default_factory=list)
     commands: list[_Line] = field(default_factory=list)
@@ -68,6 +69,13 @@ def read_unit(files: SettingsFiles) -> Launch:
     variables = {**service.variables, **_file_variables(service, files)}
     for name in service.unset:
         variables.pop(name, None)
+        service.unknown.pop(name, None)
+    said = " ".join(line.value for line in service.commands)
+    service.faults += [
+        notice
+        for name, notice in service.unknown.items()
+        if name not in variables and (name.startswith("ETCD_") or name in said)
+    ]
     words: tuple[Given, ...] = ()
     try:
         words, added = _read_command(service, files, variables)
@@ -160,9 +168,17 @@ def _take(service: _Service, line: _Line, files: SettingsFiles) -> None:
 def _take_environment(service: _Service, line: _Line, files: SettingsFiles) -> None:
     if not line.value:
         service.variables.clear()
+        service.unknown.clear()
         return
     for word in _split(line):
-        text = expand_specifiers(word.text, files.unit, files.host_name, line.place)
+        name = word.text.partition("=")[0]
+        service.unknown.pop(name, None)
+        try:
+            text = expand_specifiers(word.text, files.unit, files.host_name, line.place)
+        except NotUnderstood as error:  # a later one may say another value
+            service.variables.pop(name, None)
+            service.unknown[name] = error.notice
+            continue
         if not _ASSIGNMENT.fullmatch(text):
             service.ignored.append(
                 Notice(line.place, f"{text!r} is not NAME=VALUE, so systemd ignores it")

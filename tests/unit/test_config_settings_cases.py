@@ -108,6 +108,26 @@ def test_two_ca_files() -> None:
     assert edited == files.units[1].text.replace('"ETCD_NAME=etcd1"', '"ETCD_NAME=x"')
 
 
+def test_what_is_not_known_counts_only_where_nothing_later_says_it() -> None:
+    """CoreOS' unit calls its member %m, the machine's id, and drop-ins call it otherwise."""
+
+    def read(*rest: str) -> tuple[str, list[str]]:
+        lines = ["[Service]", "ExecStart=/usr/bin/etcd", "Environment=ETCD_NAME=%m A=%b B=b"]
+        unit = TextFile(f"{UNITS}/etcd.service", "\n".join([*lines, *rest, ""]))
+        found = read_settings(SettingsFiles("etcd.service", "h", (unit,)))
+        return found.value("name"), [str(fault) for fault in found.faults]
+
+    assert read("Environment=ETCD_NAME=infra0") == ("infra0", [])
+    assert read("Environment=", "Environment=ETCD_NAME=infra0")[1] == []
+    assert read("UnsetEnvironment=ETCD_NAME")[1] == []
+    (told,) = read()[1]
+    assert told.startswith(f"{UNITS}/etcd.service:3: the specifier %m is not known here")
+    (told,) = read("Environment=ETCD_NAME=x", "ExecStart=", "ExecStart=/usr/bin/etcd --name ${A}")[
+        1
+    ]
+    assert "the specifier %b is not known here" in told
+
+
 def test_bad_env_lines() -> None:
     """What systemd skips is named by file and line; of a key that is set twice the later counts."""
     path = "/etc/etcd.env"
