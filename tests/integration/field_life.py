@@ -137,6 +137,15 @@ class FieldLife:
         self.run("move_leader", "--to", member)
         assert find_leader(self.lab, self.members, ssl=DIRECTORY) == other
 
+    def exchange_certificates(self) -> None:
+        """Exchange all pairs, and the authority, with the leader elsewhere in between."""
+        self.check()
+        self.rotate()
+        self.move_leader()
+        self.declare_writer()
+        self.rotate_authority()
+        self.check()
+
     def recover(self) -> None:
         """Nothing is to be recovered where all is well."""
         ended = self.run("recover_certificates", "--dry-run")

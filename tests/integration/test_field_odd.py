@@ -41,12 +41,7 @@ def test_whatever_they_are_called_and_made_of(
     life = FieldLife(lab, cluster, prefect, tmp_path)
     with Writers(lab, tmp_path, witness=witness) as writers:
         told = life.adopt()
-        life.check()
-        life.rotate()
-        life.move_leader()
-        life.declare_writer()
-        life.rotate_authority()
-        life.check()
+        life.exchange_certificates()
         ended = life.run("rotate_certificates")
         assert "no pair is due" in ended.stdout
         lab["master03"].power_cut()
