@@ -1,7 +1,8 @@
 """Prefect's automations for these runbooks, made or brought up to date by name.
 
 What `deployments/automations.yaml` says, matched by name, so that a second time changes nothing
-and doubles nothing. Where the file has no action of its own, the operator's stays.
+and doubles nothing. Where the file has no action of its own but a message, that goes to the block
+which `--notify TYPE/NAME` names; without it the operator's action stays.
 """
 
 from __future__ import annotations
@@ -9,10 +10,14 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
+from cyclopts import App
 from prefect.automations import AutomationCore
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.events.actions import DoNothing
+from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
 from ruamel.yaml import YAML
 
@@ -22,10 +27,18 @@ DESIRED = Path(__file__).parents[2] / "deployments" / "automations.yaml"
 WAY_OUT = "start it with `.venv/bin/prefect server start`, or set PREFECT_API_URL to the team's"
 
 
-def read_desired(path: Path = DESIRED) -> tuple[AutomationCore, ...]:
-    """Read the automations that shall be."""
+def read_desired(path: Path = DESIRED, block: UUID | None = None) -> tuple[AutomationCore, ...]:
+    """Read the automations that shall be; their messages go to a notification block, if any."""
     content = YAML(typ="safe").load(path)
-    return tuple(AutomationCore.model_validate(one) for one in content["automations"])
+    return tuple(_automation(dict(one), block) for one in content["automations"])
+
+
+def _automation(content: dict[str, Any], block: UUID | None) -> AutomationCore:
+    message = content.pop("message", None)
+    if message is not None:
+        sent = {"type": "send-notification", "block_document_id": block, **message}
+        content["actions"] = [sent if block else {"type": "do-nothing"}]
+    return AutomationCore.model_validate(content)
 
 
 async def apply(client: PrefectClient, desired: AutomationCore) -> str:
@@ -44,19 +57,49 @@ async def apply(client: PrefectClient, desired: AutomationCore) -> str:
     return f"{desired.name}: up to date" + (f", {len(doubles)} doubles deleted" if doubles else "")
 
 
-async def apply_all() -> list[str]:
-    """Apply all of them; raises Refused, with nothing changed, when no server answers."""
+async def apply_all(notify: str | None = None) -> list[str]:
+    """Apply all of them; raises Refused, with nothing changed, when no server answers.
+
+    `notify` is a notification block, as TYPE/NAME (`slack-webhook/oncall`).
+    """
     url = get_current_settings().api.url
     if url is None:
         raise Refused(f"automations are a server's, and none is set: {WAY_OUT}")
     async with get_client() as client:
         if await client.api_healthcheck() is not None:
             raise Refused(f"no Prefect server answers at {url}: {WAY_OUT}")
-        return [await apply(client, desired) for desired in read_desired()]
+        block = await _find_block(client, notify) if notify else None
+        return [await apply(client, desired) for desired in read_desired(block=block)]
+
+
+async def _find_block(client: PrefectClient, place: str) -> UUID:
+    kind, _, name = place.partition("/")
+    try:
+        found = await client.read_block_document_by_name(name, kind, include_secrets=False)
+    except ObjectNotFound as error:
+        raise Refused(
+            f"--notify: there is no block {place} on the server; make one under Blocks in its UI "
+            "(Slack Webhook, Custom Webhook, ...) and name it as TYPE/NAME. Nothing was changed"
+        ) from error
+    return found.id
+
+
+def main(*, notify: str | None = None) -> int:
+    """Create Prefect's automations of these runbooks, or bring them up to date.
+
+    Args:
+        notify: the notification block that tells people, as TYPE/NAME (slack-webhook/oncall);
+            without it an automation's action stays as it is
+    """
+    try:
+        sys.stdout.write("\n".join([*asyncio.run(apply_all(notify)), "done"]) + "\n")
+    except Refused as error:
+        sys.stderr.write(f"refused: {error}\n")
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.stdout.write("\n".join([*asyncio.run(apply_all()), "done"]) + "\n")
-    except Refused as error:
-        sys.exit(f"refused: {error}")
+    app = App(version_flags=(), result_action="return_value")
+    app.default(main)
+    sys.exit(app())

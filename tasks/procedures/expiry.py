@@ -274,6 +274,7 @@ async def publish_check(run: Run, check: ClusterCheck) -> None:
         key=artifact_key("check_certificates", check.cluster),
         description=verdict((check,)),
     )
+    _tell_critical(check)
     for finding in findings:
         emit_event(
             event=f"etcd.certificate.{finding.kind}",
@@ -294,6 +295,27 @@ async def publish_check(run: Run, check: ClusterCheck) -> None:
                 "not_after": finding.not_after.isoformat() if finding.not_after else None,
             },
         )
+
+
+def _tell_critical(check: ClusterCheck) -> None:
+    """Send one event for all that is critical: who is told is told once a check."""
+    critical = [str(f) for f in check.all_findings if f.grade is Grade.CRITICAL]
+    if not critical:
+        return
+    more = [f"and {len(critical) - TOLD} more"] if len(critical) > TOLD else []
+    emit_event(
+        event="etcd.check.critical",
+        resource={
+            "prefect.resource.id": f"etcd.check.{check.cluster}",
+            "prefect.resource.name": f"certificates of {check.cluster}",
+            "etcd.cluster": check.cluster,
+        },
+        payload={
+            "cluster": check.cluster,
+            "count": len(critical),
+            "sentences": "\n".join([*critical[:TOLD], *more]),
+        },
+    )
 
 
 def write_metrics(check: ClusterCheck) -> None:

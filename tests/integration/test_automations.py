@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +58,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
         yield prefect
 
 
-def run_command(prefect: Prefect) -> subprocess.CompletedProcess[str]:
+def run_command(prefect: Prefect, *words: str) -> subprocess.CompletedProcess[str]:
     """Apply the automations as README says."""
     return subprocess.run(
-        [sys.executable, "-m", "tasks.engine.automations"],
+        [sys.executable, "-m", "tasks.engine.automations", *words],
         cwd=ROOT,
         env=prefect.environment,
         capture_output=True,
@@ -190,6 +194,99 @@ def test_a_stale_snapshot_fires_its_automation_and_one_that_may_be_old_does_not(
     (event,) = server.ask("/events/filter", sent)["events"]
     assert event["payload"]["cluster"] == "told"
     assert one["payload"]["triggering_event"]["id"] == event["id"]
+
+
+@contextlib.contextmanager
+def webhook(received: list[dict[str, str]]) -> Iterator[str]:
+    """Receive messages on loopback for as long as the block; gives the URL."""
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as receiver:
+        thread = threading.Thread(target=receiver.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{receiver.server_port}/"
+        finally:
+            receiver.shutdown()
+            thread.join()
+
+
+def test_people_are_told_of_a_check_once_and_of_its_run(server: Prefect, tmp_path: Path) -> None:
+    """By a webhook; two hosts that are not reached are one message, and so is the failed run."""
+    received: list[dict[str, str]] = []
+    inventory = tmp_path / "two.yaml"
+    text = UNREACHED.format(name="two", store=tmp_path, hours="null")
+    m1 = "  - {name: m1, address: 127.0.0.9}\n"
+    others = "".join(f"  - {{name: m{n}, address: 127.0.0.{n}}}\n" for n in (10, 11))
+    inventory.write_text(text.replace(m1, m1 + others))
+    with webhook(received) as url:
+        kind = server.get("/block_types/slug/custom-webhook")["id"]
+        schemas = {"block_schemas": {"block_type_id": {"any_": [kind]}}}
+        content = {
+            "name": "ops",
+            "block_type_id": kind,
+            "block_schema_id": server.ask("/block_schemas/filter", schemas)[0]["id"],
+            "data": {"name": "ops", "url": url, "json_data": {"text": "{{subject}}: {{body}}"}},
+        }
+        server.ask("/block_documents/", content)
+        ended = run_command(server, "--notify", "custom-webhook/none")
+        assert "there is no block custom-webhook/none" in ended.stderr
+        ended = run_command(server, "--notify", "custom-webhook/ops")
+        assert ended.returncode == 0, ended.stderr
+        time.sleep(2)
+        checked = run_runbook(server, "check_certificates", inventory, named="--clusters")
+        assert checked.status == 1, checked.output
+        deadline = time.monotonic() + 30
+        while len(received) < 2:
+            assert time.monotonic() < deadline, received
+            time.sleep(0.5)
+        time.sleep(2)
+    told = sorted(one["text"] for one in received)
+    assert len(told) == 2, told
+    assert told[0].startswith("etcd runbooks: check certificates: CheckFailed: 3 critical")
+    assert told[1].startswith("etcd: critical certificates of two: two: m1: ")
+    assert "two: m11: " in told[1]
+
+
+def test_a_day_without_a_check_is_told(server: Prefect) -> None:
+    """And one in which there was one is not; a day is the shortest that Prefect takes."""
+    desired = next(one for one in read_desired() if one.name == "etcd-runbooks-tell-no-check")
+    within = timedelta(seconds=WINDOW_SECONDS)
+    trigger = desired.trigger.model_copy(update={"within": within})
+
+    async def put() -> None:
+        async with PrefectClient(str(server.api)) as client:
+            await apply(client, desired.model_copy(update={"trigger": trigger}))
+
+    fired = {
+        "filter": {
+            "event": {"name": ["prefect.automation.triggered"]},
+            "any_resource": {"labels": {"prefect.resource.name": [desired.name]}},
+        }
+    }
+
+    def count() -> int:
+        return len(server.ask("/events/filter", fired)["events"])
+
+    flow = server.ask("/flows/", {"name": "check_certificates"})["id"]
+    asyncio.run(put())
+    for _ in range(5):
+        body = {"flow_id": flow, "state": {"type": "COMPLETED", "name": "Completed"}}
+        server.ask("/flow_runs/", body)
+        time.sleep(WINDOW_SECONDS / 3)
+    assert count() == 0
+    deadline = time.monotonic() + 3 * WINDOW_SECONDS
+    while not count():
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
 
 
 def test_a_fleet_that_nobody_can_reach_is_told_by_line_and_its_run_by_its_tags(
