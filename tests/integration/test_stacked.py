@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from ruamel.yaml import YAML
 
 from tasks.model.inventory_file import load_inventory
 from tasks.pki.policy import read_leaf
@@ -164,6 +165,53 @@ def test_what_is_kubeadms_own_is_refused_before_anything_is_touched(
     assert added.status == 2, added.output
     assert "`kubeadm join --control-plane` there makes the node" in added.output
     assert "3 of 3 members are healthy" in added.output
+
+
+@pytest.mark.chaos
+def test_another_cluster_on_the_nodes_is_refused(
+    kubernetes: KubernetesCluster, prefect: Prefect, inventory: Path, tmp_path: Path
+) -> None:
+    """Its ports are kubeadm's etcd's, which is told by its pod and not by being called etcd."""
+    content = YAML(typ="safe").load(inventory)
+    secret = tmp_path / "passphrase"
+    secret.touch(mode=0o600)
+    secret.write_text("a passphrase of this test")
+    content |= {
+        "name": "other",
+        "topology": "external",
+        "etcd": content["etcd"] | {"binaries": {"source": "installed"}},
+        "authority": {"certificate": "c.pem", "key": "k.pem", "passphrase": {"file": str(secret)}},
+    }
+    external = tmp_path / "other.yaml"
+    external.write_text(json.dumps(content))
+    refused = run_runbook(prefect, "bootstrap_cluster", external)
+    assert refused.status == 2, refused.output
+    for name in kubernetes.nodes:
+        for port in (2379, 2380):
+            told = f"{name}: port {port} is taken by etcd of a Kubernetes pod; it is not this"
+            assert told in refused.stderr, refused.stderr
+
+
+@pytest.mark.chaos
+def test_manifests_are_taken_out_only_where_they_can_be_put(
+    kubernetes: KubernetesCluster, prefect: Prefect, inventory: Path
+) -> None:
+    """A read-only disk of the last node's is met before the first node's API server is away."""
+    node = list(kubernetes.nodes.values())[-1]
+    before = {n: h.run(f"sha256sum {MANIFESTS}/*").stdout for n, h in kubernetes.nodes.items()}
+    node.run(
+        "mount --bind /etc/kubernetes /etc/kubernetes && "
+        "mount -o remount,bind,ro /etc/kubernetes /etc/kubernetes"
+    ).check()
+    try:
+        refused = run_runbook(prefect, "harden_members", inventory)
+    finally:
+        node.run("umount -l /etc/kubernetes").check()
+    assert refused.status == 2, refused.output
+    assert f"{node.name}: no file can be written for /etc/kubernetes/" in refused.stderr
+    assert "Read-only file system" in refused.stderr
+    after = {n: h.run(f"sha256sum {MANIFESTS}/*").stdout for n, h in kubernetes.nodes.items()}
+    assert after == before
 
 
 def test_an_external_cluster_has_nothing_to_harden(prefect: Prefect, tmp_path: Path) -> None:
