@@ -68,7 +68,7 @@ def find_way(host: Host, ssh: Ssh) -> Way:
     if host.ssh.key and host.ssh.key_passphrase:
         own = replace(own, passphrase=host.ssh.key_passphrase)
     if host.address is not None:
-        own = replace(own, address=host.address)
+        own = replace(own, address=host.address.lower())
     if ssh.jump_host is not None:
         jump = ssh.jump_host
         there = _read(ssh, jump.address)
@@ -117,7 +117,8 @@ def _leg(
     keys = [key] if key else files if isinstance(files, list) else []
     asked = said.get("Port")
     return Leg(
-        address=str(said.get("Hostname", address)).replace("%h", address),
+        # As OpenSSH looks for it in known_hosts, where names stand in lower case.
+        address=str(said.get("Hostname", address)).replace("%h", address).lower(),
         port=port or (asked if isinstance(asked, int) else 22),
         user=user or _text(said.get("User")) or ssh.user,
         known_hosts=tuple(Path(path).expanduser() for path in known),

@@ -99,7 +99,7 @@ def test_a_name_in_capitals_or_with_a_domain_is_the_same_host(scene: Scene) -> N
 def test_a_name_that_leads_nowhere_stops_only_what_needs_it(scene: Scene) -> None:
     """The others are looked at and renewed; what needs that host says so in one sentence."""
     lab = scene.lab
-    told = f"the runner does not resolve {LOST.upper()}.{CAPITALS}"
+    told = f"the runner does not resolve {LOST}.{CAPITALS.lower()}"
     others = [lab[name] for name in MEMBERS if name != LOST]
     scene.resolve(LOST)
     try:

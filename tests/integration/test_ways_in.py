@@ -36,6 +36,7 @@ from tasks.model.credentials import SecretSource
 from tasks.model.errors import AccessRefused, RunbookError
 from tasks.model.inventory_file import load_inventory
 from tasks.model.observation import Reachability
+from tests.integration.logins import RELOAD, SSHD, account, bashrc, below, shell, sshd
 from tests.integration.runbooks import Prefect, run_runbook
 
 if TYPE_CHECKING:
@@ -67,9 +68,6 @@ exec -a systemd-activate /usr/bin/systemd-activate.aside --inetd "$@"
 END
 sed -i '1s/sh/bash/' /usr/lib/systemd/systemd-activate; chmod 0755 /usr/lib/systemd/systemd-activate
 """
-SSHD = "/etc/ssh/sshd_config.d/00-variant.conf"
-RELOAD = """systemctl reload ssh; sleep 0.2
-until ss -ltn 'sport = :22' | grep -q :22; do sleep 0.05; done"""
 KEEP = (
     "etc/sudoers.d/operator etc/passwd etc/group etc/shadow etc/sudoers usr/bin/sudo "
     "usr/bin/systemd-socket-activate etc/ssh/sshd_config.d/lab.conf"
@@ -100,22 +98,6 @@ def params(*variants: Variant) -> list[object]:
         pytest.param(each, id=each.name, marks=() if each.in_ci else pytest.mark.chaos)
         for each in variants
     ]
-
-
-def shell(path: str) -> str:
-    """Give the operator another login shell."""
-    return f"sed -i 's#^\\(operator:.*:\\)[^:]*$#\\1{path}#' /etc/passwd"
-
-
-def sshd(*lines: str) -> str:
-    """Write settings of the SSH server's before all others."""
-    text = "\\n".join(lines)
-    return f"printf '{text}\\n' > {SSHD}; {RELOAD}"
-
-
-def bashrc(line: str) -> str:
-    """Give the operator a .bashrc."""
-    return f"cat > /home/operator/.bashrc <<'END'\n{line}\nEND"
 
 
 WORKING = params(
@@ -241,11 +223,6 @@ async def test_a_host_that_is_reached_works(
     await used(lab)
 
 
-def below(line: str) -> str:
-    """Append a line to sudoers: below the include of sudoers.d, whose lines it beats."""
-    return f"grep -q '^@includedir' /etc/sudoers && echo '{line}' >> /etc/sudoers"
-
-
 BY_SUDO = params(
     Variant("requiretty", "sed -i '1i Defaults requiretty' /etc/sudoers", in_ci=True),
     Variant("no sudo", "rm /usr/bin/sudo"),
@@ -305,18 +282,6 @@ async def test_sudo_that_refuses_says_why_and_its_line_mends_it(
     host.run(f"{missing}; printf '%s\\n' '{line}' >> {path}").check()
     host.run(["visudo", "-cq"]).check()
     await used(lab)
-
-
-def account(name: str) -> str:
-    """Give the host another account that logs in and may do all, as the operator."""
-    there = f"/home/{name}"
-    sudoers = name.replace("@", r"\@")
-    return (
-        f"echo '{name}:x:2000:2000::{there}:/bin/bash' >> /etc/passwd; "
-        f"echo '{name}:*:20000:0:99999:7:::' >> /etc/shadow; "
-        f"cp -r /home/operator {there}; chown -R 2000:2000 {there}; "
-        f"echo '{sudoers} ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/zz-a"
-    )
 
 
 BY_SSH = [
