@@ -86,13 +86,17 @@ def outcome_of(error: BaseException | None) -> Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What the journals of a run say was done, and what of its plan was not."""
+    """What the journals of a run say was done, and what of its plan was not.
+
+    `settled` are the hosts for which all that was planned is done.
+    """
 
     goal: str
     steps: tuple[dict[str, Any], ...]
     done: tuple[str, ...]
     left: tuple[str, ...]
     broken: tuple[str, ...] = ()
+    settled: tuple[str, ...] = ()
 
     @property
     def has_changed(self) -> bool:
@@ -118,6 +122,8 @@ class Work:
         if not self.has_changed:
             return NOTHING + (f" Not done: {_list(self.left)}." if self.left else "")
         said = self.count().rstrip(".")
+        if self.settled and (self.broken or self.left):
+            said += f", all of {', '.join(self.settled)}"
         if self.broken:
             said += f"; ended in the middle of: {_list(self.broken)}"
         return said + (f"; not done: {_list(self.left)}." if self.left else ".")
@@ -125,21 +131,26 @@ class Work:
 
 def work_of(records: Iterable[Record]) -> Work:
     """Read it from the lines of the journals; a plan that was made again replaces the first."""
-    goal, planned, steps = "", list[str](), list[dict[str, Any]]()
+    goal, planned, steps = "", list[tuple[str | None, str]](), list[dict[str, Any]]()
     done, broken = list[str](), list[str]()
     for record in records:
         details = record.details
         if record.event is Event.PLANNED:
             goal, done, broken = details["goal"], [], []
-            planned = [_sentence(step["host"], step["sentence"]) for step in details["steps"]]
+            planned = [
+                (step["host"], _sentence(step["host"], step["sentence"]))
+                for step in details["steps"]
+            ]
         elif record.event in (Event.STEP_FINISHED, Event.STEP_FAILED):
             steps.append(details)
         elif record.event is Event.PERFORMED:
             done.append(_sentence(details["host"], details["sentence"]))
         elif record.event is Event.BROKEN:
             broken.append(_sentence(details["host"], details["sentence"]))
-    left = tuple(one for one in planned if one not in (*done, *broken))
-    return Work(goal, tuple(steps), tuple(done), left, tuple(broken))
+    left = tuple(one for _, one in planned if one not in (*done, *broken))
+    unsettled = {host for host, one in planned if one not in done}
+    settled = dict.fromkeys(host for host, _ in planned if host and host not in unsettled)
+    return Work(goal, tuple(steps), tuple(done), left, tuple(broken), tuple(settled))
 
 
 def _list(sentences: tuple[str, ...]) -> str:

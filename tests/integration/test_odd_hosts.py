@@ -282,6 +282,29 @@ def test_a_read_only_place_stops_a_rotation_before_it_begins(scene: OddScene) ->
 
 
 @pytest.mark.chaos
+def test_a_run_that_stops_half_way_says_where_each_host_is(scene: OddScene) -> None:
+    """A disk that becomes read-only between the look and the swap; the same command finishes."""
+    host = scene.lab["master03"]
+    host.run(
+        "mount --bind /srv/ssl /srv/ssl; (until [ $(ls /srv/ssl/*.new | wc -l) -ge 6 ]; do "
+        "sleep 0.02; done; sleep 0.2; "
+        "mount -o remount,ro,bind /srv/ssl) > /dev/null 2>&1 &"
+    ).check()
+    try:
+        stopped = scene.run("rotate_certificates", "--which", "all", status=1).stderr
+    finally:
+        host.run("umount -l /srv/ssl").check()
+    assert (
+        "of the plan done, all of master01, master02; ended in the middle of: master03" in stopped
+    )
+    assert "Run it again" in stopped
+    scene.run("check_health")
+    scene.run("rotate_certificates", "--which", "all")
+    assert not host.run("find /srv/ssl /srv/keys -name '*.new'").check().stdout
+    scene.run("check_health")
+
+
+@pytest.mark.chaos
 def test_what_is_set_aside_stays_on_its_disk(scene: OddScene) -> None:
     """A planned replacement writes the inventory, too; one that died in the middle is finished."""
     lab, old = scene.lab, scene.lab["master02"]

@@ -74,7 +74,7 @@ def test_what_was_done_and_what_was_not_is_said() -> None:
         "Nothing was changed. Not done: m1: one, two."
     )
     assert work_of(lines("one", changed=True)).sentence() == (
-        "1 step(s) changed something; 1 of 2 of the plan done; not done: two."
+        "1 step(s) changed something; 1 of 2 of the plan done, all of m1; not done: two."
     )
     assert work_of(lines("one", "two", changed=True)).sentence() == (
         "1 step(s) changed something; 2 of 2 of the plan done."
@@ -97,8 +97,8 @@ def test_a_failure_says_what_was_changed_and_what_is_next() -> None:
     half = work_of(lines("one", changed=True))
     failed = outcome_of(HostUnreachable("gone")).after(half)
     assert failed.lines() == (
-        "failed: gone\n1 step(s) changed something; 1 of 2 of the plan done; not done: two. "
-        "Run it again: it starts from what is there."
+        "failed: gone\n1 step(s) changed something; 1 of 2 of the plan done, all of m1; "
+        "not done: two. Run it again: it starts from what is there."
     )
     assert "again" not in outcome_of(HostUnreachable("run it again")).after(half).work
     nothing = work_of([])
