@@ -73,7 +73,8 @@ class _Handover(Recipe[_Sight]):
 
     @override
     async def plan(self, run: Run, seen: _Sight) -> Plan:
-        steps = order_handover(seen.live, self.to)
+        host = run.inventory.called(self.to) if self.to else None
+        steps = order_handover(seen.live, host.name if host else self.to)
         gone = agreement.find_gone(seen.roster.members, seen.live)
         goal = f"{self.to or 'another voter'} leads"
         warnings = tuple(map(agreement.lead_back, gone))
