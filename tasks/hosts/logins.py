@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import socket
 from typing import TYPE_CHECKING, NoReturn
 
 import asyncssh
 
 from tasks.hosts import refusals
-from tasks.hosts.dialling import ANSWER_SECONDS, Unanswered, dial
+from tasks.hosts.dialling import ANSWER_SECONDS, Unanswered, Unresolved, dial
 from tasks.hosts.keys import Keys, Read, find_keys
 from tasks.model.errors import (
     AccessRefused,
@@ -212,10 +211,11 @@ def _raise(error: Exception, name: str, leg: Leg, tunnelled: bool, *, is_dropped
         reason = refusals.DROPPED
     elif isinstance(error, TimeoutError):
         reason, is_unanswered = "no answer in time", tunnelled or is_unanswered
-    elif isinstance(error, socket.gaierror):
+    elif isinstance(error, Unresolved):
+        is_unanswered = True  # a name that leads nowhere does so for the length of a run
         reason = (
-            f"the runner does not resolve {leg.address} ({error.strerror}); put the name into DNS "
-            "or its /etc/hosts, or the address into the inventory"
+            f"the runner does not resolve {leg.address} ({error}); put the name into DNS or its "
+            "/etc/hosts, or the address into the inventory"
         )
     elif isinstance(error, ConnectionRefusedError):
         reason = "nothing listens there; is sshd running, and ssh.port right?"

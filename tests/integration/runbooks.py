@@ -153,11 +153,19 @@ def start_runbook(
     named: str = "--cluster",
     names: Path | None = None,
 ) -> subprocess.Popen[str]:
-    """Start a runbook; `finish` waits for it. `names` is an /etc/hosts that it alone has."""
+    """Start a runbook; `finish` waits for it.
+
+    `names` is an /etc/hosts that it alone has; a resolv.conf beside it is its own, too, without
+    which no name server is asked but one of the loopback's, where there is none.
+    """
     inventory = lab if isinstance(lab, Path | str) else lab.inventory
     command = [*HEARS_CTRL_C, sys.executable, *launcher, runbook, named, str(inventory), *options]
     if names is not None:
-        script = f'mount --bind {names} /etc/hosts && exec "$@"'
+        servers = names.with_name("resolv.conf")
+        script = (
+            f"mount --bind {servers if servers.exists() else '/dev/null'} /etc/resolv.conf && "
+            f'mount --bind {names} /etc/hosts && exec "$@"'
+        )
         command = ["unshare", "--mount", "sh", "-c", script, "sh", *command]
     return subprocess.Popen(
         command,
