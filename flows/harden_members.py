@@ -108,7 +108,9 @@ class _Hardening(Recipe[_Sight]):
 
     @override
     def trial(self, run: Run, seen: _Sight, plan: Plan) -> Trial:
-        return Trial(find_places(plan, run.inventory), seen.members)
+        healthy = {m.host for m in seen.health.seen_members() if m.is_healthy}
+        serving = tuple(member for member in seen.members if member.name in healthy)
+        return Trial(find_places(plan, run.inventory), serving)
 
     @override
     def measured(self, seen: _Sight) -> tuple[DesiredMember, ...]:
