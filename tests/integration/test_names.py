@@ -106,9 +106,10 @@ def test_a_name_that_leads_nowhere_stops_only_what_needs_it(scene: Scene) -> Non
     others = [lab[name] for name in MEMBERS if name != LOST]
     scene.resolve(LOST)
     try:
-        for runbook, named in (("check_health", "--cluster"), ("check_certificates", "--clusters")):
-            ended = scene.run(runbook, status=1, named=named)
-            assert ended.output.count(told) >= 1, ended.output
+        healthy = scene.run("check_health")  # as etcd's list of members says
+        checked = scene.run("check_certificates", status=1, named="--clusters")
+        for ended in (healthy, checked):
+            assert told in ended.output
             assert all(name in ended.stdout for name in MEMBERS)
         scene.run("move_leader")
         scene.run("show_member", "--member", "master01")
