@@ -131,7 +131,12 @@ class MemberRecipe(Recipe[Draft]):
     @override
     def trial(self, run: Run, seen: Draft, plan: Plan) -> Trial:
         # The ways of who joins or moves are in the findings.
-        return Trial(find_places(plan, run.inventory, seen.edited))
+        tried = {name: {room.path for room in host.rooms} for name, host in seen.observed.items()}
+        edited = {
+            name: [path for path in paths if path not in tried.get(name, ())]
+            for name, paths in seen.edited.items()
+        }
+        return Trial(find_places(plan, run.inventory, edited))
 
     @override
     def unsaved_until(self, plan: Plan) -> Stage | None:

@@ -37,13 +37,16 @@ async def try_host(
 async def try_all(run: Run, trial: Trial) -> tuple[Finding, ...]:
     """Try what a plan writes and needs; what fails is refused, with host, place and pair."""
     ends = {member.name: split_url(member.peer_url) for member in trial.ways}
-    hosts = run.hosts | run.clients
+    machines = run.hosts | run.clients
+    # A client may be on a member's host, which is asked once.
+    places = {host: set[PurePosixPath]() for host in map(machines.__getitem__, ends)}
+    for name, paths in trial.places.items():
+        places.setdefault(machines[name], set()).update(paths)
 
-    async def look(name: str) -> tuple[Finding, ...]:
+    async def look(host: HostConnection) -> tuple[Finding, ...]:
+        name = host.name
         others = tuple((x, *end) for x, end in ends.items() if name in ends and x != name)
-        places = trial.places.get(name, frozenset())
-        found, ways = await try_host(run, hosts[name], places, others)
+        found, ways = await try_host(run, host, frozenset(places[host]), others)
         return (*unwritable(name, found), *path_findings(ways))
 
-    names = dict.fromkeys((*trial.places, *ends))
-    return tuple(finding for found in await together(map(look, names)) for finding in found)
+    return tuple(finding for found in await together(map(look, places)) for finding in found)

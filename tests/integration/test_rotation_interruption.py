@@ -48,12 +48,14 @@ LOOKS = {
     "reach the other members",
     "see what would start",
     "see who else uses the files",
+    "try places and ways",
 }
 # How often a whole run does each step on each host; the client is on the first one.
 LEAVES: Table = {
     "lock the cluster": (1, 1, 1),
     "look at the pairs": (4, 2, 2),
     "see who else uses the files": (1, 1, 1),
+    "try places and ways": (1, 1, 1),
     "make and sign pairs": (2, 1, 1),
     "swap pairs": (2, 1, 1),
     "verify what is served": (1, 1, 1),
@@ -67,6 +69,7 @@ AUTHORITY: Table = {
     "ask which authorities the members accept": 4,
     "see what would start": (1, 1, 1),
     "see who else uses the files": (1, 1, 1),
+    "try places and ways": (1, 1, 1),
     "save a snapshot": 1,
     "make the next authority": 1,
     "write the trusted authorities": (4, 2, 2),
