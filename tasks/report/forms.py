@@ -36,17 +36,16 @@ def shape_form(
     for name in NOT_THERE:
         fields.pop(name, None)
     required = [name for name in form.get("required", []) if name in fields]
+    for name, field in fields.items():
+        lists = [kind for kind in field.get("anyOf", ()) if kind.get("type") == "array"]
+        if lists:  # or null, for which the form would ask: an empty list says the same
+            fields[name] = _plain(field, lists[0])
     if clusters and "cluster" in fields and ADOPTS not in fields:
-        fields["cluster"]["enum"] = list(clusters)
+        fields["cluster"] |= {"enum": list(clusters), "description": "which cluster"}
     if clusters and "clusters" in fields:
-        fields["clusters"] = _plain(
-            fields["clusters"],
-            {
-                "type": "array",
-                "items": {"type": "string", "enum": list(clusters)},
-                "uniqueItems": True,
-            },
-        )
+        items = {"type": "string", "enum": list(clusters)}
+        help_ = "which clusters; none: every one"
+        fields["clusters"] |= {"items": items, "uniqueItems": True, "description": help_}
     for name in NAMING_HOSTS:
         if clusters and name in fields:
             told = "; ".join(f"{one}: {', '.join(hosts)}" for one, hosts in clusters.items())

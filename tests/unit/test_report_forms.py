@@ -39,6 +39,8 @@ def test_a_change_asks_for_cluster_reason_and_dry_run_first() -> None:
     assert fields["reason"]["minLength"] == 1
     assert fields["member"]["description"].endswith("There are: main: m1, m2; other: a1")
     assert fields["snapshot"]["enum"] == ["take", "skip"]
+    assert fields["skip"]["type"] == "array"
+    assert "path" not in fields["cluster"]["description"]
 
 
 def test_a_check_takes_any_number_of_clusters_and_no_file() -> None:
