@@ -7,7 +7,9 @@ by the next.
 
 from __future__ import annotations
 
-from shlex import quote
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+from shlex import join, quote
 
 from tasks.hosts.batch import Command, Result
 from tasks.hosts.files import CHANGED
@@ -32,6 +34,12 @@ def mark_pending_command(client: str) -> Command:
     mark = quote(str(PENDING / client))
     script = f"mkdir -p {PENDING}\ntouch {mark}\nsync {mark} {PENDING}"
     return Command(f"note a change of {client}", script)
+
+
+def places_command(paths: Iterable[PurePosixPath]) -> Command:
+    """Make the directories of a client's files, where they are not there."""
+    places = join(dict.fromkeys(str(path.parent) for path in paths))
+    return Command("make the directories of a client's files", f"(umask 022; mkdir -p {places})")
 
 
 def tell_command(client: str, after_change: str | None) -> Command:

@@ -15,6 +15,7 @@ from tasks.hosts.batch import Command
 from tasks.hosts.connection import HostConnection, now
 from tasks.hosts.supervisors import supervisor
 from tasks.model.certificates import FileAccess, Role
+from tasks.model.clients import Client
 from tasks.model.cluster import DesiredMember
 from tasks.model.errors import CertificateRefused, RunbookError
 from tasks.model.inventory import Inventory
@@ -197,9 +198,13 @@ async def stage_leaves(
 ) -> bool:
     """Make new keys on the host, sign their requests, and put both beside the live pairs.
 
-    Raises CertificateRefused when a request is not what the plan says. Nothing live is touched.
+    Raises CertificateRefused when a request is not what the plan says. Nothing live is touched; a
+    client that has nothing yet gets its directories, and what it trusts.
     """
     chosen = [targets[planned.name][label] for label in planned.labels]
+    client = _find_client(run, planned.name)
+    if client is not None:
+        await host.run(*await _places(run, host, client, chosen), changes=True)
     await host.run(*await _signed(run, host, chosen), changes=True)
     return True
 
@@ -215,7 +220,7 @@ async def swap_leaves(
     """
     chosen = [targets[planned.name][label] for label in planned.labels]
     commands = _swaps(chosen, run.inventory.paths.backups / run.backup)
-    client = next((c for c in run.inventory.clients if c.name == planned.name), None)
+    client = _find_client(run, planned.name)
     if client is not None:
         commands = [
             clients.mark_pending_command(client.name),
@@ -224,6 +229,33 @@ async def swap_leaves(
         ]
     await host.run(*commands, changes=True)
     return True
+
+
+def _find_client(run: Run, name: str) -> Client | None:
+    return next((client for client in run.inventory.clients if client.name == name), None)
+
+
+async def _places(
+    run: Run, host: HostConnection, client: Client, targets: list[LeafTarget]
+) -> list[Command]:
+    """Make the directories of a client's files, and what it trusts where it has no such file."""
+    paths = [path for t in targets for path in (t.pair.certificate, t.pair.key)]
+    commands = [clients.places_command(paths)]
+    if client.trusted is None:
+        return commands
+    (seen,) = await host.run(files.read_file_command(client.trusted, with_text=False))
+    if files.parse_file(seen, with_text=False) is None:
+        commands.append(
+            files.write_file_command(
+                client.trusted,
+                trust_bundle(run).decode(),
+                mode="0644",
+                owner=client.owner,
+                group=client.group,
+                backup=run.inventory.paths.backups / run.backup,
+            )
+        )
+    return commands
 
 
 async def _signed(run: Run, host: HostConnection, targets: list[LeafTarget]) -> list[Command]:

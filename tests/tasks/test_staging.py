@@ -7,7 +7,7 @@ import grp
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
@@ -85,12 +85,12 @@ async def test_staged_pairs_are_taken_away_when_a_later_step_fails(
     """On whichever host that was."""
 
     def fail() -> None:
-        assert staged(tmp_path) == ["worker-key.pem.new", "worker.pem.new"]
+        assert staged(tmp_path) == ["ca.pem", "worker-key.pem.new", "worker.pem.new"]
         raise MemberFailed("another host's fault", host="m2")
 
     with pytest.raises(MemberFailed):
         await stage(inventory, tmp_path / "home", fail)
-    assert staged(tmp_path) == []
+    assert staged(tmp_path) == ["ca.pem"]
 
 
 async def test_a_key_whose_request_was_not_signed_is_taken_away(
@@ -108,4 +108,27 @@ async def test_staged_pairs_stay_until_they_are_swapped_where_all_goes_well(
 ) -> None:
     """Only a failure takes them away."""
     await stage(inventory, tmp_path / "home", lambda: None)
-    assert staged(tmp_path) == ["worker-key.pem.new", "worker.pem.new"]
+    assert staged(tmp_path) == ["ca.pem", "worker-key.pem.new", "worker.pem.new"]
+
+
+async def test_a_client_that_has_nothing_yet_gets_its_directories_and_what_it_trusts(
+    inventory: Inventory, tmp_path: Path
+) -> None:
+    """What it trusts already is no business of its pair's."""
+    trusted, place = tmp_path / "trust" / "ca.pem", tmp_path / "new" / "certs"
+    paths = {
+        "certificate": place / "a.pem",
+        "key": place / "keys" / "a-key.pem",
+        "trusted": trusted,
+    }
+    client = inventory.clients[0].model_copy(
+        update={field: PurePosixPath(path) for field, path in paths.items()}
+    )
+    wanted = inventory.model_copy(update={"clients": (client,)})
+    await stage(wanted, tmp_path / "home", lambda: None)
+    assert (place / "a.pem.new").exists()
+    assert (place / "keys" / "a-key.pem.new").stat().st_mode & 0o777 == 0o600
+    assert trusted.read_bytes() == inventory.authority.certificate.read_bytes()
+    trusted.write_text("others'")
+    await stage(wanted, tmp_path / "home", lambda: None)
+    assert trusted.read_text() == "others'"
