@@ -29,7 +29,8 @@ async def update_member(
     """Tell the cluster a member's new peer and client URL; its data and its id stay.
 
     The host must have the new address already, and SSH must reach it there. The member restarts
-    once, so the cluster must be able to lose it.
+    once, so the cluster must be able to lose it. Where its URLs have a name, they stay, and the
+    other hosts must have that name at the new address already.
 
     Stages, and what is true when the runner dies in one:
 

@@ -6,7 +6,6 @@ exchanged; every other byte stays as the model has it. No key and no certificate
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -19,10 +18,12 @@ from tasks.config.rendering import MARK, InitialState
 from tasks.config.settings import add_setting, edit_settings, read_settings
 from tasks.model.certificates import Role
 from tasks.model.cluster import DesiredMember
+from tasks.model.fields import is_local
 from tasks.model.layout import Layout
 from tasks.model.member_settings import Place, Setting, Settings, SettingsFiles, TextFile
 from tasks.model.urls import has_name, split_url
 
+_ALL = ("0.0.0.0", "::")  # noqa: S104 - where all of a host's addresses are heard
 INITIAL_STATE = "initial-cluster-state"
 _FIRST_START = frozenset({INITIAL_CLUSTER, INITIAL_STATE})
 _FORBIDDEN = {
@@ -119,20 +120,12 @@ def _refuse_strange_listeners(files: SettingsFiles, member: DesiredMember, new: 
     ):
         for each in found.split(name) if has_name(url) else ():
             address = split_url(each)[0]
-            if address != new.address and not _is_anybodys(address):
+            if address != new.address and address not in _ALL and not is_local(address):
                 raise NotUnderstood(
                     found[name].place,
                     f"{name} has {each}, which is no address of {new.host}'s that is known; give "
                     "its host an `address` in the inventory that is one, as the model's is",
                 )
-
-
-def _is_anybodys(address: str) -> bool:
-    try:
-        own = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    return own.is_loopback or own.is_unspecified
 
 
 def _paths(old: Layout, new: Layout) -> Iterable[tuple[object, object]]:

@@ -30,6 +30,11 @@ def is_ip_address(text: str) -> bool:
     return "%" not in text
 
 
+def is_local(host: str) -> bool:
+    """Whether a URL's host is a host's own to itself alone."""
+    return host == "localhost" or (is_ip_address(host) and ipaddress.ip_address(host).is_loopback)
+
+
 def _check_address(text: str) -> str:
     if is_ip_address(text):
         return text

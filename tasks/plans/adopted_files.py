@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from tasks.model.adoption import FoundEtcd
 from tasks.model.certificates import Role
-from tasks.model.fields import HOST_PLACE, MEMBER_PLACE, fill, is_ip_address
+from tasks.model.fields import HOST_PLACE, MEMBER_PLACE, fill, is_ip_address, is_local
 
 T = TypeVar("T", bound=Hashable)
 
@@ -54,11 +54,6 @@ def find_url(found: FoundEtcd, name: str) -> str:
     """Get the first of the URLs of a setting that other hosts can reach; else the first."""
     urls = found.setting(name).split(",")
     return next((url for url in urls if not is_local(urlsplit(url).hostname or "")), urls[0])
-
-
-def is_local(host: str) -> bool:
-    """Whether a URL's host is a host's own to itself alone."""
-    return host == "localhost" or (is_ip_address(host) and ipaddress.ip_address(host).is_loopback)
 
 
 def url_addresses(found: FoundEtcd) -> frozenset[str]:

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from tasks.model.adoption import FoundEtcd
-from tasks.model.fields import is_ip_address
+from tasks.model.fields import is_ip_address, is_local
 from tasks.model.pointers import parameter
-from tasks.plans.adopted_files import find_url, is_local
+from tasks.plans.adopted_files import find_url
 
 URLS = {"peer": "INITIAL_ADVERTISE_PEER_URLS", "client": "ADVERTISE_CLIENT_URLS"}
 """What a member tells the others, and clients: its addresses and its ports."""

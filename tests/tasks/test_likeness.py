@@ -170,6 +170,19 @@ def test_what_must_not_be_copied_is_refused(of_kubespray: Adopted, added: str, r
         make_alike(model, inventory.layout("node4"), member, (member,), "node4")
 
 
+def test_a_named_member_listens_at_its_own_address_or_is_refused(tmp_path: Path) -> None:
+    """Which its URLs do not tell; at localhost and at all addresses everybody may."""
+    inventory, (model, *_) = adopt_three(named, tmp_path)
+    inventory, member = joined(inventory)
+    layout = inventory.layout("node4")
+    for local in ("https://localhost:2379", "https://0.0.0.0:2379"):
+        own = changed(model, "https://127.0.0.1:2379", local)
+        assert local in make_alike(own, layout, member, (member,), "node4").units[0].text
+    unknown = replace(model, layout=replace(model.layout, address=None))
+    with pytest.raises(NotUnderstood, match=r"2380, which is no address of node4's that is known"):
+        make_alike(unknown, layout, member, (member,), "node4")
+
+
 def test_what_names_the_model_and_follows_no_rule_is_refused(of_kubespray: Adopted) -> None:
     """A setting with the model's own name, which another member has otherwise."""
     inventory, models = of_kubespray
