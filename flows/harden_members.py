@@ -15,7 +15,7 @@ from tasks.model.cluster import ClusterHealth, DesiredMember
 from tasks.model.nodes import NodeObservation
 from tasks.model.plan import Finding, Plan, Severity, Step
 from tasks.plans.hardening import HardenMember, plan_hardening, refuse_external
-from tasks.plans.nodes import find_even, find_hindrances
+from tasks.plans.nodes import find_even, find_unable
 from tasks.plans.trials import Trial, find_places
 from tasks.plans.ways import find_closed
 from tasks.procedures import hardening, location, rotation
@@ -63,7 +63,7 @@ class _Sight:
     health: ClusterHealth
     nodes: dict[str, NodeObservation]
     absent: dict[str, str]
-    closed: tuple[Finding, ...]
+    against: tuple[Finding, ...]
 
     @property
     def soft(self) -> tuple[str, ...]:
@@ -85,8 +85,9 @@ class _Hardening(Recipe[_Sight]):
             found = await health.read_health(run, client)
         seen, silent = await nodes.observe_nodes(run)
         by_name = {node.host: node for node in seen}
+        hindered = find_unable(run.inventory, seen, by_name)
         closed = find_closed(run.inventory, await nodes.observe_ways(run, seen, members))
-        return _Sight(members, found, by_name, silent | unlocked, closed)
+        return _Sight(members, found, by_name, silent | unlocked, (*hindered, *closed))
 
     @override
     def findings(self, seen: _Sight) -> tuple[Finding, ...]:
@@ -94,12 +95,7 @@ class _Hardening(Recipe[_Sight]):
             Finding(Severity.REFUSAL, name, f"cannot be hardened: {why}")
             for name, why in seen.absent.items()
         )
-        hindered = (
-            Finding(Severity.REFUSAL, node.host, sentence)
-            for node in seen.nodes.values()
-            for sentence in find_hindrances(node)
-        )
-        return (*absent, *hindered, *seen.closed, *find_even(len(seen.members)))
+        return (*absent, *seen.against, *find_even(len(seen.members)))
 
     @override
     async def plan(self, run: Run, seen: _Sight) -> Plan:

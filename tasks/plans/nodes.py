@@ -80,33 +80,46 @@ def _taken_out(path: PurePosixPath) -> str:
     )
 
 
-def find_hindrances(node: NodeObservation) -> tuple[str, ...]:
-    """List what keeps a node's member from being changed, by this or a run that goes on."""
+def find_hindrances(node: NodeObservation, inventory: Inventory) -> tuple[str, ...]:
+    """List what keeps a node's member from being changed, by this or a run that goes on.
+
+    A kubelet that is deaf is stopped and started again by a change, where that is allowed.
+    """
     paths = {file.path.rpartition("/")[0] for file in node.files}
     directory = (node.kubelet.directory or "").rstrip("/")
     found = [*find_strays(node), *map(str, node.settings.faults)]
     if directory and paths and paths != {directory}:
         found.append(f"the kubelet reads its pods in {directory}; say so in paths.manifest")
+    may_restart = inventory.layout(node.host).restarts_kubelet
+    if node.kubelet.has_seen_api is False and not may_restart:
+        found.append(f"{_deaf(node)} (the inventory's restarts_kubelet forbids a run to do that)")
     if node.versions.get("kubelet") is None and not node.kubelet.is_active:
         found.append("there is no kubelet, which alone starts what is put in")
-    if not runtime(node) and node.process is None:
+    if not runtime(node):
         found.append("no container runtime runs (containerd, crio): nothing would start again")
     return tuple(found)
 
 
+def find_unable(
+    inventory: Inventory, nodes: Iterable[NodeObservation], touched: Collection[str]
+) -> tuple[Finding, ...]:
+    """Refuse for the hindrances of the touched nodes."""
+    return tuple(
+        Finding(Severity.REFUSAL, node.host, sentence)
+        for node in nodes
+        if node.host in touched
+        for sentence in find_hindrances(node, inventory)
+    )
+
+
 def find_obstructions(
-    nodes: Collection[NodeObservation], touched: Collection[str]
+    inventory: Inventory, nodes: Collection[NodeObservation], touched: Collection[str]
 ) -> tuple[Finding, ...]:
     """List what forbids to change members: the touched nodes' hindrances; of others a warning.
 
     Without kubeadm a member changes all the same, but not what is left to it.
     """
-    refused = (
-        Finding(Severity.REFUSAL, node.host, sentence)
-        for node in nodes
-        if node.host in touched
-        for sentence in find_hindrances(node)
-    )
+    refused = find_unable(inventory, nodes, touched)
     warned = (
         Finding(Severity.WARNING, node.host, _taken_out(path))
         for node in nodes
@@ -167,17 +180,21 @@ def find_differences(node: NodeObservation) -> tuple[tuple[str, str, str], ...]:
     )
 
 
+def _deaf(node: NodeObservation) -> str:
+    return (
+        f"the kubelet has not met its API server ({node.kubelet.api}) since it started: it stops "
+        "no pod and takes no changed manifest until it has; bring that API server back, or "
+        "restart the kubelet (systemctl restart kubelet) once it answers"
+    )
+
+
 def _kubelet(node: NodeObservation) -> Iterable[str]:
     kubelet = node.kubelet
     if not kubelet.is_active:
         yield "the kubelet does not run: nothing starts etcd there, and no change is taken"
         return
     if kubelet.has_seen_api is False:
-        yield (
-            f"the kubelet has not met its API server ({kubelet.api}) since it started: it stops no "
-            "pod and takes no changed manifest until it has; bring that API server back, or "
-            "restart the kubelet (systemctl restart kubelet) once it answers"
-        )
+        yield _deaf(node)
     paths = {file.path.rpartition("/")[0] for file in node.files}
     if kubelet.directory and paths and paths != {kubelet.directory.rstrip("/")}:
         yield (

@@ -232,7 +232,7 @@ async def _weigh_nodes(
     """Say what of the nodes forbids the change or is to be weighed."""
     staying = tuple(m.as_desired for m in seen.live if m.host not in changed)
     ways = await nodes.observe_ways(run, pods, staying)  # the others' were probed already
-    return (*find_obstructions(pods, changed), *find_closed(run.inventory, ways))
+    return (*find_obstructions(run.inventory, pods, changed), *find_closed(run.inventory, ways))
 
 
 async def _find_lacking(run: Run, pattern: Pattern, new: frozenset[str]) -> tuple[str, ...]:

@@ -23,10 +23,11 @@ from tasks.model.plan import Finding, Plan, Severity, Step
 from tasks.pki.inspect import fingerprints, read_certificate
 from tasks.pki.targets import LeafTarget, client_targets, member_targets
 from tasks.plans.leaves import StageLeaves, SwapLeaves
-from tasks.plans.nodes import find_reasons
+from tasks.plans.nodes import find_reasons, find_unable
 from tasks.plans.preflight import clock_findings
 from tasks.plans.recovery import Damage, ReviveMember
 from tasks.plans.rooms import unwritable
+from tasks.plans.succession import RestartApiserver, RestartMember
 from tasks.plans.trials import Trial, find_places
 from tasks.plans.ways import find_closed
 from tasks.procedures import location
@@ -88,16 +89,18 @@ class CertificateRecipe(Recipe[Sight]):
 
     @override
     def obstructions(self, run: Run, seen: Sight, plan: Plan) -> tuple[Finding, ...]:
-        """Refuse where a host or client that gets files has no place for them."""
-        del run
+        """Refuse where who gets files has no place for them, or nothing would start a pod again."""
+        restarted = plan.hosts_of(RestartMember) | plan.hosts_of(RestartApiserver)
+        unable = find_unable(run.inventory, seen.nodes, restarted)
         clients = {step.name for step in plan.steps if isinstance(step, StageLeaves)}
         names = plan.hosts_of(Step) | clients
-        return tuple(
+        full = (
             finding
             for name, each in seen.observed.items()
             if name in names
             for finding in unwritable(name, each.rooms)
         )
+        return (*unable, *full)
 
     @override
     def trial(self, run: Run, seen: Sight, plan: Plan) -> Trial:

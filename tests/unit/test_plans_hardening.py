@@ -174,9 +174,9 @@ def test_a_manifest_that_is_taken_out_is_a_problem_with_its_way_back() -> None:
     assert f"mv {KEPT}/etcd.yaml {DIRECTORY}/" in said[0]
     assert "no file of" not in "".join(said)
     assert find_paused([node("m1", "kube-apiserver.yaml"), node("m2", "etcd.yaml")]) == {"m1"}
-    (warned,) = find_obstructions([node("m1", "etcd.yaml")], {"m2"})
+    (warned,) = find_obstructions(stacked(), [node("m1", "etcd.yaml")], {"m2"})
     assert "taken etcd.yaml out" in warned.sentence
-    assert find_obstructions([node("m1", "etcd.yaml")], {"m1"}) == ()
+    assert find_obstructions(stacked(), [node("m1", "etcd.yaml")], {"m1"}) == ()
 
 
 def test_a_wiped_member_is_replaced_on_its_own_node() -> None:

@@ -48,11 +48,24 @@ def test_a_node_without_what_starts_pods_is_not_changed(lacking: str, said: str 
     """What runs all the same is there under another name; kubeadm is needed for the rest alone."""
     seen = node("m1", versions=HERE | {lacking: None})
     idle = node("m1", versions=HERE | {lacking: None}, kubelet=STOPPED)
-    found = find_hindrances(idle)
+    found = find_hindrances(idle, stacked())
     assert len(found) == bool(said)
     assert said is None or said in found[0]
-    warned = [f.sentence for f in find_obstructions([seen], {"m1"}) if "no kubeadm" in f.sentence]
+    warned = [
+        f.sentence
+        for f in find_obstructions(stacked(), [seen], {"m1"})
+        if "no kubeadm" in f.sentence
+    ]
     assert bool(warned) == (lacking == "kubeadm")
+
+
+@pytest.mark.parametrize("may_restart", [True, False])
+def test_a_deaf_kubelet_that_may_not_be_restarted_is_found_first(*, may_restart: bool) -> None:
+    """Else a change stops it and starts it again."""
+    inventory = stacked().model_copy(update={"restarts_kubelet": may_restart})
+    deaf = node("m1", kubelet=Kubelet(True, "/etc/kubernetes/manifests", "https://m", False, False))
+    found = find_hindrances(deaf, inventory)
+    assert [("systemctl restart kubelet" in said) for said in found] == [True] * (not may_restart)
 
 
 def test_an_even_number_is_told_before_members_are_restarted() -> None:
