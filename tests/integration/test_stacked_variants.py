@@ -14,6 +14,8 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurv
 
 from tests.integration.runbooks import Prefect, run_runbook
 from tests.integration.stacked import stacked_writers
+from tests.integration.test_stacked_members import FILES, killed
+from tests.integration.test_stacked_members import listed as manifests
 from tests.lab.kubernetes.cluster import KubernetesCluster
 from tests.lab.kubernetes.watch import ApiWatch
 from tests.lab.lab import Lab
@@ -156,6 +158,29 @@ def test_api_servers_and_the_balancer_follow_the_members(
     assert watch.report().longest_without_any == 0
     variant.wait_until_ready(seconds=60)
     see_lists(variant, *names)
+
+
+@pytest.mark.parametrize("event", ["step-started", "step-finished"])
+def test_a_killed_change_of_a_list_is_finished_by_the_next_run(
+    variant: KubernetesCluster, prefect: Prefect, tmp_path: Path, event: str
+) -> None:
+    """Its manifest is in place or kept, and an API server that is out goes back in."""
+    inventory, names = variant.lab.inventory, list(variant.nodes)
+    words = ("remove_member", "--member", names[1])
+    point = f"{event}|change the API server's list of members on {names[0]}"
+    with stacked_writers(variant, tmp_path) as writers:
+        died = killed(prefect, inventory, point, *words)
+        assert died.status == -9, died.output
+        removed = run_runbook(prefect, words[0], inventory, *words[1:])
+        assert removed.status == 0, removed.output
+        see_lists(variant, names[0], names[2])
+        added = run_runbook(prefect, "add_member", inventory, "--member", names[1])
+    assert added.status == 0, added.output
+    assert writers.check().lost == ()
+    variant.wait_until_ready(seconds=60)
+    see_lists(variant, *names)
+    for node in variant.nodes.values():
+        assert manifests(node) == FILES
 
 
 def test_a_lost_node_is_joined_anew_by_kubeadm(

@@ -11,9 +11,12 @@ from pydantic import ValidationError
 
 from tasks.config.alike import etcd_alike, other_address
 from tasks.config.annotations import readdress_annotation
-from tasks.config.editing import name_at_its_address
+from tasks.config.dependents import edit_etcd_servers
+from tasks.config.editing import name_at_its_address, name_itself_alone, readdress
+from tasks.config.probes import lengthen_startup, restore_startup
 from tasks.hosts.kubelet import StaticPod
 from tasks.model.cluster import Member, SeenMember
+from tasks.model.dependents import Moves
 from tasks.model.errors import Refused
 from tasks.model.inventory import Inventory
 from tasks.model.layout import MANIFEST
@@ -21,7 +24,16 @@ from tasks.plans.kubeadm import address_left, refuse_to_join
 from tasks.plans.member_changes import plan_move
 from tasks.plans.recovery import Damage, ReviveApiserver, plan_recovery
 from tests.unit.plan_cases import bare
-from tests.unit.test_plans_hardening import MEMBERS, NAMES, changed, manifest, node, stacked
+from tests.unit.test_plans_hardening import (
+    KUBEADM,
+    MEMBERS,
+    NAMES,
+    RELEASES,
+    changed,
+    manifest,
+    node,
+    stacked,
+)
 from tests.unit.test_plans_member_changes import wanted
 
 LIVE = tuple(
@@ -100,12 +112,29 @@ def test_its_own_entry_of_the_initial_cluster_has_the_new_address() -> None:
     assert name_at_its_address(before, own) == before
 
 
+@pytest.mark.parametrize("release", RELEASES)
+def test_an_edit_that_has_nothing_to_do_changes_no_byte(release: str) -> None:
+    """Of any release's manifest: the same address, a probe that is long enough, its own etcd."""
+    before = manifest(release)
+    hardened = name_itself_alone(before)
+    own = replace(wanted("m1", "10.0.0.1"), member="master01")
+    former = (own.peer_url, own.client_url)
+    assert readdress(before, own, former) == before
+    assert readdress_annotation(before, own.client_url) == before
+    assert lengthen_startup(before, 0) == restore_startup(before) == before
+    assert name_itself_alone(restore_startup(hardened)) == hardened
+    apiserver = (KUBEADM / "kube-apiserver.yaml").read_text()
+    moves = Moves((own.client_url,), (MEMBERS[1],), MEMBERS)
+    assert edit_etcd_servers(apiserver, moves) == (apiserver, "https://127.0.0.1:2379")
+
+
 def test_a_kubelet_that_must_not_be_restarted_is_not() -> None:
     """Its back-off is waited for; a deaf one is told before anything is taken out."""
     pod = StaticPod(MANIFEST, restarts_kubelet=False)
     commands = (
         pod.restart_command(),
         pod.stop_command(),
+        pod.pause_command(),
         pod.resume_command(),
         *pod.revive_apiserver_commands(restarts=True),
     )
