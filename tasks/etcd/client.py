@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import cached_property
 from typing import TypeVar
 
 from tasks.etcd import wire
@@ -25,7 +26,7 @@ from tasks.model.cluster import (
     Member,
 )
 from tasks.model.errors import EtcdRefused, MemberFailed, NotAuthorised, Refused, RunbookError
-from tasks.model.histories import Past, find_fork, find_suspects
+from tasks.model.histories import Past, find_fork, find_suspects, unchanged
 from tasks.model.snapshots import DataHash
 
 POLL_SECONDS = 0.15
@@ -33,8 +34,10 @@ ELECTION_SECONDS = 5.0
 """By etcd's default timeout: an election takes 1 to 2 s, and a second one when votes are split."""
 NO_REASON = "no quorum, or an alarm is raised (etcd 3.4 does not say which)"
 
-COMPARED_KEYS = 20
-"""Where hashes cannot be compared; the newest that both had, since first ones may be alike."""
+LISTED_KEYS = 500
+"""Of which some are compared; where a member's data are another history, any of them tells."""
+COMPARED_SECONDS = 5.0
+"""How long the answer holds: a hash reads all of a member's data."""
 
 _HEALTH_KEY = b"etcd-runbooks/health"
 T = TypeVar("T")
@@ -50,6 +53,10 @@ class EtcdClient(Gateway):
     what a retry does not change raises EtcdRefused. With a `login` it is asked as that user as soon
     as etcd asks for one; where no authentication is on, nobody logs in.
     """
+
+    @cached_property
+    def _compared(self) -> dict[tuple[str, str], tuple[float, str]]:
+        return {}
 
     async def get_status(self, endpoint: Endpoint) -> EndpointStatus:
         """Get what the endpoint knows of itself; answered locally, also without a leader."""
@@ -193,24 +200,29 @@ class EtcdClient(Gateway):
 
     async def _compare(self, one: EndpointHealth, other: EndpointHealth) -> str:
         """Say in what two members' data differ, with whom; empty where nothing is proven."""
-        if one.status is None or other.status is None:
-            return ""
-        revision = min(one.status.revision, other.status.revision)
-        own, its = (next(e for e in self.endpoints if e.name == each.name) for each in (one, other))
-        try:
-            (_, hashed), (_, known), keys = await asyncio.gather(
-                self.read_data(own, revision),
-                self.read_data(its, revision),
-                self._call(own, wire.list_unchanged(revision, COMPARED_KEYS), wire.parse_states),
-            )
-            states = await asyncio.gather(
-                *(self._call(its, wire.read_state(key), wire.parse_states) for key in keys)
-            )
-        except RunbookError:
-            return ""  # the next look asks again
-        there = {key: state for found in states for key, state in found.items()}
-        fork = find_fork(Past(hashed, keys), Past(known, there), revision)
+        clock, pair = asyncio.get_running_loop().time, (one.name, other.name)
+        at, fork = self._compared.get(pair, (-COMPARED_SECONDS, ""))
+        if clock() - at >= COMPARED_SECONDS and one.status and other.status:
+            revision = min(one.status.revision, other.status.revision)
+            with suppress(RunbookError):  # the next look asks again
+                fork = await self._find_fork(one.name, other.name, revision)
+                self._compared[pair] = (clock(), fork)
         return fork and f"{fork}, as {other.label} has it, which knows it under the same ids"
+
+    async def _find_fork(self, one: str, other: str, revision: int) -> str:
+        own, its = (next(e for e in self.endpoints if e.name == name) for name in (one, other))
+        listed = await self._call(own, wire.list_states(LISTED_KEYS), wire.parse_states)
+        keys = unchanged(listed, revision)
+        found = await asyncio.gather(
+            *(self._call(its, wire.read_state(key, revision), wire.parse_states) for key in keys)
+        )
+        there = {key: state for states in found for key, state in states.items()}
+        if fork := find_fork(Past(None, keys), Past(None, there), revision):
+            return fork
+        (_, hashed), (_, known) = await asyncio.gather(
+            self.read_data(own, revision), self.read_data(its, revision)
+        )
+        return find_fork(Past(hashed, keys), Past(known, there), revision)
 
     async def observe_settled(self, timeout_seconds: float = ELECTION_SECONDS) -> ClusterHealth:
         """Observe, again for some seconds while an election is under way; never raises.

@@ -128,20 +128,18 @@ def count_keys(revision: int) -> Call:
     return Call("/v3/kv/range", _EVERY | {"revision": str(revision), "count_only": True})
 
 
-def list_unchanged(revision: int, limit: int) -> Call:
-    """Ask a member for keys of its own data that it has not changed since a revision, newest first.
+def list_states(limit: int) -> Call:
+    """Ask a member for the first keys of its own data, without values.
 
-    Not for values.
+    In any other order, or filtered, etcd would read all of its data for it.
     """
-    newest = {"sort_target": "MOD", "sort_order": "DESCEND", "limit": str(limit)}
-    unchanged = {"max_mod_revision": str(revision), "keys_only": True}
-    return Call("/v3/kv/range", _EVERY | newest | unchanged)
+    return Call("/v3/kv/range", _EVERY | {"limit": str(limit), "keys_only": True})
 
 
-def read_state(key: bytes) -> Call:
-    """Ask a member when a key of its own data was changed, not for its value."""
+def read_state(key: bytes, revision: int) -> Call:
+    """Ask a member when a key of its own data was changed up to a revision, not for its value."""
     own = {"key": encode_bytes(key), "serializable": True, "keys_only": True}
-    return Call("/v3/kv/range", own)
+    return Call("/v3/kv/range", own | {"revision": str(revision)})
 
 
 def hash_kv(revision: int) -> Call:

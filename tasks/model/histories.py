@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tasks.model.cluster import EndpointHealth
     from tasks.model.snapshots import DataHash
 
+COMPARED = 20
+
 
 @dataclass(frozen=True, slots=True)
 class KeyState:
@@ -45,7 +47,7 @@ def find_suspects(
 ) -> tuple[tuple[EndpointHealth, EndpointHealth], ...]:
     """List members that lead, or follow, without one that lists them, each with the furthest such.
 
-    Either they have begun anew, or the other one was removed; `find_fork` tells which.
+    They have begun anew, or the other one was removed, or is to be soon; `find_fork` tells which.
     """
     told = [(e, e.status) for e in endpoints if e.status is not None]
     found = []
@@ -57,6 +59,7 @@ def find_suspects(
             (status.raft_applied_index, each.name, each)
             for each, status in told
             if status.cluster_id == own.cluster_id
+            and status.leader != own.leader
             and status.member_id not in ids
             and any(member.id == own.member_id for member in each.members)
         ]
@@ -65,26 +68,30 @@ def find_suspects(
     return tuple(found)
 
 
+def unchanged(keys: dict[bytes, KeyState], revision: int) -> dict[bytes, KeyState]:
+    """Choose keys that were not changed since a revision: the newest, for first ones are alike."""
+    old = [(state.modified, key) for key, state in keys.items() if state.modified <= revision]
+    return {key: keys[key] for _, key in sorted(old)[-COMPARED:]}
+
+
 def find_fork(own: Past, other: Past, revision: int) -> str:
     """Say in what two members' data differ up to a revision that both have; empty where they agree.
 
-    Hashes tell where both have compacted the same; otherwise keys that one has not changed since.
+    Keys tell that one has not changed since, and hashes where both have compacted the same.
     """
+    strange = [key for key, state in own.keys.items() if other.keys.get(key) != state]
+    if strange:
+        key = strange[0].decode(errors="backslashreplace")
+        return (
+            f"{len(strange)} of {len(own.keys)} keys that it wrote up to revision {revision} are "
+            f"not so there, as {key}"
+        )
     one, two = own.hash, other.hash
-    if one and two and one.compact_revision == two.compact_revision:
-        if one.hash == two.hash:
-            return ""
+    if one and two and one.compact_revision == two.compact_revision and one.hash != two.hash:
         return (
             f"up to revision {revision} its data have the hash {one.hash:08x}, not {two.hash:08x}"
         )
-    strange = [key for key, state in own.keys.items() if other.keys.get(key) != state]
-    if not strange:
-        return ""
-    key = strange[0].decode(errors="backslashreplace")
-    return (
-        f"{len(strange)} of {len(own.keys)} keys that it wrote up to revision {revision} are not "
-        f"so there, as {key}"
-    )
+    return ""
 
 
 def find_newcomers(endpoints: Iterable[EndpointHealth]) -> dict[str, str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
+from itertools import chain
 
 from tasks.config.launch import NotUnderstood
 from tasks.config.pods import read_mounts, read_pods
@@ -100,9 +102,11 @@ async def observe_ways(
         peer = split_url(member.peer_url)
         places = (peer, split_url(member.client_url), node.api_address(peer[0]))
         targets += [(node.host, *place) for place in dict.fromkeys(filter(None, places))]
-    found = await together(
-        dial_others(run, run.hosts[node.host], others)
-        for node in seen
-        if (others := tuple(target for target in targets if target[0] != node.host))
-    )
-    return tuple(path for paths in found for path in paths)
+
+    async def dial(node: NodeObservation) -> tuple[Path, ...]:
+        others = tuple(target for target in targets if target[0] != node.host)
+        with suppress(RunbookError):  # lost since it was seen, which the next look tells
+            return await dial_others(run, run.hosts[node.host], others) if others else ()
+        return ()
+
+    return tuple(chain.from_iterable(await together(map(dial, seen))))
