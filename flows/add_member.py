@@ -14,7 +14,7 @@ from tasks.procedures.drafting import Draft
 from tasks.procedures.wishes import Wish
 
 
-@runbook(flow_run_name="add member to {cluster}")
+@runbook(flow_run_name="add {member} to {cluster}")
 async def add_member(
     cluster: str,
     member: list[str],

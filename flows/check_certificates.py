@@ -7,7 +7,7 @@ from tasks.model.inventory_file import choose_clusters
 from tasks.procedures import expiry
 
 
-@runbook(flow_run_name="check certificates")
+@runbook(flow_run_name="check certificates of {clusters}")
 async def check_certificates(
     clusters: list[str] | None = None,
     json_path: str | None = None,

@@ -27,7 +27,7 @@ from tasks.steps import locks, onhosts, pods, restarts, services, succession, tr
 from tasks.steps import sharing as see_sharing
 
 
-@runbook(flow_run_name="recover {cluster}")
+@runbook(flow_run_name="recover certificates of {cluster}")
 async def recover_certificates(
     cluster: str,
     consent: bool = False,

@@ -7,7 +7,7 @@ from tasks.model.inventory_file import choose_clusters
 from tasks.procedures import rehearsing
 
 
-@runbook(flow_run_name="rehearse snapshots")
+@runbook(flow_run_name="rehearse snapshots of {clusters}")
 async def rehearse_snapshot(
     clusters: list[str] | None = None, snapshot: str | None = None, reason: str | None = None
 ) -> None:

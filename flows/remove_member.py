@@ -14,7 +14,7 @@ from tasks.procedures.drafting import Draft
 from tasks.procedures.wishes import Wish
 
 
-@runbook(flow_run_name="remove member from {cluster}")
+@runbook(flow_run_name="remove {member} from {cluster}")
 async def remove_member(
     cluster: str,
     member: list[str],

@@ -14,7 +14,7 @@ from tasks.procedures.drafting import Draft
 from tasks.procedures.wishes import Wish
 
 
-@runbook(flow_run_name="replace member of {cluster}")
+@runbook(flow_run_name="replace {member} of {cluster}")
 async def replace_member(
     cluster: str,
     member: list[str],

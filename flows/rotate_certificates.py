@@ -23,7 +23,7 @@ from tasks.steps import certificates, health
 from tasks.steps import sharing as see_sharing
 
 
-@runbook(flow_run_name="rotate {cluster}")
+@runbook(flow_run_name="rotate {which} certificates of {cluster}")
 async def rotate_certificates(
     cluster: str,
     which: Literal["due", "all"] = "due",

@@ -7,7 +7,7 @@ from tasks.model.inventory_file import choose_clusters
 from tasks.procedures import saving
 
 
-@runbook(flow_run_name="take snapshots")
+@runbook(flow_run_name="take snapshots of {clusters}")
 async def take_snapshot(clusters: list[str] | None = None, reason: str | None = None) -> None:
     """Save a verified snapshot of each cluster where its inventory says, and remove old ones.
 

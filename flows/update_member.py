@@ -14,7 +14,7 @@ from tasks.procedures.drafting import Draft
 from tasks.procedures.wishes import Wish
 
 
-@runbook(flow_run_name="update member of {cluster}")
+@runbook(flow_run_name="move {member} of {cluster} to {address}")
 async def update_member(
     cluster: str,
     member: str,

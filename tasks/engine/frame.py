@@ -32,6 +32,7 @@ from tasks.model.errors import RecordUnreachable, RunbookError
 from tasks.model.outcome import DRY, Outcome, outcome_of, work_of
 from tasks.model.record import Event, Record
 from tasks.report.ends import end_markdown
+from tasks.report.runs import run_name
 
 P = ParamSpec("P")
 
@@ -292,9 +293,16 @@ def runbook(
         told: Any = framed
         told.__signature__ = signature
         told.__annotations__ = inspect.get_annotations(function, eval_str=True)
-        made: Any = flow(name=function.__name__, flow_run_name=flow_run_name, persist_result=False)(
-            framed
-        )
+
+        def name() -> str:
+            context = FlowRunContext.get()
+            given = signature.bind_partial(**(context.parameters or {})) if context else None
+            if given is None:
+                return function.__name__
+            given.apply_defaults()
+            return run_name(flow_run_name, given.arguments)
+
+        made: Any = flow(name=function.__name__, flow_run_name=name, persist_result=False)(framed)
         return made  # type: ignore[no-any-return]
 
     return decorate

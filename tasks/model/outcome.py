@@ -88,6 +88,8 @@ def outcome_of(error: BaseException | None) -> Outcome:
 class Work:
     """What the journals of a run say was done, and what of its plan was not.
 
+    `steps` are the lines of those that ended, with the time at which they did, in seconds.
+
     `settled` are the hosts for which all that was planned is done.
     """
 
@@ -142,7 +144,7 @@ def work_of(records: Iterable[Record]) -> Work:
                 for step in details["steps"]
             ]
         elif record.event in (Event.STEP_FINISHED, Event.STEP_FAILED):
-            steps.append(details)
+            steps.append({**details, "ended": record.time})
         elif record.event is Event.PERFORMED:
             done.append(_sentence(details["host"], details["sentence"]))
         elif record.event is Event.BROKEN:

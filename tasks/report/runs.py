@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import PurePath
 from typing import Any
 
 from tasks.model.cluster import ClusterHealth
@@ -12,6 +14,25 @@ from tasks.report.gaps import gap_section
 from tasks.report.health import health_table
 from tasks.report.plans import findings_sections
 from tasks.report.tables import Table
+
+NAMED = 3
+"""Of so many a run's name tells the names."""
+
+
+def run_name(template: str, given: Mapping[str, Any]) -> str:
+    """Say what a run does to whom, by the template over its parameters that its runbook has."""
+    dry = "dry run: " if given.get("dry_run") else ""
+    return dry + template.format_map({name: _word(name, value) for name, value in given.items()})
+
+
+def _word(name: str, value: object) -> str:
+    if name == "clusters" and not value:
+        return "every cluster"
+    values = [str(one) for one in (value if isinstance(value, list | tuple) else [value])]
+    if name in {"cluster", "clusters"}:
+        values = [PurePath(one).stem if one.endswith((".yaml", ".yml")) else one for one in values]
+    more = f" and {len(values) - NAMED} more" if len(values) > NAMED else ""
+    return ", ".join(one.partition("=")[0] for one in values[:NAMED]) + more
 
 
 def report_markdown(
@@ -47,8 +68,16 @@ def steps_table(steps: Iterable[dict[str, Any]]) -> Table:
     """Make the table of steps and how each ended."""
     # The outcome last: Prefect's pages cut off on the right what a failure says.
     return Table(
-        ("step", "seconds", "outcome"),
-        tuple((row["step"], f"{row['seconds']:.2f}", _outcome(row)) for row in steps),
+        ("time (UTC)", "step", "seconds", "outcome"),
+        tuple(
+            (
+                f"{datetime.fromtimestamp(row['ended'], UTC):%H:%M:%S}",
+                row["step"],
+                f"{row['seconds']:.2f}",
+                _outcome(row),
+            )
+            for row in steps
+        ),
     )
 
 

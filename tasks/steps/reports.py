@@ -12,6 +12,7 @@ from tasks.engine.run import Run
 from tasks.model.cluster import ClusterHealth
 from tasks.model.errors import PreflightFailed
 from tasks.model.gap import Gap
+from tasks.model.outcome import work_of
 from tasks.model.plan import Finding, Plan, Severity
 from tasks.model.record import Event
 from tasks.report.gaps import gap_summary
@@ -94,8 +95,7 @@ async def publish_report(
         run.journal.append(
             Event.MEASURED, summary=gap_summary(gaps), gaps=[asdict(g) for g in gaps]
         )
-    ended = (Event.STEP_FINISHED, Event.STEP_FAILED)
-    steps = [record.details for record in read_journal(run.journal.path) if record.event in ended]
+    steps = work_of(read_journal(run.journal.path)).steps
     told = {
         "started by": run.operator,
         "reason": reason or "not given",

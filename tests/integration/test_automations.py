@@ -251,7 +251,7 @@ def test_people_are_told_of_a_check_once_and_of_its_run(server: Prefect, tmp_pat
         time.sleep(2)
     told = sorted(one["text"] for one in received)
     assert len(told) == 2, told
-    assert told[0].startswith("etcd runbooks: check certificates: CheckFailed: 3 critical")
+    assert told[0].startswith("etcd runbooks: check certificates of two: CheckFailed: 3 critical")
     assert told[1].startswith("etcd: critical certificates of two: two: m1: ")
     assert "two: m11: " in told[1]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tasks.model.cluster import (
     Alarm,
     AlarmType,
@@ -18,7 +20,7 @@ from tasks.plans.bootstrap import AUTHORITY, START
 from tasks.report.ends import end_markdown
 from tasks.report.health import health_markdown, health_table, unseen_sentences
 from tasks.report.plans import findings_markdown, plan_markdown
-from tasks.report.runs import report_markdown
+from tasks.report.runs import report_markdown, run_name
 from tasks.report.tables import Table, format_bytes
 
 STATUS = EndpointStatus(1, 0xA, "3.5.16", 0xA, 2, 100, 100, 5 << 20, 1 << 20)
@@ -112,13 +114,13 @@ def test_refusals_come_before_warnings() -> None:
 def test_a_report_tells_what_each_step_did() -> None:
     """Changed, so already, failed."""
     steps = [
-        {"step": "a", "changed": True, "seconds": 1.0},
-        {"step": "b", "changed": False, "seconds": 0.5},
-        {"step": "c", "error": "CommandFailed: no", "seconds": 0.1},
+        {"step": "a", "changed": True, "seconds": 1.0, "ended": 0.0},
+        {"step": "b", "changed": False, "seconds": 0.5, "ended": 61.0},
+        {"step": "c", "error": "CommandFailed: no", "seconds": 0.1, "ended": 62.0},
     ]
     text = report_markdown(PLAN, {"started by": "me@here"}, steps, (), HEALTH)
-    assert "| a | 1.00 | changed |" in text
-    assert "| b | 0.50 | was so already |" in text
+    assert "| 00:00:00 | a | 1.00 | changed |" in text
+    assert "| 00:01:01 | b | 0.50 | was so already |" in text
     assert "| c | 0.10 | failed: CommandFailed: no |" in text
     assert "- **started by:** me@here" in text
     assert "| m1 | a |" in text
@@ -126,7 +128,7 @@ def test_a_report_tells_what_each_step_did() -> None:
 
 def test_the_report_of_an_end_says_it_in_bold_and_its_findings_as_a_list() -> None:
     """Bold over several lines shows its asterisks; nothing is said twice; Ctrl-C fails no step."""
-    stopped = {"step": "a", "error": "CancelledError: ", "seconds": 1.0}
+    stopped = {"step": "a", "error": "CancelledError: ", "seconds": 1.0, "ended": 0.0}
     work = Work("the goal", (stopped,), (), ("m1: this", "m2: that"))
     outcome = Outcome("Failed", "failed", "2 finding(s):\n  - m1: one\n  - m2: two", 1)
     text = end_markdown("check_health", outcome, work, {"run": "1"})
@@ -138,6 +140,23 @@ def test_the_report_of_an_end_says_it_in_bold_and_its_findings_as_a_list() -> No
     assert "**interrupted: by hand**" in end_markdown(
         "check_health", Outcome("Interrupted", "interrupted", "by hand", 1), work, {}
     )
+
+
+@pytest.mark.parametrize(
+    ("template", "given", "name"),
+    [
+        ("replace {member} of {cluster}", {"member": ["m1", "m2"]}, "replace m1, m2 of main"),
+        ("add {member}", {"member": ["m4=10.0.0.4"], "dry_run": True}, "dry run: add m4"),
+        ("rotate {cluster}", {"cluster": "/a/b.yaml"}, "rotate b"),
+        ("check {clusters}", {"clusters": None}, "check every cluster"),
+        ("check {clusters}", {"clusters": ["a", "b", "c", "d", "e"]}, "check a, b, c and 2 more"),
+    ],
+)
+def test_a_run_is_called_by_what_it_does_to_whom(
+    template: str, given: dict[str, object], name: str
+) -> None:
+    """And a dry run by that it is one."""
+    assert run_name(template, {"cluster": "main", **given}) == name
 
 
 def test_a_diff_in_a_plan_keeps_its_lines() -> None:
