@@ -62,7 +62,7 @@ def _coreos(settings: dict[str, str]) -> dict[str, str]:
 
 
 def _debian(settings: dict[str, str]) -> dict[str, str]:
-    """Write as for Debian's package: words in $DAEMON_ARGS over two lines, variables in single quotes."""
+    """Write Debian's package: words in $DAEMON_ARGS over two lines, variables in quotes."""
     words = " ".join(f"--{name}={value}" for name, value in settings.items() if "-file" in name)
     lines = [f"{k}='{v}'\n" for k, v in _variables(settings).items() if not k.endswith("_FILE")]
     text = f'{"".join(lines)}DAEMON_ARGS="{words} \\\n  --wal-dir /srv/wal/etcd"\n'
@@ -70,7 +70,7 @@ def _debian(settings: dict[str, str]) -> dict[str, str]:
 
 
 def _rhel(settings: dict[str, str]) -> dict[str, str]:
-    """Write as for Red Hat's package: a shell that sets a variable of its own, and a file with sections."""
+    """Write Red Hat's package: a shell that sets a variable of its own, and a file."""
     lines = [f'{k}="{v}"\n' for k, v in _variables(settings).items()]
     return {UNITS: RHEL, "/etc/etcd/etcd.conf": "#[Member]\n" + "".join(lines)}
 
