@@ -87,6 +87,10 @@ bench-members: setup ## Measure replace_member against the procedure done by han
 bench-snapshots: setup ## Measure take_snapshot and rehearse_snapshot on 2 GB against etcd's own tools
 	$(BIN)/python -m tests.bench.snapshots
 
+.PHONY: bench-restores
+bench-restores: setup ## Measure recover_quorum against etcd's own page on disaster recovery
+	$(BIN)/python -m tests.bench.restores
+
 .PHONY: bench-certificates
 bench-certificates: setup ## Measure check_certificates on 300 endpoints against an Ansible playbook
 	$(BIN)/python -m tests.bench.certificates

@@ -16,7 +16,7 @@ from tasks.model.errors import Refused
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 NAMES = ("cluster", "clusters")
 """Of inventories under deployments/clusters, and not of their files."""
-NEVER = ("json_path", "output")
+NEVER = ("file", "json_path", "output")
 IN_SSH = ("key", "known_hosts")
 """Files that are the account's own for SSH."""
 

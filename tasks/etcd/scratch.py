@@ -53,6 +53,24 @@ async def restore(programs: Path, snapshot: Path, data: Path) -> None:
         raise Unrestorable(f"{tool.name} does not restore it: {_last(said)}")
 
 
+async def read_version(programs: Path) -> str:
+    """Ask a directory's etcd for its version; empty where none runs."""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            programs / "etcd",
+            "--version",
+            env=_environment(),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+    except OSError:
+        return ""
+    said, _ = await process.communicate()
+    first = said.decode(errors="replace").partition("\n")[0]
+    return first.removeprefix("etcd Version: ").strip()
+
+
 @asynccontextmanager
 async def running(
     programs: Path, directory: Path, data: Path, login: Login | None = None

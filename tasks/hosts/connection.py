@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import asyncssh
@@ -128,7 +129,7 @@ class HostConnection:
 
     async def upload(
         self,
-        content: bytes,
+        content: bytes | Path,
         target: PurePosixPath,
         *,
         sha256: str,
@@ -138,14 +139,17 @@ class HostConnection:
     ) -> bool:
         """Put `content` in a file of root's; returns whether that changed it.
 
-        The host checks `sha256` before the rename. On failure the
-        target is as it was. Raises as `run` does.
+        That of a file is read part by part, as fast as the host takes it. The host checks `sha256`
+        before the rename. On failure the target is as it was. Raises as `run` does.
         """
         script = upload_script(target, sha256=sha256, mode=mode, backup=backup, fence=self.fence)
         name, token = f"upload {target}", make_token()
         began = time.monotonic()
-        sent = talking_script(script, token).encode() + content
-        status, stdout, stderr = await self._execute(sent, timeout_seconds)
+        spoken = talking_script(script, token).encode()
+        if isinstance(content, Path):
+            status, stdout, stderr = await self._send(spoken, content, timeout_seconds)
+        else:
+            status, stdout, stderr = await self._execute(spoken + content, timeout_seconds)
         said = [words for line in stdout.splitlines() if (words := hear(line, token)) is not None]
         if not said:
             raise await self._refused(status, stderr)
@@ -248,9 +252,42 @@ class HostConnection:
             ) from error
         except (OSError, asyncssh.Error) as error:
             raise self._translated(error) from error
+        return self._ended(done)
+
+    def _ended(self, done: asyncssh.SSHCompletedProcess) -> tuple[int, str, str]:
         if done.exit_status is None or done.exit_status < 0:
             raise HostUnreachable("the SSH connection broke in mid-command", host=self.name)
         return done.exit_status, _text(done.stdout), _text(done.stderr)
+
+    async def _send(
+        self, spoken: bytes, file: Path, timeout_seconds: float
+    ) -> tuple[int, str, str]:
+        """Run a script as root that reads a file of the runner's behind itself."""
+        connection = await self._connect()
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                process = await connection.create_process(
+                    self._privileged(SHELL),
+                    encoding=None,
+                    window=WINDOW_BYTES,
+                    max_pktsize=PACKET_BYTES,
+                )
+                with suppress(BrokenPipeError), file.open("rb") as source:
+                    process.stdin.write(spoken)
+                    while part := await asyncio.to_thread(source.read, WINDOW_BYTES // 4):
+                        process.stdin.write(part)
+                        await process.stdin.drain()
+                    process.stdin.write_eof()
+                done = await process.wait()
+        except asyncssh.ChannelOpenError as error:
+            raise await self._unopened(connection, error) from error
+        except TimeoutError as error:
+            raise CommandTimedOut(
+                f"{file.name} did not arrive in {timeout_seconds:g} s", host=self.name
+            ) from error
+        except (OSError, asyncssh.Error) as error:
+            raise self._translated(error) from error
+        return self._ended(done)
 
     async def _connect(self) -> asyncssh.SSHClientConnection:
         """Get the connection; those who ask while it is being opened share the attempt."""

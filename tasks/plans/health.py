@@ -48,7 +48,12 @@ def down_way_out(inventory: Inventory, health: ClusterHealth) -> str | None:
         )
         return f"{back}. Where a host is gone for good: {lost}"
     healed = pointer("recover_certificates", cluster=inventory.name)
-    return f"{back}. Where certificates keep them down: {healed}"
+    gone = pointer("recover_quorum", cluster=inventory.name)
+    lost = pointer("restore_cluster", cluster=inventory.name)
+    return (
+        f"{back}. Where certificates keep them down: {healed}. Where most members are gone for "
+        f"good: {gone}; where all data are: {lost}"
+    )
 
 
 def refuse_unseen(health: ClusterHealth) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tasks.model.snapshots import DataHash, Manifest
@@ -46,6 +47,19 @@ def compared(manifest: Manifest, restored: Restored) -> str:
     words += ["keys"] if _count_too(manifest, restored) else []
     words += ["hash"] if _hash_too(manifest, restored) else []
     return ", ".join(words)
+
+
+def find_disagreement(told: Sequence[Restored]) -> str | None:
+    """Say in what members that were restored alike differ; None: they do not.
+
+    Hashes count where both were made after the same compaction.
+    """
+    if len({one.keys for one in told}) > 1:
+        return "the members have not all as many keys"
+    hashes = {one.hash_kv for one in told if one.hash_kv is not None}
+    if len(hashes) > len({each.compact_revision for each in hashes}):
+        return "the members' data have not all the same hash"
+    return None
 
 
 def _count_too(manifest: Manifest, restored: Restored) -> bool:

@@ -13,8 +13,8 @@ from tasks.plans.health import corrupt_sentence
 
 RESTORE = (
     "Bring members back first: start etcd on their hosts; if certificates keep them down, "
-    "recover_certificates does it. With their data gone the cluster can only be restored from a "
-    "snapshot (etcdctl snapshot restore)"
+    "recover_certificates does it. When most of them are gone for good, recover_quorum takes what "
+    "a survivor has, and restore_cluster a snapshot where none survives"
 )
 
 

@@ -16,7 +16,7 @@ from tasks.model.observation import ClockReading
 from tasks.model.plan import Severity
 from tasks.plans.health import DEFAULT_QUOTA, alarm_sentences, down_way_out
 from tasks.plans.preflight import clock_findings
-from tasks.steps import health, onhosts
+from tasks.steps import health, onhosts, revisions
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,7 @@ async def examine(run: Run, members: tuple[DesiredMember, ...]) -> Checkup:
     (found, foreign, way), (clocks, silent) = await asyncio.gather(
         _ask(run, members), _read_clocks(run)
     )
+    revisions.note_revision(run, revisions.highest_answer(found))
     differing = tuple(clock_findings(clocks))
     quotas = await _read_quotas(run, found)
     problems = (

@@ -15,7 +15,7 @@ from tasks.model.record import Event
 from tasks.model.snapshots import Manifest
 from tasks.procedures import location
 from tasks.report.snapshots import snapshot_remarks, snapshot_table, snapshots_markdown
-from tasks.steps import health, snapshots
+from tasks.steps import health, revisions, snapshots
 from tasks.steps.reports import artifact_key
 
 CLUSTERS_AT_ONCE = 4
@@ -48,6 +48,7 @@ async def save_clusters(clusters: Iterable[str], reason: str | None) -> None:
 async def _save(run: Run) -> Manifest:
     async with health.etcd_client(run, await location.locate_members(run)) as client:
         saved = await snapshots.save_snapshot(run, client)
+    revisions.note_revision(run, saved.revision)
     removed = await snapshots.remove_expired(run)
     proven = await snapshots.tell_proven(run)
     table = snapshot_table([(run.inventory.name, saved)])

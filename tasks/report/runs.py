@@ -10,6 +10,7 @@ from typing import Any
 from tasks.model.cluster import ClusterHealth
 from tasks.model.gap import Gap
 from tasks.model.plan import Finding, Plan
+from tasks.model.record import Event, Record
 from tasks.report.gaps import gap_section
 from tasks.report.health import health_table
 from tasks.report.plans import findings_sections
@@ -87,3 +88,21 @@ def _outcome(row: dict[str, Any]) -> str:
     if "error" in row:
         return f"failed: {row['error']}"
     return {True: "changed", False: "was so already", None: "done"}[row.get("changed")]
+
+
+def stage_facts(plan: Plan, records: Iterable[Record]) -> dict[str, str]:
+    """Tell how long each stage of a plan took, and since when the run has begun all was done."""
+    ends, begun, planned = dict[tuple[str | None, str], float](), 0.0, 0.0
+    for record in records:
+        if record.event is Event.RUN_STARTED:
+            begun = record.time
+        elif record.event is Event.PLANNED:
+            planned = record.time
+        elif record.event is Event.PERFORMED:
+            ends[record.details["host"], record.details["sentence"]] = record.time
+    facts, before = {"to look and plan": f"{planned - begun:.1f} s"}, planned
+    for stage in plan.stages():
+        own = [ends[s.host, s.sentence] for s in plan.steps if s.stage == stage]
+        facts[stage.title] = f"{max(own) - before:.1f} s"
+        before = max(own)
+    return facts | {"from the begin to the last stage's end": f"{before - begun:.1f} s"}

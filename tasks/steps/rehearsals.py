@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +11,7 @@ from tempfile import TemporaryDirectory
 from tasks.engine.run import Run, step
 from tasks.engine.secret import read_secret
 from tasks.etcd import scratch
-from tasks.etcd.snapshots import CHECKSUM_BYTES, PAGE_BYTES
+from tasks.etcd.databases import find_fault
 from tasks.model.errors import CheckFailed, Refused
 from tasks.model.record import Event
 from tasks.model.snapshots import Manifest
@@ -33,31 +32,71 @@ async def rehearse(
     it cannot be opened or there is no room. Whatever happens, nothing of it is left, and neither
     the snapshot nor the cluster is touched.
     """
-    login = run.login.apart() if run.login else None
     # Its mode is 0700: only this account enters it.
     with TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as name:
         directory = Path(name)
         bare = directory / "snapshot.db"
-        await _fetch(run, store, manifest, bare)
-        if (fault := await asyncio.to_thread(_find_fault, bare, manifest)) is not None:
-            raise CheckFailed(f"{store.url(manifest.file)}: {fault}")
-        tools = programs if isinstance(programs, Path) else _write(directory / "bin", programs)
-        data = directory / "data"
-        try:
-            await scratch.restore(tools, bare, data)
-            bare.unlink()
-            async with scratch.running(tools, directory, data, login) as client:
-                (endpoint,) = client.endpoints
-                status = await client.get_status(endpoint)
-                keys, data_hash = await client.read_data(endpoint, manifest.revision)
-                restored = Restored(status.revision, keys, data_hash)
-        except scratch.Unrestorable as error:
-            raise CheckFailed(f"{store.url(manifest.file)}: {error.message}") from error
-    if differences := find_differences(manifest, restored):
-        raise CheckFailed(f"{store.url(manifest.file)}: " + "; ".join(differences))
+        await fetch_snapshot(run, store, manifest, bare)
+        if (fault := await asyncio.to_thread(find_fault, bare, manifest)) is not None:
+            raise CheckFailed(f"{store.url(manifest.file)}: {fault.sentence}")
+        restored, _ = await _restore(
+            run, directory, bare, programs, store.url(manifest.file), manifest.revision
+        )
+    _compare(manifest, restored, store.url(manifest.file))
     told = compared(manifest, restored)
     run.journal.append(Event.REHEARSED, url=store.url(manifest.file), compared=told)
     return told
+
+
+@step("restore the snapshot where no client is")
+async def rehearse_file(
+    run: Run,
+    bare: Path,
+    url: str,
+    manifest: Manifest | None,
+    programs: Mapping[str, bytes] | Path,
+) -> Restored:
+    """Restore a checked file in a temporary directory of the runner; returns what its head holds.
+
+    Compared with its manifest where there is one. Raises CheckFailed; the file stays.
+    """
+    with TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as name:
+        at = manifest.revision if manifest else None
+        restored, head = await _restore(run, Path(name), bare, programs, url, at)
+    if manifest is not None:
+        _compare(manifest, restored, url)
+    return head
+
+
+async def _restore(
+    run: Run,
+    directory: Path,
+    bare: Path,
+    programs: Mapping[str, bytes] | Path,
+    url: str,
+    revision: int | None,
+) -> tuple[Restored, Restored]:
+    """Restore into a directory and ask what is there: at a revision, and at the head."""
+    login = run.login.apart() if run.login else None
+    tools = programs if isinstance(programs, Path) else _write(directory / "bin", programs)
+    data = directory / "data"
+    try:
+        await scratch.restore(tools, bare, data)
+        async with scratch.running(tools, directory, data, login) as client:
+            (endpoint,) = client.endpoints
+            head = (await client.get_status(endpoint)).revision
+            found = [
+                Restored(head, *await client.read_data(endpoint, at))
+                for at in (head if revision is None else revision, head)
+            ]
+            return found[0], found[1]
+    except scratch.Unrestorable as error:
+        raise CheckFailed(f"{url}: {error.message}") from error
+
+
+def _compare(manifest: Manifest, restored: Restored, url: str) -> None:
+    if differences := find_differences(manifest, restored):
+        raise CheckFailed(f"{url}: " + "; ".join(differences))
 
 
 @step("note that a snapshot is proven")
@@ -71,25 +110,16 @@ async def note_proven(run: Run, store: Store, manifest: Manifest) -> None:
     run.journal.append(Event.PROVEN, file=manifest.file)
 
 
-async def _fetch(run: Run, store: Store, manifest: Manifest, bare: Path) -> None:
-    """Copy a snapshot to this machine, and open it where it is encrypted."""
-    rules = run.inventory.snapshots
+async def fetch_snapshot(run: Run, store: Store, manifest: Manifest, bare: Path) -> None:
+    """Copy a snapshot to this machine, and open it where it is encrypted; raises Refused."""
     sealed = bare.with_name("sealed")
     try:
         with (sealed if manifest.recipients else bare).open("wb") as file:
             await asyncio.to_thread(store.copy, manifest.file, file)
         if not manifest.recipients:
             return
-        if rules.identity is None:
-            raise Refused(
-                f"{store.url(manifest.file)} is encrypted: name in the inventory where a key that "
-                "opens it lies (snapshots.identity: {env: ...}, {file: ...} or {block: ...})"
-            )
-        key = await read_secret(rules.identity, "snapshots.identity")
-        await asyncio.to_thread(unseal, sealed, bare, key)
+        await open_sealed(run, sealed, bare, store.url(manifest.file))
         sealed.unlink()
-    except Sealed as error:
-        raise Refused(f"snapshots.identity: {error}: {store.url(manifest.file)}") from error
     except Unstorable as error:
         raise Refused(f"snapshots: {error}; nothing was changed") from error
     except OSError as error:
@@ -99,25 +129,19 @@ async def _fetch(run: Run, store: Store, manifest: Manifest, bare: Path) -> None
         ) from error
 
 
-def _find_fault(bare: Path, manifest: Manifest) -> str | None:
-    """Say what is wrong with the file itself, before etcd sees it."""
-    size = bare.stat().st_size
-    if size % PAGE_BYTES == 0:
-        return "it is a database without a checksum, as one that was copied from a member's disk"
-    if size != manifest.size + CHECKSUM_BYTES:
-        return f"it has {size} bytes, and {manifest.size + CHECKSUM_BYTES} were saved"
-    digest, left = hashlib.sha256(), manifest.size
-    with bare.open("rb") as file:
-        while left:
-            part = file.read(min(left, 1 << 20))
-            digest.update(part)
-            left -= len(part)
-        trailer = file.read().hex()
-    if digest.hexdigest() != trailer:
-        return "its content does not match its own checksum: it has been changed or is damaged"
-    if trailer != manifest.sha256:
-        return "it is another snapshot than its manifest's: the checksums differ"
-    return None
+async def open_sealed(run: Run, sealed: Path, bare: Path, url: str) -> None:
+    """Decrypt a file with the inventory's key; raises Refused where it does not open."""
+    identity = run.inventory.snapshots.identity
+    if identity is None:
+        raise Refused(
+            f"{url} is encrypted: name in the inventory where a key that opens it lies "
+            "(snapshots.identity: {env: ...}, {file: ...} or {block: ...})"
+        )
+    try:
+        key = await read_secret(identity, "snapshots.identity")
+        await asyncio.to_thread(unseal, sealed, bare, key)
+    except Sealed as error:
+        raise Refused(f"snapshots.identity: {error}: {url}") from error
 
 
 def _write(directory: Path, programs: Mapping[str, bytes]) -> Path:

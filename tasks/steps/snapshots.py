@@ -70,7 +70,7 @@ async def save_snapshot(run: Run, client: EtcdClient) -> Manifest:
     the cluster is changed.
     """
     health, (encryption, unseen) = await asyncio.gather(
-        client.observe_settled(), _see_encryption(run)
+        client.observe_settled(), see_encryption(run)
     )
     failures: list[str] = []
     for url in order_sources(health):
@@ -115,7 +115,7 @@ async def _save_from(
     return whole
 
 
-async def _see_encryption(run: Run) -> tuple[tuple[EncryptionFile, ...], tuple[str, ...]]:
+async def see_encryption(run: Run) -> tuple[tuple[EncryptionFile, ...], tuple[str, ...]]:
     """Ask the API servers that are known for what they encrypt with; then who did not answer."""
     inventory = run.inventory
     nodes = [h for name, h in run.hosts.items() if inventory.layout(name).manifest is not None]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.hosts.batch import BEGIN, SHELL, hear, make_token, talking_script
@@ -50,6 +51,12 @@ class LocalHost(HostConnection):
             await process.wait()
             raise CommandTimedOut("no answer in time", host=self.name) from error
         return process.returncode or 0, out.decode(), err.decode()
+
+    async def _send(
+        self, spoken: bytes, file: Path, timeout_seconds: float
+    ) -> tuple[int, str, str]:
+        content = await asyncio.to_thread(file.read_bytes)
+        return await self._execute(spoken + content, timeout_seconds)
 
     @asynccontextmanager
     async def hold(self, script: str) -> AsyncIterator[Session]:

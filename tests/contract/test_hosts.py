@@ -272,14 +272,19 @@ async def test_mount_lost_found_is_empty_and_data_are_set_aside_within(
     assert {str(full), str(real)} <= set(found.stdout.split())
 
 
-async def test_an_upload_is_whole_or_not_there(place: Place) -> None:
+@pytest.mark.parametrize("is_file", [False, True], ids=["bytes", "file"])
+async def test_an_upload_is_whole_or_not_there(
+    place: Place, tmp_path: Path, *, is_file: bool
+) -> None:
     """Changed, unchanged, and refused when what arrives has another SHA-256."""
     content = bytes(range(256)) * 4096
     digest = hashlib.sha256(content).hexdigest()
     path, backup = place.directory / "program", place.directory / "backup"
 
     async def upload(sent: bytes) -> bool:
-        return await place.host.upload(sent, path, sha256=digest, mode="0755", backup=backup)
+        (tmp_path / "sent").write_bytes(sent)
+        given = tmp_path / "sent" if is_file else sent
+        return await place.host.upload(given, path, sha256=digest, mode="0755", backup=backup)
 
     with pytest.raises(CommandFailed, match="another SHA-256"):
         await upload(content[:-1])

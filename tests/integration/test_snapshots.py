@@ -218,3 +218,29 @@ def test_a_member_that_hangs_is_not_asked(lab: Lab, prefect: Prefect, tmp_path: 
         ended, folder = save(prefect, lab, store=str(tmp_path))
     assert ended.status == 0, ended.output
     assert manifest_of(folder)["source"] != hanging
+
+
+def test_a_cluster_that_lost_its_data_is_restored(
+    lab: Lab, prefect: Prefect, tmp_path: Path, etcd_version: str
+) -> None:
+    """By consent, as another cluster, with what the snapshot has and nothing later."""
+    ended, folder = save(prefect, lab, store=str(tmp_path))
+    assert ended.status == 0, ended.output
+    etcdctl(lab, "put", "later", "than the snapshot")
+    for name in list(lab.hosts)[1:]:
+        lab[name].run("systemctl stop etcd; rm -rf /var/lib/etcd/default.etcd").check()
+    inventory = write_rules(lab, store=str(tmp_path))
+    refused = run_runbook(prefect, "restore_cluster", inventory)
+    assert refused.status == 2, refused.output
+    assert f"--consent {lab.name}" in refused.stderr
+    old = ("--accept", "old-revisions") if etcd_version == INSTALLED else ()
+    ended = run_runbook(prefect, "restore_cluster", inventory, "--consent", lab.name, *old)
+    assert ended.status == 0, ended.output
+    for host in lab.hosts:
+        keys = etcdctl(lab, "get", "key", "--prefix", "--keys-only", on=host).split()
+        assert len(keys) == KEYS, host
+    assert not etcdctl(lab, "get", "later").strip()
+    listed = json.loads(etcdctl(lab, "endpoint", "status", "-w", "json"))
+    ids = {f"{row['Status']['header']['cluster_id']:x}" for row in listed}
+    assert len(ids) == 1
+    assert manifest_of(folder)["cluster_id"] not in ids

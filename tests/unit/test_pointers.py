@@ -26,8 +26,9 @@ from tasks.model.pointers import Value
 ROOT = Path(__file__).parents[2]
 RUNBOOKS = sorted(path.stem for path in (ROOT / "flows").glob("[!_]*.py"))
 LIKE_A_RUNBOOK = re.compile(
-    r"\b(?:(?:bootstrap|adopt|check|show|rotate|recover|replace|add|remove|update|move|harden)"
-    r"_(?:cluster|health|certificates|authority|member|leader)s?)\b"
+    r"\b(?:(?:bootstrap|adopt|check|show|rotate|recover|replace|add|remove|update|move|harden"
+    r"|restore|take|rehearse)"
+    r"_(?:cluster|health|certificates|authority|member|leader|quorum|snapshot)s?)\b"
 )
 OPTION = re.compile(r"(?<![\w-])--([a-z][a-z-]+)")
 HELPERS = {"pointer", "parameter"}
@@ -55,7 +56,9 @@ NAMED: dict[str, set[str]] = {
     "tasks/plans/reconfiguration.py": {"remove_member", "replace_member"},
     "tasks/plans/sharing.py": {"rotate_certificates"},
     "tasks/plans/sources.py": {"rotate_certificates"},
-    "tasks/plans/voters.py": {"recover_certificates"},
+    "tasks/plans/restore_consent.py": {"replace_member"},
+    "tasks/plans/survivors.py": {"replace_member", "restore_cluster"},
+    "tasks/plans/voters.py": {"recover_certificates", "recover_quorum", "restore_cluster"},
     "tasks/plans/recovery.py": {"rotate_authority"},
     "tasks/plans/restarts.py": {"rotate_authority"},
     "tasks/plans/rotation.py": {"check_health", "recover_certificates"},
@@ -113,6 +116,8 @@ POINTERS: dict[str, list[tuple[str, tuple[str, ...], dict[str, Value]]]] = {
             {"cluster": "c1", "member": ["m1"], "replacement": ["m4=10.0.0.4"]},
         ),
         ("pointer", ("recover_certificates",), {"cluster": "c1"}),
+        ("pointer", ("recover_quorum",), {"cluster": "c1"}),
+        ("pointer", ("restore_cluster",), {"cluster": "c1"}),
         ("pointer", ("replace_member",), {"cluster": "c1", "member": ["NAME"]}),
     ],
     "tasks/plans/kubeadm.py": [
@@ -127,6 +132,24 @@ POINTERS: dict[str, list[tuple[str, tuple[str, ...], dict[str, Value]]]] = {
         ("parameter", ("recover_certificates",), {"consent": True}),
         ("parameter", ("recover_certificates",), {"consent": True}),
         ("parameter", ("recover_certificates",), {"consent": True}),
+    ],
+    "tasks/plans/restoration.py": [
+        ("pointer", ("replace_member",), {"member": ["m1", "m2"]}),
+        ("parameter", ("restore_cluster",), {"again": True}),
+        ("pointer", ("replace_member",), {"member": ["m1", "m2"]}),
+        ("pointer", ("replace_member",), {"member": ["m1", "m2"]}),
+    ],
+    "tasks/plans/restore_consent.py": [
+        ("parameter", ("restore_cluster", "recover_quorum"), {"without": ["m1", "m2"]}),
+        ("parameter", ("restore_cluster", "recover_quorum"), {"consent": "c1"}),
+        ("parameter", ("restore_cluster", "recover_quorum"), {"without": ["m1"]}),
+        ("parameter", ("restore_cluster", "recover_quorum"), {"accept": ["old-revisions"]}),
+    ],
+    "tasks/procedures/fetching.py": [
+        ("parameter", ("restore_cluster",), {"snapshot": "c1-r1.db"}),
+        ("parameter", ("restore_cluster",), {"file": "/backup/c1.db"}),
+        ("parameter", ("restore_cluster",), {"accept": ["no-checksum"]}),
+        ("parameter", ("restore_cluster",), {"accept": ["other-cluster"]}),
     ],
     "tasks/plans/sharing.py": [("parameter", ("rotate_authority",), {"until": "certificates"})],
     "tasks/plans/succession.py": [

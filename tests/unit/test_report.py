@@ -16,11 +16,12 @@ from tasks.model.cluster import (
 )
 from tasks.model.outcome import Outcome, Work
 from tasks.model.plan import Finding, Plan, Severity, Stage, Step
+from tasks.model.record import Event, Record
 from tasks.plans.bootstrap import AUTHORITY, START
 from tasks.report.ends import end_markdown
 from tasks.report.health import health_markdown, health_table, unseen_sentences
 from tasks.report.plans import findings_markdown, plan_markdown
-from tasks.report.runs import report_markdown, run_name
+from tasks.report.runs import report_markdown, run_name, stage_facts
 from tasks.report.tables import Table, format_bytes
 
 STATUS = EndpointStatus(1, 0xA, "3.5.16", 0xA, 2, 100, 100, 5 << 20, 1 << 20)
@@ -192,3 +193,24 @@ def test_members_of_one_name_are_told_apart_by_their_ids() -> None:
     joining = SeenMember(Member(0xC, "", ("https://2:2380",), ()), is_healthy=False)
     assert label_members([old]) == "m1 (a)"
     assert label_members([joining, new]) == "m1 (b), the unstarted member c"
+
+
+def test_each_stage_has_its_seconds() -> None:
+    """From the end of the one before; a stage ends with its slowest host."""
+    plan = Plan(
+        "restore_cluster",
+        "c1",
+        "it serves",
+        (
+            Step(stage=AUTHORITY, host=None, sentence="check"),
+            Step(stage=START, host="m1", sentence="start"),
+            Step(stage=START, host="m2", sentence="start"),
+        ),
+    )
+    done = ((None, "check", 12.0), ("m2", "start", 16.5), ("m1", "start", 15.0))
+    records = [
+        Record(10.0, Event.RUN_STARTED),
+        Record(11.0, Event.PLANNED),
+        *(Record(at, Event.PERFORMED, {"host": h, "sentence": s}) for h, s, at in done),
+    ]
+    assert list(stage_facts(plan, records).values()) == ["1.0 s", "1.0 s", "4.5 s", "6.5 s"]

@@ -28,6 +28,8 @@ from tasks.model.layout import MANIFEST, Pair
 from tasks.model.member_settings import TextFile
 from tasks.model.observation import FileState
 from tasks.model.pods import etcd_pod
+from tasks.model.restores import RestoreTools
+from tests.unit.plan_cases import inventory
 
 TOKEN = "mark-of-this-test"
 UNIT, POD = SystemdUnit("etcd.service"), StaticPod(MANIFEST)
@@ -53,6 +55,9 @@ SAMPLES: dict[str, Any] = {
     "FileState": FileState("0640", "root", "root", "0" * 64, "text\n"),
     "TextFile": TextFile("/etc/etcd/etcd.conf", "a=b\n"),
     "Supervisor": UNIT,
+    "Layout": inventory(paths={"wal_directory": "/wal/etcd"}).layout("m1"),
+    "SystemdUnit": UNIT,
+    "RestoreTools": RestoreTools(PurePosixPath("/usr/local/bin"), "3.6.16", "etcdutl", bumps=True),
 }
 """What a maker of scripts is called with, by its parameter's annotation."""
 

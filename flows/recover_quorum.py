@@ -1,0 +1,133 @@
+"""Recover a cluster whose majority is gone for good, from what a survivor has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
+
+from typing_extensions import override
+
+from tasks.engine.frame import runbook
+from tasks.engine.run import Run, together, unless
+from tasks.hosts.connection import HostConnection
+from tasks.model.plan import Plan
+from tasks.model.restores import LogEnd
+from tasks.plans import restoration as plans
+from tasks.plans import survivors
+from tasks.procedures.course import Choices, Unlocked, follow
+from tasks.procedures.fetching import known
+from tasks.procedures.restoration import RestorationRecipe, Sight, isolated_client
+from tasks.steps import restoration
+
+
+@runbook(flow_run_name="recover the quorum of {cluster}")
+async def recover_quorum(
+    cluster: str,
+    consent: str | None = None,
+    without: list[str] | None = None,
+    accept: list[Literal["old-revisions"]] | None = None,
+    approval: bool = False,
+    dry_run: bool = False,
+    reason: str | None = None,
+) -> None:
+    """Bring a cluster back that has lost most of its members, with all that a survivor has.
+
+    The survivor is the one whose log goes furthest, by its last term and index. A copy of its data
+    runs alone until it has applied all of its log, a verified snapshot of that is restored on every
+    host that can be reached, and the cluster gets ids of its own: dead members that come back
+    cannot join it. Members' data are set aside on their hosts, never deleted.
+
+    Stages, and what is true when the runner dies in one; the same command goes on from there:
+
+    1. Lock, look, read the logs, plan: nothing has been changed.
+    2. Stop what is left, which serves nobody; run the copy, take its snapshot: data are untouched.
+    3. Make ready beside the data on each host, put in place: each host has the old data or the new
+       ones, and the old ones under another name.
+    4. Start where no client is, verify: nobody was let in.
+    5. Open, verify, API servers: the next run opens the others, and restores nothing again.
+
+    Args:
+        cluster: name under deployments/clusters, or the path of an inventory file
+        consent: the cluster's name, typed: what no survivor has is lost
+        without: hosts that are gone for good, and kept from starting
+        accept: that revisions are not raised, where etcd is too old for it
+        approval: show the plan and wait for a person, also where the inventory does not ask it
+        dry_run: stop after the plan; nothing is changed
+        reason: why, for the record
+    """
+    recipe = _Recovery(consent, tuple(without or ()), dry_run=dry_run, accept=bool(accept))
+    await follow(recipe, cluster, Choices(approval=approval, dry_run=dry_run, reason=reason))
+
+
+class _Recovery(RestorationRecipe):
+    runbook = "recover_quorum"
+    waits = True
+
+    def __init__(
+        self, consent: str | None, without: tuple[str, ...], *, dry_run: bool, accept: bool
+    ) -> None:
+        super().__init__(consent, without, dry_run=dry_run)
+        self.accept = accept
+        self.ends: dict[str, LogEnd] = {}
+
+    @override
+    async def look(self, run: Run, unlocked: Unlocked) -> Sight:
+        seen = await super().look(run, unlocked)
+
+        async def read(host: HostConnection) -> None:
+            if (end := await restoration.read_log_end(run, host)) is not None:
+                self.ends[host.name] = end
+
+        self.ends = {}
+        await together(read(run.hosts[each.host]) for each in seen.hosts if each.has_data)
+        return seen
+
+    @override
+    def wanted(self, run: Run, seen: Sight) -> plans.Wanted:
+        return plans.Wanted(
+            runbook=self.runbook,
+            told="what the survivor has",
+            token=f"{run.inventory.name}-{run.backup}",
+            sha256="",
+            size=max((host.data_bytes for host in seen.hosts), default=0),
+            revision=0,
+            highest=seen.highest,
+            left=seen.left,
+            reached=seen.reached,
+            has_programs=self.has_programs,
+            accepts_old_revisions=self.accept,
+        )
+
+    @override
+    async def plan(self, run: Run, seen: Sight) -> Plan:
+        _, is_begun = plans.choose_mark(run.inventory, self.wanted(run, seen), seen.hosts)
+        if is_begun:
+            loss = f"{run.inventory.name} is in the middle of a recovery, which would go on."
+            return self.draft(run, seen, None, (), loss)
+        fence = plans.plan_fence(run.inventory, self.wanted(run, seen), seen.hosts)
+        if fence is not None:
+            self.agree(run, survivors.fence_loss(run.inventory, seen.reached))
+            return fence
+        survivors.refuse_quorum(run.inventory, seen.health)
+        chosen = survivors.choose_survivor(run.inventory, self.ends)
+        loss = survivors.recovery_loss(run.inventory, chosen, self.ends, seen.members)
+        return self.draft(run, seen, chosen, (), loss)
+
+    @override
+    async def replay(
+        self, run: Run, host: HostConnection, _step: plans.ReplaySurvivor, *, seen: Sight
+    ) -> None:
+        own, member = seen.host(host.name), seen.member(host.name)
+        tools = self.tools(run, own)
+        made = TemporaryDirectory(prefix="etcd-runbooks-restore-", ignore_cleanup_errors=True)
+        directory = Path(run.on_exit.enter_context(made))
+        await restoration.replay(run, host, seen=own, tools=tools, own=member)
+        async with isolated_client(run, (member,)) as client:
+            self.source = await unless(
+                restoration.watch_isolated(run, (host,)),
+                restoration.save_replayed(run, client, directory, f"what {host} has"),
+            )
+        await restoration.end_replay(run, host, seen=own)
+        source = self.source
+        self.mark = plans.raise_above(known(self.mark), source.sha256, source.revision)

@@ -1,0 +1,352 @@
+"""The steps of a restore on its hosts, each of which looks whether it is done.
+
+What is known of the snapshot is handed in: it may have been taken in the same run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import gzip
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+from tasks.engine.run import Run, step, together
+from tasks.etcd.client import POLL_SECONDS, EtcdClient
+from tasks.etcd.databases import digest_file
+from tasks.etcd.logs import LogUnreadable, commit_record, read_log
+from tasks.etcd.snapshots import SnapshotStream
+from tasks.hosts import files, pods, restores
+from tasks.hosts.connection import HostConnection
+from tasks.hosts.services import parse_last_words
+from tasks.hosts.supervisors import supervisor
+from tasks.model.certificates import Role
+from tasks.model.cluster import DesiredMember
+from tasks.model.errors import EtcdUnavailable, MemberFailed, RunbookError
+from tasks.model.layout import Layout
+from tasks.model.member_settings import TextFile
+from tasks.model.observation import ServiceState
+from tasks.model.restores import MARK, LogEnd, Mark, RestoreHost, RestoreSource, RestoreTools
+from tasks.plans.restoration import MarkOpened, OpenMember, PlaceData, ProvideTools, StopMember
+from tasks.store.places import open_store
+from tasks.store.streaming import store_stream
+
+REPLAY_SECONDS = 600.0
+UPLOAD_SECONDS = RESTORE_SECONDS = 1800.0
+SEE_SECONDS = 30.0
+WATCH_SECONDS = 1.0
+LOG_SECONDS = 120.0
+QUOTA_BYTES = 100 << 30
+"""None of a member's limits is a reason to call what is restored unsound."""
+
+
+@step("see what a restore finds on {host}", retry_delays_seconds=(1.0,))
+async def see_host(run: Run, host: HostConnection) -> RestoreHost:
+    """See how far a restore is on a host; changes nothing.
+
+    Also asks whether the runner may use a port there, which it will need: raises AccessRefused.
+    """
+    layout = run.inventory.layout(host.name)
+    own = supervisor(layout)
+    await host.forward("127.0.0.1", restores.isolated_port(layout))
+    status, seen = await host.run(
+        own.status_command(), restores.see_command(layout), timeout_seconds=SEE_SECONDS
+    )
+    return restores.parse_seen(host.name, seen, own.parse_status(status))
+
+
+@step("read the end of the log on {host}", retry_delays_seconds=(1.0,))
+async def read_log_end(run: Run, host: HostConnection) -> LogEnd | None:
+    """Read where a member's write-ahead log ends; None where there is none to be read."""
+    layout = run.inventory.layout(host.name)
+    (result,) = await host.run(restores.log_command(layout, 2), timeout_seconds=LOG_SECONDS)
+    segments = _segments(result.stdout)
+    try:
+        return await asyncio.to_thread(read_log, tuple(content for _, _, content in segments))
+    except LogUnreadable:
+        return None
+
+
+def _segments(said: str) -> list[tuple[str, int, bytes]]:
+    rows = [line.split() for line in said.splitlines()]
+    return [(n, int(size), gzip.decompress(base64.b64decode(text))) for n, size, text in rows]
+
+
+@step("stop the member on {host}", retry_delays_seconds=())
+async def stop_member(run: Run, host: HostConnection, _step: StopMember) -> bool:
+    """Stop a member and what lives on it, and what an earlier run has left in isolation."""
+    layout = run.inventory.layout(host.name)
+    _, stopped, _ = await host.run(
+        restores.hasten_command(layout),
+        supervisor(layout).stop_command(),
+        restores.end_isolated_command(layout),
+        changes=True,
+        timeout_seconds=pods.LIMIT_SECONDS,
+    )
+    return files.parse_change(stopped)
+
+
+@step("put etcd's programs on {host}")
+async def provide_tools(
+    run: Run,
+    host: HostConnection,
+    _step: ProvideTools,
+    found: RestoreTools | None,
+    programs: Mapping[str, bytes],
+) -> bool:
+    """Copy them out of the member's container, or from the runner."""
+    if found is not None:
+        await host.run(restores.copy_tools_command(found.directory), changes=True)
+        return True
+    changed = False
+    for name, content in programs.items():
+        changed |= await host.upload(
+            content,
+            restores.TOOLS / name,
+            sha256=hashlib.sha256(content).hexdigest(),
+            mode="0755",
+            backup=run.inventory.paths.backups / run.backup,
+        )
+    return changed
+
+
+@step("restore the snapshot beside the data on {host}")
+async def ready_data(
+    run: Run,
+    host: HostConnection,
+    *,
+    seen: RestoreHost,
+    tools: RestoreTools,
+    source: RestoreSource,
+    mark: Mark,
+    members: tuple[DesiredMember, ...],
+) -> bool:
+    """Upload the snapshot and restore it there; the member's own data are not touched.
+
+    After a failure something half-made is there, which the next attempt removes.
+    """
+    layout = run.inventory.layout(host.name)
+    await host.upload(
+        source.file,
+        restores.snapshot_path(seen.stage),
+        sha256=source.file_sha256,
+        mode="0600",
+        backup=run.inventory.paths.backups / run.backup,
+        timeout_seconds=UPLOAD_SECONDS,
+    )
+    own = next(m for m in members if m.name == host.name)
+    words = (
+        f"--name={own.member}",
+        f"--initial-cluster={','.join(f'{m.member}={m.peer_url}' for m in members)}",
+        f"--initial-cluster-token={mark.token}",
+        f"--initial-advertise-peer-urls={own.peer_url}",
+        *((f"--bump-revision={mark.raised}", "--mark-compacted") if mark.raised else ()),
+    )
+    await host.run(
+        restores.ready_command(tools, seen.stage, layout.wal, seen.owner, words, _mark_file(mark)),
+        changes=True,
+        timeout_seconds=RESTORE_SECONDS,
+    )
+    return True
+
+
+def _mark_file(mark: Mark) -> TextFile:
+    return TextFile(MARK, mark.model_dump_json())
+
+
+@step("put what is ready in place on {host}", retry_delays_seconds=())
+async def place_data(
+    run: Run, host: HostConnection, _step: PlaceData, *, stage: PurePosixPath
+) -> bool:
+    """Set the data in place aside, under the run's name, and put what is ready there."""
+    layout = run.inventory.layout(host.name)
+    (result,) = await host.run(
+        restores.place_command(layout, stage, f"replaced-{run.backup}"), changes=True
+    )
+    return files.parse_change(result)
+
+
+@step("start etcd where no client is on {host}", retry_delays_seconds=())
+async def isolate_member(
+    run: Run, host: HostConnection, *, seen: RestoreHost, tools: RestoreTools, own: DesiredMember
+) -> bool:
+    """Start etcd on the data in place, with its peers' port and one of the loopback."""
+    layout = run.inventory.layout(host.name)
+    words = (
+        f"--data-dir={layout.data}",
+        *((f"--wal-dir={layout.wal}",) if layout.wal else ()),
+        f"--name={own.member}",
+        f"--listen-peer-urls=https://{_listening(own.peer_url)}:{layout.peer_port}",
+        f"--initial-advertise-peer-urls={own.peer_url}",
+        f"--initial-cluster={own.member}={own.peer_url}",
+        *_peer_words(layout),
+        *_client_words(layout, own),
+    )
+    await host.run(restores.isolate_command(layout, tools, seen.owner, words), changes=True)
+    return True
+
+
+def _listening(url: str) -> str:
+    """Choose the address to listen on: all of them, since a URL's need not be the host's own."""
+    is_newer = ":" in (urlsplit(url).hostname or "")
+    return "[::]" if is_newer else "0.0.0.0"  # noqa: S104 - peers show certificates
+
+
+def _client_words(layout: Layout, own: DesiredMember) -> tuple[str, ...]:
+    pair = layout.pair(Role.SERVER)
+    return (
+        f"--listen-client-urls=https://127.0.0.1:{restores.isolated_port(layout)}",
+        f"--advertise-client-urls={own.client_url}",
+        f"--cert-file={pair.certificate}",
+        f"--key-file={pair.key}",
+        f"--trusted-ca-file={layout.trusted}",
+        "--client-cert-auth",
+        f"--quota-backend-bytes={QUOTA_BYTES}",
+        "--logger=zap",
+    )
+
+
+def _peer_words(layout: Layout) -> tuple[str, ...]:
+    pair = layout.pair(Role.PEER)
+    return (
+        f"--peer-cert-file={pair.certificate}",
+        f"--peer-key-file={pair.key}",
+        f"--peer-trusted-ca-file={layout.peer_trusted}",
+        "--peer-client-cert-auth",
+    )
+
+
+async def watch_isolated(run: Run, hosts: tuple[HostConnection, ...]) -> None:
+    """Watch isolated etcds until one has ended: raises MemberFailed with its last words."""
+
+    async def look(host: HostConnection) -> None:
+        unit = restores.isolated_unit(run.inventory.layout(host.name))
+        try:
+            (result,) = await host.run(unit.status_command(), timeout_seconds=15)
+            status = unit.parse_status(result)
+            if status is not None and status.state is ServiceState.ACTIVE:
+                return
+            (words,) = await host.run(restores.isolated_words_command(unit), timeout_seconds=15)
+        except RunbookError:
+            return  # whether it serves is asked another way
+        raise MemberFailed(
+            "etcd ended on what was restored, before any client was let in; its last words: "
+            f"{parse_last_words(words) or 'it logged nothing'}",
+            host=host.name,
+        )
+
+    while True:
+        await asyncio.sleep(WATCH_SECONDS)
+        await together(map(look, hosts))
+
+
+@step("let clients in on {host}", retry_delays_seconds=())
+async def open_member(run: Run, host: HostConnection, _step: OpenMember) -> bool:
+    """End the isolated etcd, and start the member as it always starts; nobody waits."""
+    layout = run.inventory.layout(host.name)
+    _, result = await host.run(
+        restores.end_isolated_command(layout),
+        supervisor(layout).start_command(),
+        changes=True,
+        timeout_seconds=pods.LIMIT_SECONDS,
+    )
+    return files.parse_change(result)
+
+
+@step("mark the restore as done on {host}")
+async def mark_opened(run: Run, host: HostConnection, _step: MarkOpened, *, mark: Mark) -> bool:
+    """Note beside the data that clients have been let in."""
+    done = mark.model_copy(update={"opened": True})
+    layout = run.inventory.layout(host.name)
+    (result,) = await host.run(restores.mark_command(layout, _mark_file(done)), changes=True)
+    return files.parse_change(result)
+
+
+@step("run a copy of the data alone on {host}", retry_delays_seconds=())
+async def replay(
+    run: Run, host: HostConnection, *, seen: RestoreHost, tools: RestoreTools, own: DesiredMember
+) -> bool:
+    """Copy a stopped member's data, let all of its log count, and run etcd on the copy alone.
+
+    The member's own data are read, and nothing else.
+    """
+    layout = run.inventory.layout(host.name)
+    copy = _copy(seen)
+    await host.run(
+        restores.copy_data_command(layout, copy), changes=True, timeout_seconds=RESTORE_SECONDS
+    )
+    (said,) = await host.run(restores.log_command(layout, 2), timeout_seconds=LOG_SECONDS)
+    segments = _segments(said.stdout)
+    end = await asyncio.to_thread(read_log, tuple(content for _, _, content in segments))
+    name, size, _ = segments[-1]
+    frame = base64.b64encode(commit_record(end)).decode()
+    words = (
+        f"--data-dir={copy}",
+        f"--name={own.member}",
+        "--force-new-cluster",
+        f"--listen-peer-urls=http://127.0.0.1:{restores.isolated_port(layout) + 1}",
+        f"--initial-advertise-peer-urls={own.peer_url}",
+        f"--initial-cluster={own.member}={own.peer_url}",
+        *_client_words(layout, own),
+    )
+    await host.run(
+        restores.extend_log_command(copy, name, end.offset, size, frame),
+        restores.isolate_command(layout, tools, seen.owner, words),
+        changes=True,
+    )
+    return True
+
+
+@step("take a snapshot of the survivor", retry_delays_seconds=())
+async def save_replayed(run: Run, client: EtcdClient, directory: Path, told: str) -> RestoreSource:
+    """Wait until etcd serves its copy, and stream a snapshot into a directory of the runner.
+
+    Its checksum is compared on the way. Raises EtcdUnavailable.
+    """
+    del run
+    (endpoint,) = client.endpoints
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + REPLAY_SECONDS
+    while True:
+        try:
+            status = await client.get_status(endpoint)
+            if status.leader:
+                await client.read_linearizable(endpoint)
+                break
+        except EtcdUnavailable:
+            if clock() > deadline:
+                raise
+        await asyncio.sleep(POLL_SECONDS)
+    status = await client.get_status(endpoint)
+    keys, _ = await client.read_data(endpoint, status.revision)
+    store, stream = open_store(str(directory), "replayed"), SnapshotStream(client, endpoint)
+    await store_stream(store, "snapshot.db", stream.parts())
+    file = directory / "replayed" / "snapshot.db"
+    return RestoreSource(
+        file=file,
+        file_sha256=await asyncio.to_thread(digest_file, file),
+        told=told,
+        size=stream.size,
+        sha256=stream.sha256,
+        revision=status.revision,
+        keys=keys,
+        manifest=None,
+    )
+
+
+@step("remove the copy on {host}")
+async def end_replay(run: Run, host: HostConnection, *, seen: RestoreHost) -> bool:
+    """End etcd on the copy of the survivor's data, and remove the copy."""
+    layout = run.inventory.layout(host.name)
+    await host.run(
+        restores.end_isolated_command(layout),
+        restores.discard_copy_command(_copy(seen)),
+        changes=True,
+    )
+    return True
+
+
+def _copy(seen: RestoreHost) -> PurePosixPath:
+    return seen.stage.with_name(f"{seen.stage.name}-replay")

@@ -1,0 +1,264 @@
+"""The plan of a restore: from every state that a run may have left, and what forbids it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from tasks.model.errors import Refused
+from tasks.model.restores import LogEnd, Mark, RestoreHost, RestoreSource, RestoreTools
+from tasks.plans import restoration as plans
+from tasks.plans import restore_consent, survivors
+from tests.unit.plan_cases import NAMES, inventory
+
+VERSION = "3.5.16"
+TOOLS = RestoreTools(PurePosixPath("/usr/local/bin"), VERSION, "etcdutl", bumps=True)
+OLD = RestoreTools(PurePosixPath("/usr/bin"), "3.4.23", "etcdctl", bumps=False)
+MARK = Mark(
+    runbook="restore_cluster",
+    token="c1-1",
+    sha256="s",
+    hosts=NAMES,
+    revision=2_000_000_000,
+    raised=1_999_999_000,
+)
+OPENED = MARK.model_copy(update={"opened": True})
+WANTED = plans.Wanted(
+    runbook="restore_cluster",
+    told="a snapshot",
+    token="c1-2",
+    sha256="s",
+    size=1 << 20,
+    revision=1000,
+    highest=5000,
+    left=frozenset(),
+)
+C1 = inventory()
+
+
+def host(name: str = "m1", **changes: object) -> RestoreHost:
+    """Make a host with room and programs, whose member has data and is down."""
+    seen = RestoreHost(
+        host=name,
+        stage=PurePosixPath("/var/lib/etcd/default.etcd.etcd-runbooks-restored"),
+        owner="100:100",
+        has_data=True,
+        marked=None,
+        staged=None,
+        is_installed=True,
+        runs=False,
+        is_isolated=False,
+        port_user="",
+        free=1 << 40,
+        data_bytes=1 << 20,
+        tools=(TOOLS, OLD),
+    )
+    return replace(seen, **changes)  # type: ignore[arg-type]
+
+
+def hosts(**changes: object) -> tuple[RestoreHost, ...]:
+    """Make the three of them, all alike."""
+    return tuple(host(name, **changes) for name in NAMES)
+
+
+def plan(seen: tuple[RestoreHost, ...], wanted: plans.Wanted = WANTED) -> dict[str, set[str]]:
+    """Plan, and list the hosts by the kind of step."""
+    mark, _ = plans.choose_mark(C1, wanted, seen)
+    found: dict[str, set[str]] = {}
+    for step in plans.plan_restoration(C1, wanted, seen, mark, None).steps:
+        found.setdefault(type(step).__name__, set()).add(step.host or "runner")
+    return found
+
+
+ALL = set(NAMES)
+LAST = {"OpenMember": ALL, "VerifyOpened": {"runner"}, "MarkOpened": ALL}
+ISOLATED = {"StopMember": ALL, "IsolateMember": ALL, "ProveData": {"runner"}, **LAST}
+
+
+@pytest.mark.parametrize(
+    ("seen", "also"),
+    [
+        (hosts(), {"RehearseSource": {"runner"}, "ReadyData": ALL, "PlaceData": ALL}),
+        (hosts(staged=MARK), {"PlaceData": ALL}),
+        (
+            (host("m1", staged=MARK), host("m2"), host("m3")),
+            {"RehearseSource": {"runner"}, "ReadyData": {"m2", "m3"}, "PlaceData": ALL},
+        ),
+        (
+            (host("m1", marked=MARK), host("m2", staged=MARK), host("m3", staged=MARK)),
+            {"PlaceData": {"m2", "m3"}},
+        ),
+        (hosts(marked=MARK), {}),
+        (hosts(marked=MARK, is_isolated=True), {}),
+    ],
+    ids=["nothing", "all ready", "one ready", "one in place", "all in place", "isolated"],
+)
+def test_a_run_that_died_is_continued(
+    seen: tuple[RestoreHost, ...], also: dict[str, set[str]]
+) -> None:
+    """By what is on the hosts; what is ready or in place is not made again."""
+    assert plan(seen) == ISOLATED | also
+
+
+def test_a_host_that_was_opened_is_not_restored_again() -> None:
+    """Its clients may have written already: the others are opened, and nothing else."""
+    seen = (host("m1", marked=MARK, runs=True), host("m2", marked=MARK), host("m3", marked=MARK))
+    assert plan(seen) == LAST
+    marked = (host("m1", marked=OPENED, runs=True), *seen[1:])
+    assert plan(marked) == LAST
+
+
+def test_one_that_lost_what_was_opened_is_refused() -> None:
+    """It is to join again, since the others serve."""
+    seen = (host("m1", marked=MARK, runs=True), host("m2", marked=MARK), host("m3"))
+    with pytest.raises(Refused, match=r"m3 has lost .* replace_member"):
+        plan(seen)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"sha256": "other"},
+        {"hosts": ("m1", "m2")},
+        {"opened": True},
+        {"revision": WANTED.highest},
+        {"runbook": "recover_quorum"},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_what_another_restore_left_ready_is_not_taken(changed: dict[str, object]) -> None:
+    """Of another snapshot, other hosts, one that is over, or revisions that were reached since."""
+    left = MARK.model_copy(update=changed)
+    mark, is_begun = plans.choose_mark(C1, WANTED, hosts(staged=left))
+    assert (mark.token, is_begun) == (WANTED.token, False)
+    assert mark.revision == WANTED.highest + plans.LEAP
+    assert mark.raised == mark.revision - WANTED.revision
+
+
+def test_a_restore_that_is_over_is_not_done_again() -> None:
+    """The same snapshot on all hosts; one that was replaced since has no mark, and no say."""
+    seen = (host("m1", marked=OPENED), host("m2", marked=OPENED), host("m3"))
+    assert plans.find_done("s", seen) == OPENED
+    assert plans.find_done("other", seen) is None
+    assert plans.find_done("s", hosts(marked=MARK)) is None
+    assert plans.find_done("s", hosts()) is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"free": 1000}, "0 MiB free"),
+        ({"tools": (OLD,)}, "/usr/bin has 3.4.23"),
+        ({"tools": ()}, "none was found"),
+        ({"port_user": "LISTEN nc"}, "is taken"),
+        ({"is_installed": False}, "--without m2"),
+    ],
+)
+def test_a_host_that_cannot_be_restored_is_named(changed: dict[str, object], said: str) -> None:
+    """Before anything is changed."""
+    seen = (host("m1"), host("m2", **changed), host("m3"))
+    with pytest.raises(Refused, match=f"m2: .*{said}"):
+        restore_consent.refuse_unable(C1, WANTED, seen, is_new=True)
+
+
+def test_programs_are_lent_and_taken_out_of_a_container() -> None:
+    """Where the host has none that stay."""
+    inside = replace(TOOLS, directory=PurePosixPath("/proc/7/root/usr/local/bin"))
+    seen = (host("m1"), host("m2", tools=(inside,)), host("m3", tools=()))
+    wanted = replace(WANTED, has_programs=True)
+    restore_consent.refuse_unable(C1, wanted, seen, is_new=True)
+    assert plan(seen, wanted)["ProvideTools"] == {"m2", "m3"}
+
+
+def test_without_a_tool_that_raises_revisions_a_word_is_needed() -> None:
+    """And then nothing is raised."""
+    old = inventory(etcd={"version": "3.4.23", "binaries": {"source": "installed"}})
+    with pytest.raises(Refused, match="old-revisions"):
+        restore_consent.refuse_unable(old, WANTED, hosts(), is_new=True)
+    wanted = replace(WANTED, accepts_old_revisions=True)
+    restore_consent.refuse_unable(old, wanted, hosts(), is_new=True)
+    mark, _ = plans.choose_mark(old, wanted, hosts())
+    assert (mark.raised, mark.revision) == (0, WANTED.revision)
+
+
+@pytest.mark.parametrize(
+    ("revision", "raised"), [(1000, 1_999_999_000), (1_500_000_000, plans.LEAP)]
+)
+def test_a_survivors_revision_is_raised_when_it_is_known(revision: int, raised: int) -> None:
+    """Above what was recorded, and in any case by a billion."""
+    mark = plans.raise_above(MARK.model_copy(update={"sha256": ""}), "x", revision)
+    assert (mark.sha256, mark.raised, mark.revision) == ("x", raised, revision + raised)
+    unraised = MARK.model_copy(update={"raised": 0})
+    assert plans.raise_above(unraised, "x", 7).revision == 7
+
+
+def test_hosts_that_are_gone_are_named_by_the_operator() -> None:
+    """One that cannot be reached may come back."""
+    with pytest.raises(Refused, match="--without m2"):
+        restore_consent.check_hosts(C1, {"m2": "is silent"}, frozenset())
+    restore_consent.check_hosts(C1, {"m2": "is silent"}, frozenset({"m2"}))
+    for left in ({"m9"}, ALL):
+        with pytest.raises(Refused, match="without: "):
+            restore_consent.check_hosts(C1, {}, frozenset(left))
+
+
+def test_one_that_is_left_out_and_can_be_reached_is_stopped() -> None:
+    """Its old data must not be served."""
+    seen = hosts()[:2]
+    wanted = replace(WANTED, left=frozenset({"m3"}), reached=("m3",))
+    found = plan(seen, wanted)
+    assert found["StopMember"] == ALL
+    assert found["PlaceData"] == found["OpenMember"] == {"m1", "m2"}
+
+
+def test_old_members_that_come_back_are_stopped() -> None:
+    """When the recovery is over and all of its members run; nothing else is touched."""
+    mark = OPENED.model_copy(update={"hosts": ("m1", "m2")})
+    wanted = replace(WANTED, left=frozenset({"m3"}), reached=("m3",))
+    over = tuple(host(name, marked=mark, runs=True) for name in ("m1", "m2"))
+    fence = plans.plan_fence(C1, wanted, over)
+    assert fence is not None
+    assert [(type(s).__name__, s.host) for s in fence.steps] == [("StopMember", "m3")]
+    for seen in (
+        (over[0], replace(over[1], runs=False)),
+        (over[0], replace(over[1], marked=None)),
+        (over[0], replace(over[1], marked=MARK)),
+        over[:1],
+    ):
+        assert plans.plan_fence(C1, wanted, seen) is None
+    assert plans.plan_fence(C1, replace(wanted, reached=()), over) is None
+
+
+def test_consent_is_the_clusters_name() -> None:
+    """And what is lost is said before."""
+    source = RestoreSource(Path("x"), "f", "a snapshot", 1, "s", 1000, None, None)
+    loss = restore_consent.restore_loss(C1, source, 5000, serves=True)
+    assert "4000 change(s)" in loss
+    assert "The cluster serves" in loss
+    for given in (None, "yes", "C1"):
+        with pytest.raises(Refused, match="--consent c1"):
+            restore_consent.check_consent(C1, given, loss)
+    restore_consent.check_consent(C1, "c1", loss)
+
+
+def end(term: int, index: int, cluster: int = 7) -> LogEnd:
+    """Make the end of a log."""
+    return LogEnd(term, index, term, 1, index - 1, 800, 0, cluster)
+
+
+def test_the_survivor_is_the_one_whose_log_goes_furthest() -> None:
+    """A later term counts more than a higher index: the latter may be of a leader that lost."""
+    assert survivors.choose_survivor(C1, {"m1": end(2, 90), "m2": end(3, 80)}) == "m2"
+    assert survivors.choose_survivor(C1, {"m1": end(3, 90), "m2": end(3, 80)}) == "m1"
+
+
+@pytest.mark.parametrize(
+    ("ends", "said"),
+    [({}, "nothing is left"), ({"m1": end(2, 9), "m2": end(2, 9, cluster=8)}, "several clusters")],
+)
+def test_no_survivor_is_guessed(ends: dict[str, LogEnd], said: str) -> None:
+    """Where there is none, or more than one cluster's."""
+    with pytest.raises(Refused, match=said):
+        survivors.choose_survivor(C1, ends)
