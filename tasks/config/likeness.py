@@ -68,7 +68,7 @@ def make_alike(
     if read_settings(files).value("name") != member.member:
         files = edit_settings(files, {"name": member.member})
     former = (model.member.peer_url, model.member.client_url)
-    files = readdress(files, member, former, own_addresses(model.layout, layout))
+    files = readdress(files, member, former, exchanged_address(model.layout, layout))
     _refuse_strange_listeners(files, member, layout)
     if INITIAL_CLUSTER not in read_settings(files):
         named = ",".join(f"{each.member}={each.peer_url}" for each in members)
@@ -86,7 +86,7 @@ def _moved(model: Model, layout: Layout, member: DesiredMember, host_name: str) 
             (model.member.peer_url, member.peer_url),
             (model.member.client_url, member.client_url),
         )
-    } | own_addresses(model.layout, layout)
+    } | exchanged_address(model.layout, layout)
 
     def move(file: TextFile, *, is_environment: bool) -> TextFile:
         text = file.text
@@ -105,7 +105,7 @@ def _moved(model: Model, layout: Layout, member: DesiredMember, host_name: str) 
     )
 
 
-def own_addresses(old: Layout, new: Layout) -> dict[str, str]:
+def exchanged_address(old: Layout, new: Layout) -> dict[str, str]:
     """Map a host's own address to another one's; by it a member of named URLs listens."""
     own = (old.address, new.address)
     return {own[0]: own[1]} if own[0] and own[1] and own[0] != own[1] else {}

@@ -54,8 +54,12 @@ def reasons_against(found: tuple[FoundEtcd, ...]) -> list[str]:
         ("static pod's file", lambda one: one.manifest),
     )
     for what, get in same:
-        if len(values := {str(get(one)) for one in found}) > 1:
-            reasons.append(f"the hosts differ in their {what}: {', '.join(sorted(values))}")
+        values: dict[str, list[str]] = {}
+        for one in found:
+            values.setdefault(str(get(one) or "none"), []).append(one.name)
+        if len(values) > 1:
+            told = "; ".join(f"{value} on {', '.join(names)}" for value, names in values.items())
+            reasons.append(f"the hosts differ in their {what}: {told}")
     return reasons + _missing_members(found)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from tasks.config.editing import name_members, readdress
 from tasks.config.launch import NotUnderstood
-from tasks.config.likeness import own_addresses
+from tasks.config.likeness import exchanged_address
 from tasks.config.rendering import InitialState
 from tasks.config.settings import changed_files, read_settings
 from tasks.engine.authority import read_authority_certificate
@@ -170,7 +170,7 @@ async def draft_plan(
         warnings = (*warnings, *warn_of_clients(pods))
     leaves, listens = Leaves(), {}
     if moved:
-        listens = own_addresses(
+        listens = exchanged_address(
             seen.original.layout(moved[0].name), run.inventory.layout(moved[0].name)
         )
         if run.inventory.layout(moved[0].name).is_pod:

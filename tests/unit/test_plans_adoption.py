@@ -128,7 +128,10 @@ def test_further_settings_are_kept() -> None:
         ({"PEER_TRUSTED_CA_FILE": "/other/ca.pem"}, "different authorities"),
         ({"TRUSTED_CA_FILE": ""}, "--trusted-ca-file is not set"),
         ({"NAME": ""}, "has no name of its own"),
-        ({"INITIAL_CLUSTER_TOKEN": "x"}, "differ in their cluster token"),
+        (
+            {"INITIAL_CLUSTER_TOKEN": "x"},
+            "differ in their cluster token: etcd-cluster on node1, node2; x on node3",
+        ),
     ],
 )
 def test_what_the_runbooks_could_not_manage_is_refused(
