@@ -17,6 +17,7 @@ LOG_MEGABYTES_A_SECOND = 20
 """Which a learner takes in beside that, on an ordinary disk."""
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
+RESTARTED = f"away for about {RESTART_SECONDS} s"
 CHANGED = f"away for about {CHANGE_SECONDS} s"
 JOINED = (
     f"away for about {JOIN_SECONDS} s in all, and a second more for each {LOG_MEGABYTES_A_SECOND} "

@@ -15,6 +15,7 @@ from tasks.model.inventory import Inventory
 from tasks.model.member_settings import TextFile
 from tasks.model.plan import Plan, Stage, Step
 from tasks.model.pointers import parameter
+from tasks.plans.apiservers import RESTARTED
 from tasks.plans.kubeadm import certificates_left
 from tasks.plans.leaves import Work, leaf_steps
 from tasks.plans.succession import WriteTrust
@@ -129,7 +130,7 @@ def plan_recovery(
                 host=name,
                 restarts=name in distrusting,
                 sentence="let its API server run and be ready"
-                + (", started anew, so that it reads what it trusts" * (name in distrusting)),
+                + (f", started anew for what it trusts: {RESTARTED}" * (name in distrusting)),
             )
             for name in hosts
             if inventory.layout(name).has_apiserver

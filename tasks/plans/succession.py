@@ -19,7 +19,7 @@ from tasks.model.layout import Layout
 from tasks.model.plan import Plan, Stage, Step
 from tasks.model.pointers import parameter
 from tasks.model.trust import UNMADE, TrustView
-from tasks.plans.apiservers import RESTART_SECONDS
+from tasks.plans.apiservers import RESTARTED
 from tasks.plans.barriers import name_authority
 from tasks.plans.gate import find_obstacles
 from tasks.plans.health import refuse_corrupt, refuse_unseen
@@ -338,8 +338,8 @@ def _trust_steps(
             )
         is_told = view.trusted == wanted and not view.has_pending_change
         if inventory.layout(name).has_apiserver and not is_told:
-            said = f"restart the API server of {name}, which trusts the same file: away for about "
-            said += f"{RESTART_SECONDS} s{waits}"
+            said = f"restart the API server of {name}, which trusts the same file: {RESTARTED}"
+            said += waits
             steps.append(RestartApiserver(stage=restarts, host=name, sentence=said))
     return steps
 

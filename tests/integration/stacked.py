@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
@@ -13,6 +15,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from tests.integration.writers import Writers
+from tests.lab.host import Host
 from tests.lab.kubernetes.cluster import PKI, KubernetesCluster, probe
 from tests.lab.lab import Lab
 
@@ -29,6 +32,30 @@ def stacked_writers(cluster: KubernetesCluster, directory: Path, count: int = 2)
 
 
 OUT = "cd /etc/kubernetes; mkdir -p etcd-runbooks; mv manifests/kube-apiserver.yaml etcd-runbooks/"
+
+
+def wipe(cluster: KubernetesCluster, node: Host) -> None:
+    """Let a follower's etcd have lost its disk.
+
+    A leader that is wiped is not missed: the next one knows nothing of its log, and gives it all.
+    """
+    leads = {entry["Endpoint"]: entry["Status"] for entry in _statuses(cluster)}
+    own = leads[f"https://{node.address}:2379"]
+    if own["leader"] == own["header"]["member_id"]:
+        heir = next(s["header"]["member_id"] for s in leads.values() if s is not own)
+        cluster.etcdctl("move-leader", f"{heir:x}", on=node)
+    lose_disk(node)
+
+
+def lose_disk(node: Host) -> None:
+    """Let a node's etcd have lost its disk, whoever leads."""
+    node.run("rm -rf /var/lib/etcd/member; pkill -9 -x etcd || :").check()
+
+
+def _statuses(cluster: KubernetesCluster) -> list[dict[str, Any]]:
+    said = cluster.etcdctl("endpoint", "status", "--write-out=json")
+    found: list[dict[str, Any]] = json.loads(said)
+    return found
 
 
 def take_api_servers_out(cluster: KubernetesCluster) -> None:

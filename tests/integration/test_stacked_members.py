@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.integration.runbooks import Ended, Prefect, finish, run_runbook, start_runbook
-from tests.integration.stacked import stacked_writers, take_api_servers_out
+from tests.integration.stacked import (
+    lose_disk,
+    stacked_writers,
+    take_api_servers_out,
+    wipe,
+)
 from tests.lab.kubernetes.cluster import KubernetesCluster
 from tests.lab.kubernetes.watch import ApiWatch
 
@@ -62,11 +67,6 @@ def initial(node: Host) -> str:
     return node.run(["grep", "initial-cluster", f"{MANIFESTS}/etcd.yaml"]).check().stdout
 
 
-def wipe(node: Host) -> None:
-    """Let a node's etcd have lost its disk, its API server with it."""
-    node.run("rm -rf /var/lib/etcd/member; pkill -9 -x etcd || :").check()
-
-
 def see_whole(cluster: KubernetesCluster, prefect: Prefect) -> None:
     """See full health, and nothing but the four manifests on every node."""
     cluster.wait_until_ready(seconds=60)
@@ -94,7 +94,7 @@ def test_a_wiped_first_member_is_replaced_with_every_api_server_down(
     """One run, from no API server at all to three; the member's pod is the one that joins."""
     first = kubernetes.first
     take_api_servers_out(kubernetes)
-    wipe(first)
+    wipe(kubernetes, first)
     with stacked_writers(kubernetes, tmp_path) as writers:
         began = time.monotonic()
         ended = replace(prefect, kubernetes, first)
@@ -141,7 +141,7 @@ def test_a_wiped_disk_serves_no_other_history(
     node, other = kubernetes.nodes[names[number]], kubernetes.nodes[names[number - 1]]
     if not leader:
         other.run("systemctl stop kubelet; kill -9 $(pgrep -x etcd)").check()
-    wipe(node)
+    lose_disk(node)
     deadline = time.monotonic() + 45
     while time.monotonic() < deadline:
         assert node.run(["curl", "-sfm1", "http://127.0.0.1:2381/readyz"]).status != 0
@@ -188,7 +188,7 @@ def test_a_killed_replacement_is_finished_by_the_next_run(
     """The member list and the manifests say how far it came."""
     node = kubernetes.first
     words = ("replace_member", "--member", node.name)
-    wipe(node)
+    wipe(kubernetes, node)
     with stacked_writers(kubernetes, tmp_path) as writers:
         point = f"{event}|{step.format(node.name)}"
         died = killed(prefect, kubernetes.lab.inventory, point, *words)

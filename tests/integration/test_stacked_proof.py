@@ -14,7 +14,7 @@ import pytest
 
 from tests.integration.handshakes import Handshakes
 from tests.integration.runbooks import Prefect, run_runbook
-from tests.integration.stacked import stacked_writers, take_api_servers_out
+from tests.integration.stacked import stacked_writers, take_api_servers_out, wipe
 from tests.lab.kubernetes.watch import ApiWatch
 
 if TYPE_CHECKING:
@@ -120,12 +120,13 @@ def test_a_dead_first_member_with_every_api_server_down(
 ) -> None:
     """One run, from no API server at all to full health."""
     take_api_servers_out(filled)
-    filled.first.run("rm -rf /var/lib/etcd/member; pkill -9 -x etcd || :").check()
+    wipe(filled, filled.first)
     writers, began = stacked_writers(filled, tmp_path, 6), time.monotonic()
     with writers:
         words = ("--member", filled.first.name)
         ended = run_runbook(prefect, "replace_member", filled.lab.inventory, *words)
     assert ended.status == 0, ended.output
+    assert "as a learner" in ended.output
     told = [line.strip() for line in ended.output.splitlines() if "full health" in line]
     tell("replace_member", began, gaps(writers), *told)
     assert writers.check().lost == ()
