@@ -265,13 +265,15 @@ class HostConnection:
         """Run a script as root that reads a file of the runner's behind itself."""
         connection = await self._connect()
         try:
-            async with asyncio.timeout(timeout_seconds):
-                process = await connection.create_process(
+            async with (
+                asyncio.timeout(timeout_seconds),
+                connection.create_process(
                     self._privileged(SHELL),
                     encoding=None,
                     window=WINDOW_BYTES,
                     max_pktsize=PACKET_BYTES,
-                )
+                ) as process,
+            ):
                 with suppress(BrokenPipeError), file.open("rb") as source:
                     process.stdin.write(spoken)
                     while part := await asyncio.to_thread(source.read, WINDOW_BYTES // 4):

@@ -113,7 +113,12 @@ class Wanted:
 
 
 def find_done(sha256: str, hosts: tuple[RestoreHost, ...]) -> Mark | None:
-    """Find the restore from this very snapshot that is over on all hosts; None: there is none."""
+    """Find the restore from this very snapshot that is over on all hosts; None: there is none.
+
+    One that was to be done again, and died after members were stopped, goes on.
+    """
+    if any(host.staged for host in hosts) and not all(host.runs for host in hosts):
+        return None
     marks = [host.marked for host in hosts]
     first = marks[0]
     if first is None or not first.opened or first.sha256 != sha256:

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tasks.model.cluster import ClusterHealth, DesiredMember, format_id
+from tasks.model.cluster import ClusterHealth, DesiredMember, format_id, quorum
 from tasks.model.errors import Refused
 from tasks.model.inventory import Inventory
 from tasks.model.restores import LogEnd
+
+
+def may_elect(health: ClusterHealth) -> bool:
+    """Whether so many members answer that they may be electing a leader at this moment."""
+    voters = [m for m in health.seen_members() if not m.member.is_learner]
+    return bool(voters) and sum(m.is_up for m in voters) >= quorum(len(voters))
 
 
 def refuse_quorum(inventory: Inventory, health: ClusterHealth) -> None:

@@ -31,6 +31,7 @@ from tasks.plans import restoration as plans
 from tasks.plans import restore_consent as consents
 from tasks.plans.recovery import ReviveApiserver
 from tasks.plans.rehearsal import Restored, find_disagreement
+from tasks.plans.survivors import may_elect
 from tasks.procedures import fetching, location
 from tasks.procedures.course import Actions, Recipe, Unlocked, Verified
 from tasks.report.runs import stage_facts
@@ -70,7 +71,7 @@ class Sight:
 class RestorationRecipe(Recipe[Sight]):
     """A restore: `source` is the snapshot, once there is one; `mark` says as which cluster.
 
-    `waits`: whether an election that is under way is waited for.
+    `waits`: whether an election that may be under way is waited for.
     """
 
     waits: ClassVar[bool] = False
@@ -124,8 +125,9 @@ class RestorationRecipe(Recipe[Sight]):
         """Ask what is left of the cluster, and for the highest revision that was recorded."""
         try:
             async with health.etcd_client(run, members) as client:
-                ask = health.read_health(run, client) if self.waits else client.observe_cluster()
-                found = await ask
+                found = await client.observe_cluster()
+                if self.waits and may_elect(found):
+                    found = await health.read_health(run, client)
         except Transient:
             found = ClusterHealth((), reads_linearizable=False)
         store, saved = snapshots.open_snapshots(run.inventory), 0

@@ -11,6 +11,7 @@ import pytest
 
 from tasks.etcd.databases import digest_file
 from tasks.hosts import files, restores
+from tasks.hosts.batch import Command
 from tasks.model.layout import Layout
 from tasks.model.member_settings import TextFile
 from tasks.model.restores import MARK, Mark, RestoreHost, RestoreTools
@@ -61,13 +62,16 @@ def fill(own: Layout) -> None:
 def check_placed(own: Layout) -> None:
     """See restored data in place, and what was there beside them."""
     real = Path(own.data).resolve()
-    beside = real.with_name(f"{real.name}.replaced-1")
+    aside = real.with_name(f"{real.name}.replaced-1")
+    within = real / "etcd-runbooks-replaced-1"
+    beside = within if real.is_mount() else aside
     assert (beside / "member" / "snap" / "db").read_text() == "old"
     log = Path(own.wal) if own.wal else real / "member" / "wal"
     assert list(log.glob("*.wal"))
     if own.wal:
         assert (log.with_name("wal.replaced-1") / "db").read_text() == "old"
-    assert sorted(path.name for path in real.iterdir()) == ["member"]
+    left = sorted(path.name for path in real.iterdir() if path != within)
+    assert left == ["member"]
 
 
 async def see(own: Layout) -> RestoreHost:
@@ -83,7 +87,27 @@ async def test_what_is_ready_takes_the_place_of_what_is_there(
     tmp_path: Path, snapshot: Path, kind: dict[str, bool]
 ) -> None:
     """Whole, once; what was there lies beside it, and a second run changes nothing."""
-    host, own = LocalHost(), layout(tmp_path, **kind)
+    await restore(layout(tmp_path, **kind), tmp_path, snapshot)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
+async def test_a_disk_of_its_own_keeps_what_was_there_within(
+    tmp_path: Path, snapshot: Path
+) -> None:
+    """A mount point cannot be renamed."""
+    own = layout(tmp_path)
+    (tmp_path / "data").mkdir()
+    host = LocalHost()
+    await host.run(Command("mount", f"mount -t tmpfs none {own.data}"))
+    try:
+        await restore(own, tmp_path, snapshot)
+    finally:
+        await host.run(Command("unmount", f"umount {own.data}"))
+
+
+async def restore(own: Layout, tmp_path: Path, snapshot: Path) -> None:
+    """Restore over data that are in place, and see each state on the way."""
+    host = LocalHost()
     fill(own)
     seen = await see(own)
     assert (seen.has_data, seen.marked, seen.staged) == (True, None, None)

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+from tasks.model.cluster import ClusterHealth, EndpointHealth, EndpointStatus, Member
 from tasks.model.errors import Refused
 from tasks.model.restores import LogEnd, Mark, RestoreHost, RestoreSource, RestoreTools
 from tasks.plans import restoration as plans
@@ -144,6 +145,9 @@ def test_a_restore_that_is_over_is_not_done_again() -> None:
     assert plans.find_done("other", seen) is None
     assert plans.find_done("s", hosts(marked=MARK)) is None
     assert plans.find_done("s", hosts()) is None
+    again = tuple(replace(one, staged=MARK) for one in seen)
+    assert plans.find_done("s", again) is None
+    assert plans.find_done("s", tuple(replace(one, runs=True) for one in again)) == OPENED
 
 
 @pytest.mark.parametrize(
@@ -252,6 +256,23 @@ def test_the_survivor_is_the_one_whose_log_goes_furthest() -> None:
     """A later term counts more than a higher index: the latter may be of a leader that lost."""
     assert survivors.choose_survivor(C1, {"m1": end(2, 90), "m2": end(3, 80)}) == "m2"
     assert survivors.choose_survivor(C1, {"m1": end(3, 90), "m2": end(3, 80)}) == "m1"
+
+
+@pytest.mark.parametrize(("up", "may"), [(0, False), (1, False), (2, True), (3, True)])
+def test_an_election_is_waited_for_where_there_can_be_one(up: int, *, may: bool) -> None:
+    """Of three members one elects nobody."""
+    members = tuple(Member(i, f"m{i}", (f"p{i}",), (f"c{i}",)) for i in (1, 2, 3))
+    endpoints = tuple(
+        EndpointHealth(
+            m.name,
+            m.client_urls[0],
+            is_healthy=False,
+            status=EndpointStatus(7, m.id, VERSION, 0, 2, 9, 9, 1, 1) if m.id <= up else None,
+            members=members if m.id <= up else (),
+        )
+        for m in members
+    )
+    assert survivors.may_elect(ClusterHealth(endpoints, reads_linearizable=False)) is may
 
 
 @pytest.mark.parametrize(
