@@ -1,4 +1,4 @@
-"""`python -m tests.bench.snapshots [GIGABYTES]`: take_snapshot beside `etcdctl snapshot save`.
+"""`python -m tests.bench.snapshots [GIGABYTES [ROUNDS]]`: take_snapshot beside etcdctl's own.
 
 One member with so much data (2 without a word) that cannot be compressed, asked in turn in one run.
 What is measured: seconds, and the most memory that the process had, less that of the same command
@@ -42,6 +42,7 @@ def main() -> int:
         print(f"bench: {reason}")
         return 1
     gigabytes = float(sys.argv[1]) if sys.argv[1:] else 2.0
+    rounds = int(sys.argv[2]) if sys.argv[2:] else ROUNDS
     with (
         tempfile.TemporaryDirectory(prefix="etcd-bench-") as directory,
         Lab.start("bench", hosts=1, data_disk_mb=int(gigabytes * 3000) + 500) as lab,
@@ -56,11 +57,11 @@ def main() -> int:
         for _ in range(round(gigabytes * 1000 / LOT_MEGABYTES)):
             fill(lab, "master01", LOT_MEGABYTES)
         measured: Measured = {name: [] for name in commands}
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             for name, run in commands.items():
                 measured[name].append(run())
         size = (work / "saved.db").stat().st_size
-    print(f"{size / 1e9:.2f} GB, {os.cpu_count()} cores, medians of {ROUNDS}")
+    print(f"{size / 1e9:.2f} GB, {os.cpu_count()} cores, medians of {rounds}")
     for name, every in measured.items():
         seconds, memory = (statistics.median(one) for one in zip(*every, strict=True))
         more = memory - idle[name][1]
