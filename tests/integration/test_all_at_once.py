@@ -130,8 +130,9 @@ def test_members_are_replaced(scene: OddScene) -> None:
     scene.run("check_health")
     lab["master03"].reinstall()
     back = ("--replacement", scene.joining("master03"), "--write-inventory", "--planned")
-    scene.run("replace_member", "--member", "MASTER01", *back)
+    scene.run("replace_member", "--member", "MASTER02", *back)
     scene.run("check_health")
-    assert set(list_members(lab, "master02")) == {"master02", "master03", "master04"}
-    shown = lab["master01"].run("systemctl is-active etcd; ls /var/lib/etcd").stdout
-    assert shown.startswith("inactive")
+    assert set(list_members(lab, "master04")) == {"master01", "master03", "master04"}
+    shown = lab["master02"].run("systemctl is-active etcd; ls -d /srv/disk/*").stdout.split()
+    assert shown[0] == "inactive"
+    assert "/srv/disk/default.etcd" not in shown

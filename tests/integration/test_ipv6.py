@@ -136,8 +136,9 @@ def test_a_member_moves_between_the_families(scene: Scene) -> None:
         text = text.replace(f"name: {name},", f"name: {name}, extra_sans: [{host.address}],")
     scene.inventory.write_text(text)
     scene.run("rotate_certificates")
-    first, moved = scene.address(lab["master01"].number), scene.give("master01", 0x111)
-    for address in (four, first, moved):
+    for address in (four, scene.address(lab["master01"].number), scene.address(0x111)):
+        if address.endswith("::111"):  # a host comes from the newest that it has
+            scene.give("master01", 0x111)
         scene.run("update_member", *member, "--address", address)
         written = f"[{address}]" if ":" in address else address
         assert f"https://{written}:2380" in scene.members("master03")
