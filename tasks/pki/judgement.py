@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -100,11 +100,15 @@ def judge_pair(
 
 
 def judge_authorities(
-    place: Place, now: datetime, files: LeafFiles | None = None
+    place: Place,
+    now: datetime,
+    files: LeafFiles | None = None,
+    pairs: Iterable[LeafFiles] = (),
 ) -> tuple[CertificateRow, ...]:
     """Judge what a host trusts: each authority's own end, and that there is one.
 
-    `files` are the authority's where its key may lie on the host, as kubeadm leaves it.
+    `files` are the authority's where its key may lie on the host, as kubeadm leaves it. One that
+    has ended, and has signed none of the host's `pairs`, was left there: nobody misses it.
     """
     try:
         authorities = read_bundle(place.trusted or "")
@@ -113,8 +117,18 @@ def judge_authorities(
         found = [_finding(place, Kind.MISSING, Grade.CRITICAL, sentence, None)]
         return (_row(place, None, {}, found),)
     current = _facts(place.authority)
+    needed = {current.fingerprint} if current else set()
+    for pair in pairs:
+        text = pair.certificate.text if pair.certificate else None
+        signer = find_signer(text, place.trusted or "") if text else None
+        needed |= {signer.fingerprint} if signer else set()
     rows = []
     for number, facts in enumerate(authorities):
+        is_left = facts.not_after <= now and facts.fingerprint not in needed
+        is_first = files is not None and number == 0  # with which kubeadm signs
+        if is_left and not is_first and needed & {each.fingerprint for each in authorities}:
+            rows.append(_row(place, facts, {}, []))
+            continue
         found = list(_judge_end(place, facts, now))
         if files is not None and files.key is not None and number == 0:
             found += _judge_mode(place, files.key.mode, "0600", facts)

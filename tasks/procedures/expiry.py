@@ -234,7 +234,8 @@ def _judge(
         layout = inventory.layout(seen.host)
         label = layout.authority.label if layout.authority else AUTHORITY
         key = seen.pairs.get(label)
-        rows += judge_authorities(place(label, str(layout.trusted)), now, key)
+        at = place(label, str(layout.trusted))
+        rows += judge_authorities(at, now, key, seen.pairs.values())
     for label, target in targets.items():
         rows.append(
             judge_pair(

@@ -173,6 +173,25 @@ def test_the_authorities_of_a_host() -> None:
     assert found(judge_authorities(nothing, NOW)[0]) == {(Kind.MISSING, Grade.CRITICAL)}
 
 
+def test_an_ended_authority_that_nobody_needs_is_no_finding() -> None:
+    """It was left in the trusted file; where it signed what is there, its end is told."""
+    old = create_authority(AuthorityPolicy(common_name="old"), NOW - timedelta(days=9999))
+    both = replace(PLACE, trusted=(old.certificate_pem + AUTHORITY.certificate_pem).decode())
+    expired, kept = {(Kind.EXPIRED, Grade.CRITICAL)}, files()
+    signed = files(old._issue(KEY.public_key(), WANT, NOW - timedelta(days=9998)).decode())
+    bare = replace(both, authority=None)
+    for place, pairs, wanted in (
+        (both, [kept], set()),
+        (bare, [kept], set()),
+        (both, [kept, signed], expired),
+        (bare, [], expired),
+        (replace(both, trusted=old.certificate_pem.decode()), [kept], expired),
+    ):
+        assert found(judge_authorities(place, NOW, None, pairs)[0]) == wanted
+    first = LeafFiles(None, FileState("0600", "root", "root", "x"), None)
+    assert found(judge_authorities(both, NOW, first, [kept])[0]) == expired
+
+
 @pytest.mark.parametrize(
     ("key", "expected"),
     [
