@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import pytest
@@ -46,6 +47,12 @@ def test_whatever_they_are_called_and_made_of(
         assert "no pair is due" in ended.stdout
         lab["master03"].power_cut()
         lab["master03"].reinstall()
+        files = cluster.hosts["master03"].files.items()
+        packaged = {path: file for path, file in files if path.startswith("/usr/lib/systemd/")}
+        for path, file in packaged.items():
+            refused = life.run("replace_member", "--member", "master03", status=2)
+            assert "belongs to a package, and master03 has none" in refused.stderr
+            lab["master03"].run(f"printf %s {quote(file.text)} > {path}").check()
         life.run("replace_member", "--member", "master03")
         life.check()
     report = writers.check(on="master01")
