@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from urllib.parse import urlsplit
 
 from tasks.model.nodes import NodeObservation
+from tasks.plans.nodes import LOOPBACK
 
 CHANGE_SECONDS = 15
 """While its etcd's manifest is changed once: 14 s on kubelets of 1.37."""
@@ -15,7 +16,6 @@ JOIN_SECONDS = 40
 """While its member joins anew: out, in as a learner, out and in again as it is to stay."""
 LOG_MEGABYTES_A_SECOND = 20
 """Which a learner takes in beside that, on an ordinary disk."""
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 RESTARTED = f"away for about {RESTART_SECONDS} s"
 CHANGED = f"away for about {CHANGE_SECONDS} s"
