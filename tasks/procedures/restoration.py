@@ -39,6 +39,8 @@ from tasks.steps import health, locks, restoration, revisions, services, snapsho
 from tasks.steps.snapshots import HASH_SECONDS
 from tasks.store.places import Unstorable
 
+LOOK_SECONDS = 2.0
+"""Etcd without a leader lets reads hang; the run asks again where one may be elected."""
 PROVE_SECONDS = 120.0
 SERVE_SECONDS = 120.0
 
@@ -124,9 +126,12 @@ class RestorationRecipe(Recipe[Sight]):
     async def _ask(self, run: Run, members: tuple[DesiredMember, ...]) -> tuple[ClusterHealth, int]:
         """Ask what is left of the cluster, and for the highest revision that was recorded."""
         try:
-            async with health.etcd_client(run, members) as client:
+            endpoints = await health.reach_endpoints(run, members)
+            quick = tuple(replace(each, patience_seconds=LOOK_SECONDS) for each in endpoints)
+            async with await health.make_client(run, quick) as client:
                 found = await client.observe_cluster()
-                if self.waits and may_elect(found):
+            if self.waits and may_elect(found):
+                async with await health.make_client(run, endpoints) as client:
                     found = await health.read_health(run, client)
         except Transient:
             found = ClusterHealth((), reads_linearizable=False)

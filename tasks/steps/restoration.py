@@ -232,7 +232,7 @@ async def watch_isolated(run: Run, hosts: tuple[HostConnection, ...]) -> None:
         except RunbookError:
             return  # whether it serves is asked another way
         raise MemberFailed(
-            "etcd ended on what was restored, before any client was let in; its last words: "
+            "etcd ended where no client reaches it, so none was let in; its last words: "
             f"{parse_last_words(words) or 'it logged nothing'}",
             host=host.name,
         )

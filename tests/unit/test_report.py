@@ -205,12 +205,18 @@ def test_each_stage_has_its_seconds() -> None:
             Step(stage=AUTHORITY, host=None, sentence="check"),
             Step(stage=START, host="m1", sentence="start"),
             Step(stage=START, host="m2", sentence="start"),
+            Step(stage=Stage(START.number + 1, "again"), host="m1", sentence="start"),
         ),
     )
-    done = ((None, "check", 12.0), ("m2", "start", 16.5), ("m1", "start", 15.0))
+    done = (
+        *((None, "check", 12.0), ("m2", "start", 16.5), ("m1", "start", 15.0)),
+        ("m1", "start", 17.0),
+    )
     records = [
         Record(10.0, Event.RUN_STARTED),
         Record(11.0, Event.PLANNED),
         *(Record(at, Event.PERFORMED, {"host": h, "sentence": s}) for h, s, at in done),
     ]
-    assert list(stage_facts(plan, records).values()) == ["1.0 s", "1.0 s", "4.5 s", "6.5 s"]
+    assert list(stage_facts(plan, records).values()) == [
+        *("1.0 s", "1.0 s", "4.5 s", "0.5 s", "7.0 s")
+    ]
