@@ -10,12 +10,15 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from tasks.model.restores import LogEnd
 
 _TYPE, _CRC, _DATA = 1, 2, 3
 _METADATA, _ENTRY, _STATE, _CHECKSUM = 1, 2, 3, 4
+_LATER = frozenset({_ENTRY, _STATE, 5})
+"""What may stand anywhere in a segment; the others begin it."""
 _ALIGNMENT = 8
 _VARINT, _BYTES = 0, 2
 _MORE = 0x80
@@ -49,25 +52,64 @@ class _Told:
             self.cluster_id = fields.get(2, 0)
 
 
-def read_log(segments: tuple[bytes, ...]) -> LogEnd:
+@dataclass(frozen=True, slots=True)
+class LogSegment:
+    """A file of a log: how it begins, and its end from byte `start` on; nothing of between.
+
+    A segment that is here as a whole is all `tail`, from 0 on.
+    """
+
+    name: str
+    size: int
+    head: bytes
+    tail: bytes
+    start: int
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing of it is missing."""
+        return self.start == 0
+
+
+def read_log(segments: tuple[LogSegment, ...]) -> LogEnd:
     """Read the newest segments of a log, the oldest first; raises LogUnreadable.
 
     A record that was cut off by a power cut ends the log, as etcd's own repair does.
     """
     told, offset, crc = _Told(), 0, 0
     for segment in segments:
-        records = list(_records(segment))
+        for _, kind, _, data in _records(segment.head) if not segment.is_whole else ():
+            if kind != _ENTRY:
+                told.take(kind, data)
+        first = 0 if segment.is_whole else _find_record(segment.tail)
+        records = list(_records(segment.tail, first))
         if records and _is_torn(records):
             records.pop()
         for _, kind, _, data in records:
             told.take(kind, data)
-        offset, _, crc, _ = records[-1] if records else (0, 0, 0, b"")
+        end, _, crc, _ = records[-1] if records else (0, 0, 0, b"")
+        offset = segment.start + end if records else 0
+        if not segment.is_whole and not any(kind == _ENTRY for _, kind, _, _ in records):
+            raise LogUnreadable("its end holds no entry")
     if not offset:
         raise LogUnreadable("there is no whole record in it")
     term, vote, commit = told.state
     # Without an entry all are in older segments; what is committed is known to be there.
     last = told.last if told.last[1] else (term, commit)
     return LogEnd(*last, term, vote, commit, offset, crc, told.cluster_id)
+
+
+def _find_record(tail: bytes) -> int:
+    """Find where a record begins in the middle of a segment: one that the next one's CRC follows.
+
+    Frames are aligned. Returns the end of what is here where there is none.
+    """
+    for position in range(0, len(tail), _ALIGNMENT):
+        found = list(islice(_records(tail, position), 2))
+        kinds = {kind for _, kind, _, _ in found}
+        if len(found) > 1 and kinds <= _LATER and not _is_torn(found):
+            return position
+    return len(tail)
 
 
 def _is_torn(records: list[_Record]) -> bool:
@@ -117,9 +159,8 @@ def _row(number: int) -> int:
 _TABLE = tuple(map(_row, range(256)))
 
 
-def _records(segment: bytes) -> Iterator[_Record]:
+def _records(segment: bytes, position: int = 0) -> Iterator[_Record]:
     """List a segment's records: where each ends, its type, its checksum and its data."""
-    position = 0
     while position + _ALIGNMENT <= len(segment):
         (length,) = struct.unpack_from("<Q", segment, position)
         padding = (length >> 56) & 0x7 if length >> 63 else 0

@@ -278,14 +278,25 @@ echo {CHANGED}
     return Command("mark the data as opened", script.strip())
 
 
-def log_command(layout: Layout, segments: int) -> Command:
-    """Tell the newest segments of a member's write-ahead log, the oldest of them first."""
+def log_command(layout: Layout, tail_mebibytes: int) -> Command:
+    """Tell how the two newest segments of a member's write-ahead log begin and end.
+
+    The older one first: name, bytes, where the end begins, and both parts. Etcd makes a segment as
+    long as it may become, so that zeros follow its last record.
+    """
     directory = quote(str(layout.wal or layout.data / "member" / "wal"))
     script = f"""
 [ -d {directory} ] || exit 0
 cd {directory}
-for file in $(ls *.wal 2>/dev/null | sort | tail -n {segments}); do
-  echo "$file $(stat -c %s "$file") $(gzip -1 -c "$file" | base64 -w0)"
+part() {{ dd if="$file" bs=1048576 skip="$1" count="$2" 2>/dev/null; }}
+for file in $(ls *.wal 2>/dev/null | sort | tail -n 2); do
+  size=$(stat -c %s "$file"); end=$(((size + 1048575) / 1048576))
+  while [ $end -gt 0 ] && [ "$(part $((end - 1)) 1 | tr -d '\\0' | head -c 1 | wc -c)" = 0 ]; do
+    end=$((end - 1))
+  done
+  start=$((end > {tail_mebibytes} ? end - {tail_mebibytes} : 0))
+  echo "$file $size $((start * 1048576)) $(head -c 65536 "$file" | gzip -1 | base64 -w0)" \
+    "$(part $start $((end - start)) | gzip -1 | base64 -w0)"
 done
 """
     return Command("read the end of the write-ahead log", script.strip())

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from tasks.engine.run import Run, step, together
 from tasks.etcd.client import POLL_SECONDS, EtcdClient
 from tasks.etcd.databases import digest_file
-from tasks.etcd.logs import LogUnreadable, commit_record, read_log
+from tasks.etcd.logs import LogSegment, LogUnreadable, commit_record, read_log
 from tasks.etcd.snapshots import SnapshotStream
 from tasks.hosts import files, pods, restores
 from tasks.hosts.connection import HostConnection
@@ -38,6 +38,8 @@ UPLOAD_SECONDS = RESTORE_SECONDS = 1800.0
 SEE_SECONDS = 30.0
 WATCH_SECONDS = 1.0
 LOG_SECONDS = 120.0
+TAILS = (8, 1 << 20)
+"""MiB of a log's end: etcd takes requests of 1.5 MiB, unless it was told to take larger ones."""
 QUOTA_BYTES = 100 << 30
 """None of a member's limits is a reason to call what is restored unsound."""
 
@@ -60,18 +62,32 @@ async def see_host(run: Run, host: HostConnection) -> RestoreHost:
 @step("read the end of the log on {host}", retry_delays_seconds=(1.0,))
 async def read_log_end(run: Run, host: HostConnection) -> LogEnd | None:
     """Read where a member's write-ahead log ends; None where there is none to be read."""
-    layout = run.inventory.layout(host.name)
-    (result,) = await host.run(restores.log_command(layout, 2), timeout_seconds=LOG_SECONDS)
-    segments = _segments(result.stdout)
     try:
-        return await asyncio.to_thread(read_log, tuple(content for _, _, content in segments))
+        end, _ = await _read_end(run, host)
     except LogUnreadable:
         return None
+    return end
 
 
-def _segments(said: str) -> list[tuple[str, int, bytes]]:
-    rows = [line.split() for line in said.splitlines()]
-    return [(n, int(size), gzip.decompress(base64.b64decode(text))) for n, size, text in rows]
+async def _read_end(run: Run, host: HostConnection) -> tuple[LogEnd, LogSegment]:
+    """Read the last megabytes of a log, or all of it where these do not do; and its newest file."""
+    layout = run.inventory.layout(host.name)
+    for mebibytes in TAILS:
+        command = restores.log_command(layout, mebibytes)
+        (result,) = await host.run(command, timeout_seconds=LOG_SECONDS)
+        segments = tuple(map(_segment, result.stdout.splitlines()))
+        try:
+            return await asyncio.to_thread(read_log, segments), segments[-1]
+        except LogUnreadable:
+            if mebibytes == TAILS[-1]:
+                raise
+    raise LogUnreadable("it was not read")
+
+
+def _segment(line: str) -> LogSegment:
+    name, size, start, head, tail = line.split()
+    begin, end = (gzip.decompress(base64.b64decode(text)) for text in (head, tail))
+    return LogSegment(name, int(size), begin, end, int(start))
 
 
 @step("stop the member on {host}", retry_delays_seconds=())
@@ -277,10 +293,7 @@ async def replay(
     await host.run(
         restores.copy_data_command(layout, copy), changes=True, timeout_seconds=RESTORE_SECONDS
     )
-    (said,) = await host.run(restores.log_command(layout, 2), timeout_seconds=LOG_SECONDS)
-    segments = _segments(said.stdout)
-    end = await asyncio.to_thread(read_log, tuple(content for _, _, content in segments))
-    name, size, _ = segments[-1]
+    end, newest = await _read_end(run, host)
     frame = base64.b64encode(commit_record(end)).decode()
     words = (
         f"--data-dir={copy}",
@@ -292,7 +305,7 @@ async def replay(
         *_client_words(layout, own),
     )
     await host.run(
-        restores.extend_log_command(copy, name, end.offset, size, frame),
+        restores.extend_log_command(copy, newest.name, end.offset, newest.size, frame),
         restores.isolate_command(layout, tools, seen.owner, words),
         changes=True,
     )

@@ -13,9 +13,10 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from tasks.etcd.databases import Wrong, add_digest, find_fault, find_peer_urls
-from tasks.etcd.logs import LogUnreadable, commit_record, read_log
+from tasks.etcd.logs import LogSegment, LogUnreadable, commit_record, read_log
 from tasks.hosts.restores import extend_log_command
 from tasks.model.errors import EtcdUnavailable
+from tasks.model.restores import LogEnd
 from tests.contract.etcd_real import RealCluster
 from tests.contract.test_scratch import BINARIES, save
 
@@ -26,6 +27,16 @@ pytestmark = pytest.mark.skipif(not BINARIES, reason="no etcd with its tools is 
 def segments(data: Path) -> list[Path]:
     """List the files of a member's log."""
     return sorted((data / "member" / "wal").glob("*.wal"))
+
+
+def whole(content: bytes) -> LogSegment:
+    """Make a segment of which nothing is missing."""
+    return LogSegment("x.wal", len(content), b"", content, 0)
+
+
+def end_of(data: Path) -> LogEnd:
+    """Read all of a member's log."""
+    return read_log(tuple(whole(file.read_bytes()) for file in segments(data)))
 
 
 async def replayed(cluster: RealCluster, i: int) -> tuple[int, int | None]:
@@ -48,14 +59,14 @@ async def replayed(cluster: RealCluster, i: int) -> tuple[int, int | None]:
 
 def commit_all(data: Path) -> None:
     """Let all of a log count, by the script that is sent to hosts."""
-    *_, newest = files = segments(data)
-    end = read_log(tuple(file.read_bytes() for file in files))
+    *_, newest = segments(data)
+    end = end_of(data)
     frame = base64.b64encode(commit_record(end)).decode()
     command = extend_log_command(
         PurePosixPath(data), newest.name, end.offset, newest.stat().st_size, frame
     )
     subprocess.run(["bash", "-euo", "pipefail", "-c", command.script], check=True)
-    assert read_log(tuple(file.read_bytes() for file in files)).commit == end.index
+    assert end_of(data).commit == end.index
 
 
 @pytest.mark.parametrize("version", BINARIES)
@@ -68,7 +79,7 @@ async def test_a_survivor_has_all_that_it_wrote(tmp_path: Path, version: str) ->
             await cluster.write(KEYS)
         cluster.kill(0, 1, 2)
         data = [tmp_path / member.name for member in cluster.members]
-        ends = [read_log(tuple(f.read_bytes() for f in segments(each))) for each in data]
+        ends = [end_of(each) for each in data]
         assert len({end.cluster_id for end in ends}) == 1
         assert all(end.commit <= end.index for end in ends)
         best = max(range(3), key=lambda i: ends[i].rank)
@@ -86,19 +97,23 @@ async def test_a_record_that_was_torn_is_no_part_of_the_log(tmp_path: Path) -> N
         cluster.kill(0)
         data = tmp_path / cluster.members[0].name
         (file,) = segments(data)
-        whole = file.read_bytes()
-        end = read_log((whole,))
-        torn = whole[: end.offset - 16] + bytes(len(whole) - end.offset + 16)
+        content = file.read_bytes()
+        end = read_log((whole(content),))
+        for start in (end.offset * tenths // 80 * 8 for tenths in (2, 5, 8)):
+            cut = LogSegment("x.wal", len(content), content[:4096], content[start:], start)
+            assert read_log((cut,)) == end
+        torn = content[: end.offset - 16] + bytes(len(content) - end.offset + 16)
         file.write_bytes(torn)
-        before = read_log((torn,))
+        before = read_log((whole(torn),))
         assert before.offset < end.offset
         assert before.rank <= end.rank
         commit_all(data)
         revision, _ = await replayed(cluster, 0)
         assert revision >= 2 * KEYS
-    for nothing in ((), (b"",), (bytes(4096),), (b"\xff" * 4096,)):
-        with pytest.raises(LogUnreadable):
-            read_log(nothing)
+    for nothing in (b"", bytes(4096), b"\xff" * 4096):
+        for segment in (whole(nothing), LogSegment("x.wal", 1, b"", nothing, 8)):
+            with pytest.raises(LogUnreadable):
+                read_log((segment,))
 
 
 async def test_a_file_that_is_no_sound_snapshot_is_told_as_what_it_is(tmp_path: Path) -> None:
