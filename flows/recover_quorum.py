@@ -14,7 +14,7 @@ from tasks.hosts.connection import HostConnection
 from tasks.model.plan import Plan
 from tasks.model.restores import LogEnd
 from tasks.plans import restoration as plans
-from tasks.plans import survivors
+from tasks.plans import restore_consent, survivors
 from tasks.procedures.course import Choices, Unlocked, follow
 from tasks.procedures.fetching import known
 from tasks.procedures.restoration import RestorationRecipe, Sight, isolated_client
@@ -104,7 +104,9 @@ class _Recovery(RestorationRecipe):
         _, is_begun = plans.choose_mark(run.inventory, self.wanted(run, seen), seen.hosts)
         if is_begun:
             loss = f"{run.inventory.name} is in the middle of a recovery, which would go on."
-            return self.draft(run, seen, None, (), loss)
+            going_on = self.draft(run, seen, None, (), loss)
+            restore_consent.refuse_sourceless(run.inventory, going_on)
+            return going_on
         fence = plans.plan_fence(run.inventory, self.wanted(run, seen), seen.hosts)
         if fence is not None:
             self.agree(run, survivors.fence_loss(run.inventory, seen.reached))

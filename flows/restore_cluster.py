@@ -125,9 +125,8 @@ class _Restore(RestorationRecipe):
         warnings = encryption_warnings(source.manifest, present)
         if not self.has_programs and not source.is_proven:
             warnings += unrehearsed(run.inventory, source)
-        loss = restore_loss(
-            run.inventory, source, seen.highest, serves=seen.health.reads_linearizable
-        )
+        serves = seen.health.reads_linearizable
+        loss = restore_loss(run.inventory, source, seen.highest, seen.hosts, serves=serves)
         return self.draft(run, seen, None, warnings, loss)
 
     @override

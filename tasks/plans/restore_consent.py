@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from tasks.model.errors import Refused
 from tasks.model.inventory import Inventory
+from tasks.model.plan import Plan
 from tasks.model.pointers import parameter
 from tasks.model.restores import RestoreHost, RestoreSource
 from tasks.model.snapshots import EncryptionFile, Manifest
-from tasks.plans.restoration import Wanted, can_raise
+from tasks.plans.restoration import ReadyData, Wanted, can_raise
 
 ROOM = 1.2
 """The snapshot and what is restored of it lie side by side; a write-ahead log comes to it."""
@@ -39,8 +40,15 @@ def check_consent(inventory: Inventory, consent: str | None, loss: str) -> None:
         )
 
 
-def restore_loss(inventory: Inventory, source: RestoreSource, highest: int, *, serves: bool) -> str:
-    """Say what a restore takes from a cluster, as far as it is known."""
+def restore_loss(
+    inventory: Inventory,
+    source: RestoreSource,
+    highest: int,
+    hosts: tuple[RestoreHost, ...],
+    *,
+    serves: bool,
+) -> str:
+    """Say what a restore takes from a cluster, as far as it is known, and what would lose less."""
     known = f"revision {source.revision}" if source.revision else "a revision that is not known yet"
     lost = (
         f"; revision {highest} was recorded since, so that {highest - source.revision} change(s) "
@@ -48,12 +56,15 @@ def restore_loss(inventory: Inventory, source: RestoreSource, highest: int, *, s
         if 0 < source.revision < highest
         else ""
     )
-    still = (
-        "\nThe cluster serves: its clients are cut off, and all that they have written since is "
-        "lost, too"
-        if serves
-        else ""
-    )
+    having = ", ".join(h.host for h in hosts if h.has_data and not h.marked)
+    still = ""
+    if serves:
+        still = (
+            "\nThe cluster serves: its clients are cut off, and all that they have written since "
+            "is lost, too"
+        )
+    elif having:
+        still = f"\nThere are data on {having}: recover_quorum would lose nothing that they have"
     return (
         f"{inventory.name} would be restored from {source.told}, which ends at {known}{lost}. What "
         f"was written after it is not in it, and who wrote it was told that it was kept.{still}"
@@ -88,6 +99,21 @@ def encryption_warnings(
         + ("" if sha256 in now else "put it back before they start, or they read no secret")
         for sha256, path in sums.items()
     )
+
+
+def refuse_sourceless(inventory: Inventory, plan: Plan) -> None:
+    """Raise Refused where a recovery has begun and a host has lost what was made ready there.
+
+    The survivor's data are set aside by then, and nobody has the snapshot any more.
+    """
+    if lost := sorted(plan.hosts_of(ReadyData)):
+        data = ", ".join(str(inventory.layout(name).data) for name in lost[:1])
+        raise Refused(
+            f"{', '.join(lost)} has lost what this recovery had made ready there. The data of "
+            f"before are beside those in place ({data}.replaced-*, or within a mount point): put "
+            "them back on the survivor, remove what was restored there, and run this again. "
+            "Nothing was changed"
+        )
 
 
 def refuse_unable(

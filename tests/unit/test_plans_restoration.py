@@ -235,10 +235,26 @@ def test_old_members_that_come_back_are_stopped() -> None:
     assert plans.plan_fence(C1, replace(wanted, reached=()), over) is None
 
 
+def test_a_recovery_whose_snapshot_is_gone_is_refused() -> None:
+    """One host has lost what was ready, and the survivor's data are set aside."""
+    seen = (host("m1", marked=MARK), host("m2", staged=MARK), host("m3"))
+    for hosts_seen, is_lost in ((seen, True), ((*seen[:2], host("m3", staged=MARK)), False)):
+        plan = plans.plan_restoration(C1, WANTED, hosts_seen, MARK, None)
+        if is_lost:
+            with pytest.raises(Refused, match="m3 has lost"):
+                restore_consent.refuse_sourceless(C1, plan)
+        else:
+            restore_consent.refuse_sourceless(C1, plan)
+
+
 def test_consent_is_the_clusters_name() -> None:
     """And what is lost is said before."""
     source = RestoreSource(Path("x"), "f", "a snapshot", 1, "s", 1000, None, None)
-    loss = restore_consent.restore_loss(C1, source, 5000, serves=True)
+    dead = restore_consent.restore_loss(C1, source, 5000, hosts()[:2], serves=False)
+    assert "data on m1, m2: recover_quorum would lose nothing" in dead
+    empty = restore_consent.restore_loss(C1, source, 5000, hosts(has_data=False), serves=False)
+    assert "recover_quorum" not in empty
+    loss = restore_consent.restore_loss(C1, source, 5000, hosts(), serves=True)
     assert "4000 change(s)" in loss
     assert "The cluster serves" in loss
     for given in (None, "yes", "C1"):

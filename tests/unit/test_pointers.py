@@ -56,7 +56,7 @@ NAMED: dict[str, set[str]] = {
     "tasks/plans/reconfiguration.py": {"remove_member", "replace_member"},
     "tasks/plans/sharing.py": {"rotate_certificates"},
     "tasks/plans/sources.py": {"rotate_certificates"},
-    "tasks/plans/restore_consent.py": {"replace_member"},
+    "tasks/plans/restore_consent.py": {"recover_quorum", "replace_member"},
     "tasks/plans/survivors.py": {"replace_member", "restore_cluster"},
     "tasks/plans/voters.py": {"recover_certificates", "recover_quorum", "restore_cluster"},
     "tasks/plans/recovery.py": {"rotate_authority"},
