@@ -15,6 +15,7 @@ from tasks.model.plan import Plan
 from tasks.model.restores import LogEnd
 from tasks.plans import restoration as plans
 from tasks.plans import restore_consent, survivors
+from tasks.plans.restore_marks import Wanted, choose_mark, raise_above
 from tasks.procedures.course import Choices, Unlocked, follow
 from tasks.procedures.fetching import known
 from tasks.procedures.restoration import RestorationRecipe, Sight, isolated_client
@@ -84,8 +85,8 @@ class _Recovery(RestorationRecipe):
         return seen
 
     @override
-    def wanted(self, run: Run, seen: Sight) -> plans.Wanted:
-        return plans.Wanted(
+    def wanted(self, run: Run, seen: Sight) -> Wanted:
+        return Wanted(
             runbook=self.runbook,
             told="what the survivor has",
             token=f"{run.inventory.name}-{run.backup}",
@@ -101,7 +102,7 @@ class _Recovery(RestorationRecipe):
 
     @override
     async def plan(self, run: Run, seen: Sight) -> Plan:
-        _, is_begun = plans.choose_mark(run.inventory, self.wanted(run, seen), seen.hosts)
+        _, is_begun = choose_mark(run.inventory, self.wanted(run, seen), seen.hosts)
         if is_begun:
             loss = f"{run.inventory.name} is in the middle of a recovery, which would go on."
             going_on = self.draft(run, seen, None, (), loss)
@@ -132,4 +133,4 @@ class _Recovery(RestorationRecipe):
             )
         await restoration.end_replay(run, host, seen=own)
         source = self.source
-        self.mark = plans.raise_above(known(self.mark), source.sha256, source.revision)
+        self.mark = raise_above(known(self.mark), source.sha256, source.revision)

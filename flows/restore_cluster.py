@@ -13,6 +13,7 @@ from tasks.model.plan import Plan
 from tasks.model.snapshots import EncryptionFile
 from tasks.plans import restoration as plans
 from tasks.plans.restore_consent import encryption_warnings, restore_loss, unrehearsed
+from tasks.plans.restore_marks import Wanted, find_done
 from tasks.procedures import fetching
 from tasks.procedures.course import Choices, Unlocked, follow
 from tasks.procedures.restoration import RestorationRecipe, Sight
@@ -97,9 +98,9 @@ class _Restore(RestorationRecipe):
         return seen
 
     @override
-    def wanted(self, run: Run, seen: Sight) -> plans.Wanted:
+    def wanted(self, run: Run, seen: Sight) -> Wanted:
         source = fetching.known(self.source)
-        return plans.Wanted(
+        return Wanted(
             runbook=self.runbook,
             told=source.told,
             token=f"{run.inventory.name}-{run.backup}",
@@ -117,7 +118,7 @@ class _Restore(RestorationRecipe):
     @override
     async def plan(self, run: Run, seen: Sight) -> Plan:
         source = fetching.known(self.source)
-        if not self.again and (done := plans.find_done(source.sha256, seen.hosts)):
+        if not self.again and (done := find_done(source.sha256, seen.hosts)):
             return plans.plan_nothing(run.inventory, self.runbook, source.told, done)
         present: tuple[EncryptionFile, ...] = ()
         if source.manifest and source.manifest.encryption:

@@ -8,7 +8,8 @@ from tasks.model.plan import Plan
 from tasks.model.pointers import parameter
 from tasks.model.restores import RestoreHost, RestoreSource
 from tasks.model.snapshots import EncryptionFile, Manifest
-from tasks.plans.restoration import ReadyData, Wanted, can_raise
+from tasks.plans.restoration import ReadyData
+from tasks.plans.restore_marks import Wanted, can_raise
 
 ROOM = 1.2
 """The snapshot and what is restored of it lie side by side; a write-ahead log comes to it."""

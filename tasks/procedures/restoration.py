@@ -31,6 +31,7 @@ from tasks.plans import restoration as plans
 from tasks.plans import restore_consent as consents
 from tasks.plans.recovery import ReviveApiserver
 from tasks.plans.rehearsal import Restored, find_disagreement
+from tasks.plans.restore_marks import Wanted, choose_mark
 from tasks.plans.survivors import may_elect
 from tasks.procedures import fetching, location
 from tasks.procedures.course import Actions, Recipe, Unlocked, Verified
@@ -88,7 +89,7 @@ class RestorationRecipe(Recipe[Sight]):
         self.drafted: Plan | None = None
 
     @abstractmethod
-    def wanted(self, run: Run, seen: Sight) -> plans.Wanted:
+    def wanted(self, run: Run, seen: Sight) -> Wanted:
         """Say what is asked for, and what is known of it."""
 
     @override
@@ -154,7 +155,7 @@ class RestorationRecipe(Recipe[Sight]):
     ) -> Plan:
         """Plan, with consent; raises Refused."""
         wanted = self.wanted(run, seen)
-        mark, is_begun = plans.choose_mark(run.inventory, wanted, seen.hosts)
+        mark, is_begun = choose_mark(run.inventory, wanted, seen.hosts)
         consents.refuse_unable(run.inventory, wanted, seen.hosts, is_new=not is_begun)
         self.mark = mark
         plan = plans.plan_restoration(run.inventory, wanted, seen.hosts, mark, survivor, warnings)

@@ -11,7 +11,7 @@ from tasks.model.cluster import ClusterHealth, EndpointHealth, EndpointStatus, M
 from tasks.model.errors import Refused
 from tasks.model.restores import LogEnd, Mark, RestoreHost, RestoreSource, RestoreTools
 from tasks.plans import restoration as plans
-from tasks.plans import restore_consent, survivors
+from tasks.plans import restore_consent, restore_marks, survivors
 from tests.unit.plan_cases import NAMES, inventory
 
 VERSION = "3.5.16"
@@ -26,7 +26,7 @@ MARK = Mark(
     raised=1_999_999_000,
 )
 OPENED = MARK.model_copy(update={"opened": True})
-WANTED = plans.Wanted(
+WANTED = restore_marks.Wanted(
     runbook="restore_cluster",
     told="a snapshot",
     token="c1-2",
@@ -64,9 +64,11 @@ def hosts(**changes: object) -> tuple[RestoreHost, ...]:
     return tuple(host(name, **changes) for name in NAMES)
 
 
-def plan(seen: tuple[RestoreHost, ...], wanted: plans.Wanted = WANTED) -> dict[str, set[str]]:
+def plan(
+    seen: tuple[RestoreHost, ...], wanted: restore_marks.Wanted = WANTED
+) -> dict[str, set[str]]:
     """Plan, and list the hosts by the kind of step."""
-    mark, _ = plans.choose_mark(C1, wanted, seen)
+    mark, _ = restore_marks.choose_mark(C1, wanted, seen)
     found: dict[str, set[str]] = {}
     for step in plans.plan_restoration(C1, wanted, seen, mark, None).steps:
         found.setdefault(type(step).__name__, set()).add(step.host or "runner")
@@ -132,22 +134,22 @@ def test_one_that_lost_what_was_opened_is_refused() -> None:
 def test_what_another_restore_left_ready_is_not_taken(changed: dict[str, object]) -> None:
     """Of another snapshot, other hosts, one that is over, or revisions that were reached since."""
     left = MARK.model_copy(update=changed)
-    mark, is_begun = plans.choose_mark(C1, WANTED, hosts(staged=left))
+    mark, is_begun = restore_marks.choose_mark(C1, WANTED, hosts(staged=left))
     assert (mark.token, is_begun) == (WANTED.token, False)
-    assert mark.revision == WANTED.highest + plans.LEAP
+    assert mark.revision == WANTED.highest + restore_marks.LEAP
     assert mark.raised == mark.revision - WANTED.revision
 
 
 def test_a_restore_that_is_over_is_not_done_again() -> None:
     """The same snapshot on all hosts; one that was replaced since has no mark, and no say."""
     seen = (host("m1", marked=OPENED), host("m2", marked=OPENED), host("m3"))
-    assert plans.find_done("s", seen) == OPENED
-    assert plans.find_done("other", seen) is None
-    assert plans.find_done("s", hosts(marked=MARK)) is None
-    assert plans.find_done("s", hosts()) is None
+    assert restore_marks.find_done("s", seen) == OPENED
+    assert restore_marks.find_done("other", seen) is None
+    assert restore_marks.find_done("s", hosts(marked=MARK)) is None
+    assert restore_marks.find_done("s", hosts()) is None
     again = tuple(replace(one, staged=MARK) for one in seen)
-    assert plans.find_done("s", again) is None
-    assert plans.find_done("s", tuple(replace(one, runs=True) for one in again)) == OPENED
+    assert restore_marks.find_done("s", again) is None
+    assert restore_marks.find_done("s", tuple(replace(one, runs=True) for one in again)) == OPENED
 
 
 @pytest.mark.parametrize(
@@ -183,19 +185,19 @@ def test_without_a_tool_that_raises_revisions_a_word_is_needed() -> None:
         restore_consent.refuse_unable(old, WANTED, hosts(), is_new=True)
     wanted = replace(WANTED, accepts_old_revisions=True)
     restore_consent.refuse_unable(old, wanted, hosts(), is_new=True)
-    mark, _ = plans.choose_mark(old, wanted, hosts())
+    mark, _ = restore_marks.choose_mark(old, wanted, hosts())
     assert (mark.raised, mark.revision) == (0, WANTED.revision)
 
 
 @pytest.mark.parametrize(
-    ("revision", "raised"), [(1000, 1_999_999_000), (1_500_000_000, plans.LEAP)]
+    ("revision", "raised"), [(1000, 1_999_999_000), (1_500_000_000, restore_marks.LEAP)]
 )
 def test_a_survivors_revision_is_raised_when_it_is_known(revision: int, raised: int) -> None:
     """Above what was recorded, and in any case by a billion."""
-    mark = plans.raise_above(MARK.model_copy(update={"sha256": ""}), "x", revision)
+    mark = restore_marks.raise_above(MARK.model_copy(update={"sha256": ""}), "x", revision)
     assert (mark.sha256, mark.raised, mark.revision) == ("x", raised, revision + raised)
     unraised = MARK.model_copy(update={"raised": 0})
-    assert plans.raise_above(unraised, "x", 7).revision == 7
+    assert restore_marks.raise_above(unraised, "x", 7).revision == 7
 
 
 def test_hosts_that_are_gone_are_named_by_the_operator() -> None:
