@@ -103,7 +103,7 @@ def plan_fence(inventory: Inventory, wanted: Wanted, hosts: tuple[RestoreHost, .
     return Plan(
         wanted.runbook,
         inventory.name,
-        f"{', '.join(names)} are the cluster alone; {', '.join(wanted.reached)} serve nobody",
+        f"the cluster is {', '.join(names)} alone; {', '.join(wanted.reached)} serve nobody",
         tuple(_stop_steps(inventory, list(wanted.reached), STOP)),
         (f"{back} lets them join the cluster that was recovered",),
     )

@@ -37,12 +37,10 @@ from tasks.procedures import fetching, location
 from tasks.procedures.course import Actions, Recipe, Unlocked, Verified
 from tasks.report.runs import stage_facts
 from tasks.steps import health, locks, restoration, revisions, services, snapshots
-from tasks.steps.snapshots import HASH_SECONDS
 from tasks.store.places import Unstorable
 
 LOOK_SECONDS = 2.0
 """Etcd without a leader lets reads hang; the run asks again where one may be elected."""
-PROVE_SECONDS = 120.0
 SERVE_SECONDS = 120.0
 
 
@@ -257,17 +255,8 @@ class RestorationRecipe(Recipe[Sight]):
         """
         hosts = tuple(run.hosts[member.name] for member in seen.members)
         async with isolated_client(run, seen.members) as client:
-            await unless(
-                restoration.watch_isolated(run, hosts),
-                client.wait_until_healthy(seen.members, PROVE_SECONDS),
-            )
-            found = await client.observe_cluster()
-            statuses = [e.status for e in found.endpoints if e.status]
-            head = max(status.revision for status in statuses)
-            patient = [replace(e, patience_seconds=HASH_SECONDS) for e in client.endpoints]
-            data = await asyncio.gather(*(client.read_data(e, head) for e in patient))
-            told = [Restored(head, keys, data_hash) for keys, data_hash in data]
-        problems = self._differences(head, told, {format_id(s.cluster_id) for s in statuses})
+            told, clusters = await restoration.read_restored(run, client, seen.members, hosts)
+        problems = self._differences(told, clusters)
         if problems:
             raise MemberFailed(
                 "what was restored is not what the snapshot has, and no client was let in:\n  - "
@@ -276,8 +265,8 @@ class RestorationRecipe(Recipe[Sight]):
                 f"*.replaced-{run.backup}"
             )
 
-    def _differences(self, head: int, told: list[Restored], clusters: set[str]) -> list[str]:
-        mark, source = self.mark, self.source
+    def _differences(self, told: tuple[Restored, ...], clusters: frozenset[str]) -> list[str]:
+        mark, source, head = self.mark, self.source, told[0].revision
         problems = []
         if mark is not None and head < mark.revision:
             problems.append(f"the revision is {head}, and {mark.revision} was to be reached")

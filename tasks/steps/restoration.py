@@ -10,10 +10,11 @@ import base64
 import gzip
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
-from tasks.engine.run import Run, step, together
+from tasks.engine.run import Run, step, together, unless
 from tasks.etcd.client import POLL_SECONDS, EtcdClient
 from tasks.etcd.databases import digest_file
 from tasks.etcd.logs import LogSegment, LogUnreadable, commit_record, read_log
@@ -23,12 +24,13 @@ from tasks.hosts.connection import HostConnection
 from tasks.hosts.services import parse_last_words
 from tasks.hosts.supervisors import supervisor
 from tasks.model.certificates import Role
-from tasks.model.cluster import DesiredMember
+from tasks.model.cluster import DesiredMember, format_id
 from tasks.model.errors import EtcdUnavailable, MemberFailed, RunbookError
 from tasks.model.layout import Layout
 from tasks.model.member_settings import TextFile
 from tasks.model.observation import ServiceState
 from tasks.model.restores import MARK, LogEnd, Mark, RestoreHost, RestoreSource, RestoreTools
+from tasks.plans.rehearsal import Restored
 from tasks.plans.restoration import MarkOpened, OpenMember, PlaceData, ProvideTools, StopMember
 from tasks.store.places import open_store
 from tasks.store.streaming import store_stream
@@ -38,6 +40,9 @@ UPLOAD_SECONDS = RESTORE_SECONDS = 1800.0
 SEE_SECONDS = 30.0
 WATCH_SECONDS = 1.0
 LOG_SECONDS = 120.0
+PROVE_SECONDS = 120.0
+HASH_SECONDS = 60.0
+"""Etcd reads all of its data for it: some seconds for two gigabytes."""
 TAILS = (8, 1 << 20)
 """MiB of a log's end: etcd takes requests of 1.5 MiB, unless it was told to take larger ones."""
 QUOTA_BYTES = 100 << 30
@@ -256,6 +261,27 @@ async def watch_isolated(run: Run, hosts: tuple[HostConnection, ...]) -> None:
     while True:
         await asyncio.sleep(WATCH_SECONDS)
         await together(map(look, hosts))
+
+
+@step("see what was restored, before clients come", retry_delays_seconds=())
+async def read_restored(
+    run: Run,
+    client: EtcdClient,
+    members: tuple[DesiredMember, ...],
+    hosts: tuple[HostConnection, ...],
+) -> tuple[tuple[Restored, ...], frozenset[str]]:
+    """Wait until the isolated members are one cluster; returns each one's data, and its ids.
+
+    Raises MemberFailed when one ends, or they do not find each other.
+    """
+    await unless(watch_isolated(run, hosts), client.wait_until_healthy(members, PROVE_SECONDS))
+    found = await client.observe_cluster()
+    statuses = [e.status for e in found.endpoints if e.status]
+    head = max(status.revision for status in statuses)
+    patient = [replace(each, patience_seconds=HASH_SECONDS) for each in client.endpoints]
+    data = await asyncio.gather(*(client.read_data(each, head) for each in patient))
+    told = tuple(Restored(head, keys, data_hash) for keys, data_hash in data)
+    return told, frozenset(format_id(status.cluster_id) for status in statuses)
 
 
 @step("let clients in on {host}", retry_delays_seconds=())

@@ -225,6 +225,7 @@ STEPS = {
         [
             *(f"{step} on {host}" for step in (*BEFORE, *EVERYWHERE) for host in ALL),
             "restore the snapshot where no client is",
+            "see what was restored, before clients come",
             *["verify the cluster"] * 2,
         ]
     ),
@@ -236,6 +237,7 @@ STEPS = {
             "run a copy of the data alone on master01",
             "take a snapshot of the survivor",
             "remove the copy on master01",
+            "see what was restored, before clients come",
             *["verify the cluster"] * 2,
         ]
     ),
