@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tests.lab.lab import Lab
 
 pytest_plugins = ["tests.lab.fixtures", "tests.integration.fixtures"]
-pytestmark = [pytest.mark.lab, pytest.mark.chaos, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.lab, pytest.mark.chaos, pytest.mark.one_etcd, pytest.mark.timeout(600)]
 
 JUMP, USER, PASSPHRASE = "master05", "john.doe", "a passphrase of this test"
 NAME = "MASTER03.Corp.Example.ORG"

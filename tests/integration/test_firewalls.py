@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tests.lab.lab import Lab
 
 pytest_plugins = ["tests.lab.fixtures", "tests.integration.fixtures"]
-pytestmark = [pytest.mark.lab, pytest.mark.chaos, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.lab, pytest.mark.chaos, pytest.mark.one_etcd, pytest.mark.timeout(300)]
 
 LIMIT_SECONDS = 40.0
 """On a machine that many tests share; the ways themselves are given three."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.lab.lab import Lab
 
 pytest_plugins = ["tests.lab.fixtures", "tests.integration.fixtures"]
-pytestmark = [pytest.mark.lab, pytest.mark.chaos, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.lab, pytest.mark.chaos, pytest.mark.one_etcd, pytest.mark.timeout(600)]
 
 MEMBERS = ("master01", "master02", "master03")
 LOST = "master03"
