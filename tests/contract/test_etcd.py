@@ -144,6 +144,16 @@ async def test_leadership_is_handed_over_and_seen_to_be_taken(cluster: Cluster) 
         assert not await hand_over(client, "nobody")
 
 
+async def test_leadership_goes_to_whom_a_plan_names() -> None:
+    """By the host's name, which a plan knows."""
+    fake = FakeEtcd()
+    async with fake.client() as client:
+        first = (await client.observe_cluster()).leader_name
+        heir = next(e.name for e in reversed(fake.endpoints) if e.name != first)
+        assert await hand_over(client, str(first), preferred=heir)
+        assert (await client.observe_cluster()).leader_name == heir
+
+
 async def test_each_call_answers(cluster: Cluster, build: Build) -> None:
     """Every single call works on every endpoint, and both member lists agree."""
     async with healthy(cluster) as client:
