@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.runbooks import Ended, Prefect, finish, run_runbook, start_runbook
+from tests.integration.stacked import OUT
 from tests.lab.etcd_programs import get_programs
 from tests.lab.kubernetes.cluster import KubernetesCluster
 
@@ -28,10 +29,18 @@ def inventory(kubernetes: KubernetesCluster, tmp_path_factory: pytest.TempPathFa
 
 
 def lose(kubernetes: KubernetesCluster) -> None:
-    """Let all but the first node lose etcd's data, as with their disks."""
+    """Let all but the first node lose etcd and its data, as with their disks.
+
+    The manifests are out: with the first one alive a wiped member comes up with an empty log,
+    votes, and the quorum is back.
+    """
     _, *others = kubernetes.nodes.values()
     for node in others:
-        node.run(f"rm -rf {DATA}/member; pkill -9 -x etcd; rm -rf {DATA}/member").check()
+        node.run(f"{OUT}; sleep 1; pkill -9 -x kube-apiserver").check()
+    for node in others:
+        out = "cd /etc/kubernetes; mv manifests/etcd.yaml etcd-runbooks/"
+        node.run(f"{out}; for n in $(seq 20); do pkill -9 -x etcd || break; sleep 1; done").check()
+        node.run(f"rm -rf {DATA}/member").check()
 
 
 def keys(kubernetes: KubernetesCluster) -> set[str]:
