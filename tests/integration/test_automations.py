@@ -184,16 +184,26 @@ def test_a_stale_snapshot_fires_its_automation_and_one_that_may_be_old_does_not(
         inventory.write_text(UNREACHED.format(name=name, store=tmp_path / "store", hours=hours))
         ended = run_runbook(server, "check_health", inventory)
         assert f"there is no snapshot in {tmp_path / 'store' / name}" in ended.output
-    fired = {"filter": {"event": {"name": ["prefect.automation.triggered"]}}}
+    fired = triggered("etcd-runbooks-tell-stale-snapshots")
     deadline = time.monotonic() + 30
     while not (found := server.ask("/events/filter", fired)["events"]):
         assert time.monotonic() < deadline
         time.sleep(0.5)
-    (one,) = [e for e in found if "stale-snapshots" in e["resource"]["prefect.resource.name"]]
+    (one,) = found
     sent = {"filter": {"event": {"name": ["etcd.snapshot.stale"]}}}
     (event,) = server.ask("/events/filter", sent)["events"]
     assert event["payload"]["cluster"] == "told"
     assert one["payload"]["triggering_event"]["id"] == event["id"]
+
+
+def triggered(automation: str) -> dict[str, Any]:
+    """Ask for the events that tell that an automation fired."""
+    return {
+        "filter": {
+            "event": {"name": ["prefect.automation.triggered"]},
+            "any_resource": {"labels": {"prefect.resource.name": [automation]}},
+        }
+    }
 
 
 @contextlib.contextmanager
@@ -266,12 +276,7 @@ def test_a_day_without_a_check_is_told(server: Prefect) -> None:
         async with PrefectClient(str(server.api)) as client:
             await apply(client, desired.model_copy(update={"trigger": trigger}))
 
-    fired = {
-        "filter": {
-            "event": {"name": ["prefect.automation.triggered"]},
-            "any_resource": {"labels": {"prefect.resource.name": [desired.name]}},
-        }
-    }
+    fired = triggered(desired.name)
 
     def count() -> int:
         return len(server.ask("/events/filter", fired)["events"])
