@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Literal
 
 from typing_extensions import override
@@ -20,6 +18,7 @@ from tasks.procedures.course import Choices, Unlocked, follow
 from tasks.procedures.fetching import known
 from tasks.procedures.restoration import RestorationRecipe, Sight, isolated_client
 from tasks.steps import restoration
+from tasks.store.temporary import temporary
 
 
 @runbook(flow_run_name="recover the quorum of {cluster}")
@@ -123,8 +122,7 @@ class _Recovery(RestorationRecipe):
     ) -> None:
         own, member = seen.host(host.name), seen.member(host.name)
         tools = self.tools(run, own)
-        made = TemporaryDirectory(prefix="etcd-runbooks-restore-", ignore_cleanup_errors=True)
-        directory = Path(run.on_exit.enter_context(made))
+        directory = run.on_exit.enter_context(temporary("restore"))
         await restoration.replay(run, host, seen=own, tools=tools, own=member)
         async with isolated_client(run, (member,)) as client:
             self.source = await unless(

@@ -18,7 +18,7 @@ async def rehearse_snapshot(
     Only a snapshot that passes is marked as proven. No host of the cluster is asked.
 
     Read-only but for that mark; a run that dies leaves the snapshot as it was, and perhaps a
-    directory etcd-runbooks-rehearsal-* in the place for temporary files.
+    directory etcd-runbooks-rehearsal-* in the place for temporary files, until the next one.
 
     Args:
         clusters: names under deployments/clusters, or paths; without them, every cluster there

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -27,6 +28,10 @@ _CLIENTS, _PEERS = "localhost:1", "localhost:2"
 """Socket files; 3.4 takes no name for one that is not written as host and port."""
 
 
+_WITH_RUNNER = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
+"""What is begun ends with this process, also when that is killed: it has a cluster's data."""
+
+
 class Unrestorable(RunbookError):
     """A snapshot that etcd's own tool does not restore, or etcd does not start on."""
 
@@ -38,7 +43,7 @@ async def restore(programs: Path, snapshot: Path, data: Path) -> None:
     """
     tool = next(p for p in (programs / "etcdutl", programs / "etcdctl") if p.exists())
     process = await asyncio.create_subprocess_exec(
-        *(tool, "snapshot", "restore", snapshot, "--data-dir", data),
+        *(*_WITH_RUNNER, tool, "snapshot", "restore", snapshot, "--data-dir", data),
         env=_environment() | {"ETCDCTL_API": "3"},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
@@ -82,7 +87,7 @@ async def running(
     log = directory / "etcd.log"
     with log.open("wb") as file:
         process = await asyncio.create_subprocess_exec(
-            *(programs / "etcd", "--data-dir", data, "--logger=zap"),
+            *(*_WITH_RUNNER, programs / "etcd", "--data-dir", data, "--logger=zap"),
             *(f"--listen-client-urls=unix://{_CLIENTS}", f"--listen-peer-urls=unix://{_PEERS}"),
             "--advertise-client-urls=http://localhost:2379",
             # None of the account's limits on what etcd may hold is a reason to call it unsound.

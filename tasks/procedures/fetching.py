@@ -10,7 +10,6 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from tasks.engine.run import Run
@@ -33,8 +32,9 @@ from tasks.model.snapshots import ENCRYPTED, Manifest, manifest_name, parse_mani
 from tasks.procedures import rehearsing
 from tasks.steps import rehearsals, snapshots
 from tasks.store.places import Unstorable
+from tasks.store.temporary import temporary
 
-PREFIX = "etcd-runbooks-restore-"
+PURPOSE = "restore"
 
 T = TypeVar("T")
 
@@ -85,8 +85,7 @@ async def fetch(run: Run, request: Request) -> RestoreSource:
             f"{parameter(snapshot=request.snapshot)} and {parameter(file=str(request.file))}: one "
             "of them is meant"
         )
-    made = TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True)
-    bare = Path(run.on_exit.enter_context(made)) / "snapshot.db"
+    bare = run.on_exit.enter_context(temporary(PURPOSE)) / "snapshot.db"
     if request.file is not None:
         url, manifest = str(request.file), await _take_file(run, request.file, bare)
     else:

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from tasks.engine.run import Run, step
 from tasks.engine.secret import read_secret
@@ -18,8 +17,9 @@ from tasks.model.snapshots import Manifest
 from tasks.plans.rehearsal import Restored, compared, find_differences
 from tasks.store.opening import Sealed, unseal
 from tasks.store.places import Store, Unstorable
+from tasks.store.temporary import temporary
 
-PREFIX = "etcd-runbooks-rehearsal-"
+PURPOSE = "rehearsal"
 
 
 @step("restore a snapshot where no client is, and compare it")
@@ -33,8 +33,7 @@ async def rehearse(
     the snapshot nor the cluster is touched.
     """
     # Its mode is 0700: only this account enters it.
-    with TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as name:
-        directory = Path(name)
+    with temporary(PURPOSE) as directory:
         bare = directory / "snapshot.db"
         await fetch_snapshot(run, store, manifest, bare)
         if (fault := await asyncio.to_thread(find_fault, bare, manifest)) is not None:
@@ -60,9 +59,9 @@ async def rehearse_file(
 
     Compared with its manifest where there is one. Raises CheckFailed; the file stays.
     """
-    with TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as name:
+    with temporary(PURPOSE) as directory:
         at = manifest.revision if manifest else None
-        restored, head = await _restore(run, Path(name), bare, programs, url, at)
+        restored, head = await _restore(run, directory, bare, programs, url, at)
     if manifest is not None:
         _compare(manifest, restored, url)
     return head

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +27,7 @@ from tests.contract.etcd_users import PASSWORDS, ROOT
 from tests.unit.test_plans_retention import NOW, taken
 
 KEYS = 25
+ROOT_DIRECTORY = Path(__file__).parents[2]
 BINARIES = {
     version: path
     for version, path in find_binaries().items()
@@ -135,3 +140,38 @@ def test_each_difference_is_named() -> None:
     later = replace(same, keys=None, hash_kv=DataHash(hash=3, compact_revision=5))
     assert find_differences(manifest, later) == ()
     assert compared(manifest, later) == "revision"
+
+
+HOLDS = """
+import asyncio, sys
+from pathlib import Path
+from tasks.etcd import scratch
+
+async def hold(programs, directory):
+    async with scratch.running(programs, directory, directory / "data"):
+        print("runs", flush=True)
+        await asyncio.sleep(60)
+
+asyncio.run(hold(*map(Path, sys.argv[1:])))
+"""
+
+
+def test_what_runs_ends_with_a_runner_that_is_killed(tmp_path: Path) -> None:
+    """It has all of the cluster's data, and nobody else would end it."""
+    programs = BINARIES[max(BINARIES)].parent
+    command = [sys.executable, "-c", HOLDS, str(programs), str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT_DIRECTORY, stdout=subprocess.PIPE, text=True) as runner:
+        assert runner.stdout is not None
+        assert runner.stdout.readline() == "runs\n"
+        runner.kill()
+    deadline = time.monotonic() + 10
+    while any(str(tmp_path).encode() in line for line in command_lines()):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def command_lines() -> Iterator[bytes]:
+    """Read those of all processes."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            yield path.read_bytes()

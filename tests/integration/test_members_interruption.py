@@ -32,6 +32,7 @@ STEPS = (
     *(f"lock the cluster on {host}" for host in (*KEPT, NEW)),
     *(f"observe {host}" for host in (*KEPT, NEW)),
     "reach every member's ports",
+    *(f"see from where {host} reaches the others" for host in (*KEPT, NEW)),
     "save a snapshot",
     *(f"end the dead host's connections on {host}" for host in KEPT),
     *(f"make the account on {NEW}", f"install etcd on {NEW}", f"make directories on {NEW}"),

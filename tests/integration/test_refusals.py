@@ -265,7 +265,7 @@ def test_no_sudo(bench: Bench) -> None:
     """The host, the account and the line for sudoers are named."""
     with no_sudo(bench.lab["master03"]):
         bench.refused(
-            bench.write(), "master03:", "sudo wants a password", "NOPASSWD", "/etc/sudoers.d"
+            bench.write(), "master03:", "sudo wants a password", "NOPASSWD", "/etc/sudoers"
         )
 
 

@@ -140,7 +140,7 @@ def test_a_snapshot_that_is_not_what_was_saved_is_not_proven(
     file = folder / str(manifest_of(folder)["file"])
     content = file.read_bytes()
     for spoiled, said in (
-        (content[:-512], "bytes, and"),
+        (content[:-512], "it is cut off"),
         (bytes([content[0] ^ 1]) + content[1:], "does not match its own checksum"),
         (content[:-32], "a database without a checksum"),
     ):
