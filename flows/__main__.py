@@ -25,7 +25,7 @@ from cyclopts import App, CycloptsError
 from rich.console import Console
 from rich.text import Text
 
-from flows._audit import export, history, show, verify
+from flows._audit import export, history, home, show, verify
 from tasks.engine.embedded import EmbeddedApi
 from tasks.engine.journal import Room
 from tasks.model.errors import RunbookError
@@ -61,7 +61,7 @@ def main(arguments: list[str]) -> int:
         return _main(arguments, errors, runs=False)  # the audit's commands need no Prefect, either
     errors = Console(file=_quieten(), soft_wrap=True)
     try:
-        Room(_home() / "etcd-runbooks").free()
+        Room(home() / "etcd-runbooks").free()
     except OSError as error:
         errors.print(_no_room(error), style="red", highlight=False, markup=False)
         return REFUSED
@@ -71,7 +71,7 @@ def main(arguments: list[str]) -> int:
         traceback.print_exc()
         said = (
             f"failed: {type(error).__name__}: {error} (a fault of the command line's own; its "
-            f"traceback is in {_home() / 'etcd-runbooks' / 'prefect.log'})"
+            f"traceback is in {home() / 'etcd-runbooks' / 'prefect.log'})"
         )
         errors.print(said, style="red", highlight=False, markup=False)
         return 1
@@ -173,10 +173,6 @@ def _use(api: EmbeddedApi) -> None:
     refresh_global_settings_context()
 
 
-def _home() -> Path:
-    return Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
-
-
 def _quieten() -> TextIO:
     """Let what Prefect's threads and exit handlers say go to a file; returns the operator's stderr.
 
@@ -185,7 +181,7 @@ def _quieten() -> TextIO:
     sys.stderr.flush()
     operators = os.fdopen(os.dup(2), "w", buffering=1)
     try:
-        directory = _home() / "etcd-runbooks"
+        directory = home() / "etcd-runbooks"
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = directory / "prefect.log"
         is_long = path.exists() and path.stat().st_size > LOG_BYTES
@@ -200,7 +196,7 @@ def _quieten() -> TextIO:
 
 def _no_room(error: OSError) -> str:
     return (
-        f"refused: PREFECT_HOME, {_home()}, cannot take the record of a run ({error.strerror}); "
+        f"refused: PREFECT_HOME, {home()}, cannot take the record of a run ({error.strerror}); "
         "nothing was changed. Make room there, or set PREFECT_HOME to a directory that can be "
         "written"
     )

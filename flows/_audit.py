@@ -121,9 +121,13 @@ def _read(run: str) -> tuple[list[Story], list[str]]:
     return [story for story, _ in found], [read_end(path)[0] for _, path in found]
 
 
+def home() -> Path:
+    """Find PREFECT_HOME without Prefect, which takes seconds to load."""
+    return Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
+
+
 def _directory() -> Path:
-    home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
-    return home / "etcd-runbooks" / "journal"
+    return home() / "etcd-runbooks" / "journal"
 
 
 def _width() -> int:

@@ -29,6 +29,8 @@ from tasks.model.errors import EtcdRefused, MemberFailed, NotAuthorised, Refused
 from tasks.model.histories import Past, find_fork, find_suspects, unchanged
 from tasks.model.snapshots import DataHash
 
+HASH_SECONDS = 60.0
+"""For `hash_kv`, `read_data`: etcd reads all of its data, some seconds for two gigabytes."""
 POLL_SECONDS = 0.15
 ELECTION_SECONDS = 5.0
 """By etcd's default timeout: an election takes 1 to 2 s, and a second one when votes are split."""

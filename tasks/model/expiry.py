@@ -86,3 +86,8 @@ class ClusterCheck:
         """List every finding, the critical ones first."""
         found = (*self.findings, *(finding for row in self.rows for finding in row.findings))
         return tuple(sorted(found, key=lambda finding: finding.grade is not Grade.CRITICAL))
+
+    @property
+    def critical(self) -> tuple[CertificateFinding, ...]:
+        """List what is critical."""
+        return tuple(f for f in self.all_findings if f.grade is Grade.CRITICAL)

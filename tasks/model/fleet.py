@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from tasks.model.cluster import ClusterHealth
-from tasks.model.expiry import CertificateRow, ClusterCheck, Grade
+from tasks.model.expiry import CertificateRow, ClusterCheck
 from tasks.model.snapshots import Manifest
 
 
@@ -42,9 +42,8 @@ class FleetRow:
     @property
     def all_problems(self) -> tuple[str, ...]:
         """What must be seen to: of the members, and of certificates what is critical."""
-        found = self.certificates.all_findings if self.certificates else ()
-        critical = (f.sentence for f in found if f.grade is Grade.CRITICAL)
-        return (*self.problems, *critical)
+        found = self.certificates.critical if self.certificates else ()
+        return (*self.problems, *(finding.sentence for finding in found))
 
     @property
     def first_expiry(self) -> CertificateRow | None:

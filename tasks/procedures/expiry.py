@@ -47,6 +47,7 @@ from tasks.report.certificates import (
     verdict,
 )
 from tasks.report.metrics import of_certificates
+from tasks.report.tables import first_of
 from tasks.steps import certificates, onhosts, preflight
 from tasks.steps.reports import artifact_key
 
@@ -300,10 +301,9 @@ async def publish_check(run: Run, check: ClusterCheck) -> None:
 
 def _tell_critical(check: ClusterCheck) -> None:
     """Send one event for all that is critical: who is told is told once a check."""
-    critical = [str(f) for f in check.all_findings if f.grade is Grade.CRITICAL]
+    critical = list(map(str, check.critical))
     if not critical:
         return
-    more = [f"and {len(critical) - TOLD} more"] if len(critical) > TOLD else []
     emit_event(
         event="etcd.check.critical",
         resource={
@@ -314,15 +314,14 @@ def _tell_critical(check: ClusterCheck) -> None:
         payload={
             "cluster": check.cluster,
             "count": len(critical),
-            "sentences": "\n".join([*critical[:TOLD], *more]),
+            "sentences": "\n".join(first_of(critical, TOLD)),
         },
     )
 
 
 def write_metrics(check: ClusterCheck) -> None:
     """Write what was found of a cluster's certificates for Prometheus."""
-    critical = sum(f.grade is Grade.CRITICAL for f in check.all_findings)
-    metrics.write(check.cluster, "certificates", critical, of_certificates(check))
+    metrics.write(check.cluster, "certificates", len(check.critical), of_certificates(check))
 
 
 async def publish_fleet(checks: tuple[ClusterCheck, ...], json_path: str | None) -> None:
@@ -345,15 +344,9 @@ def _write_json(path: str, text: str) -> None:
 
 def raise_on_critical(checks: tuple[ClusterCheck, ...]) -> None:
     """Raise CheckFailed that names what is critical, the first of them where there are many."""
-    critical = [
-        str(finding)
-        for check in checks
-        for finding in check.all_findings
-        if finding.grade is Grade.CRITICAL
-    ]
+    critical = [str(finding) for check in checks for finding in check.critical]
     if not critical:
         return
-    more = [f"and {len(critical) - TOLD} more"] if len(critical) > TOLD else []
     raise CheckFailed(
-        f"{len(critical)} critical finding(s):\n  - " + "\n  - ".join(critical[:TOLD] + more)
+        f"{len(critical)} critical finding(s):\n  - " + "\n  - ".join(first_of(critical, TOLD))
     )

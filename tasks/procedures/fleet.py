@@ -19,12 +19,12 @@ from tasks.model.record import Event, Record
 from tasks.procedures import checkup, expiry, location
 from tasks.report.fleet import fleet_markdown, fleet_problems, fleet_table, fleet_verdict
 from tasks.report.metrics import of_health
+from tasks.report.tables import first_of
 from tasks.steps import snapshots
 from tasks.steps.reports import artifact_key
 from tasks.store.places import Unstorable
 
 RECORD_SECONDS = 10.0
-TOLD = 20
 
 
 async def look_at_fleet(clusters: Iterable[str], reason: str | None) -> None:
@@ -52,10 +52,8 @@ async def look_at_fleet(clusters: Iterable[str], reason: str | None) -> None:
         description=fleet_verdict(rows),
     )
     if problems:
-        more = [f"and {len(problems) - TOLD} more"] if len(problems) > TOLD else []
-        raise CheckFailed(
-            f"{fleet_verdict(rows)}:\n  - " + "\n  - ".join([*problems[:TOLD], *more])
-        )
+        told = first_of(problems, expiry.TOLD)
+        raise CheckFailed(f"{fleet_verdict(rows)}:\n  - " + "\n  - ".join(told))
 
 
 async def _look(run: Run, slots: asyncio.Semaphore) -> FleetRow:

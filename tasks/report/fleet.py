@@ -9,7 +9,7 @@ from tasks.model.cluster import EndpointStatus
 from tasks.model.fleet import FleetRow, PastRun
 from tasks.report.certificates import format_residual
 from tasks.report.snapshots import format_age
-from tasks.report.tables import Table, format_bytes
+from tasks.report.tables import Table, first_of, format_bytes
 
 COLUMNS = (
     *("cluster", "state", "version", "members", "leader", "DB size", "first expiry"),
@@ -30,8 +30,7 @@ def fleet_problems(rows: Iterable[FleetRow]) -> tuple[str, ...]:
     told = []
     for row in sorted(rows, key=lambda row: (row.urgency, row.cluster)):
         problems = [one.splitlines()[0] for one in row.all_problems]
-        more = [f"and {len(problems) - TOLD} more"] if len(problems) > TOLD else []
-        told += [f"{row.cluster}: {one}" for one in (*problems[:TOLD], *more)]
+        told += [f"{row.cluster}: {one}" for one in first_of(problems, TOLD)]
     return tuple(told)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from tasks.engine.run import Run, step, together, unless
-from tasks.etcd.client import POLL_SECONDS, EtcdClient
+from tasks.etcd.client import HASH_SECONDS, POLL_SECONDS, EtcdClient
 from tasks.etcd.databases import digest_file
 from tasks.etcd.logs import LogSegment, LogUnreadable, commit_record, read_log
 from tasks.etcd.snapshots import SnapshotStream
@@ -41,8 +41,6 @@ SEE_SECONDS = 30.0
 WATCH_SECONDS = 1.0
 LOG_SECONDS = 120.0
 PROVE_SECONDS = 120.0
-HASH_SECONDS = 60.0
-"""Etcd reads all of its data for it: some seconds for two gigabytes."""
 TAILS = (8, 1 << 20)
 """MiB of a log's end: etcd takes requests of 1.5 MiB, unless it was told to take larger ones."""
 QUOTA_BYTES = 100 << 30

@@ -12,7 +12,7 @@ from prefect.settings import get_current_settings
 from tasks.engine import metrics
 from tasks.engine.authority import client_trust
 from tasks.engine.run import Run, step, together
-from tasks.etcd.client import EtcdClient
+from tasks.etcd.client import HASH_SECONDS, EtcdClient
 from tasks.etcd.gateway import Endpoint
 from tasks.etcd.snapshots import SnapshotStream
 from tasks.hosts.connection import HostConnection
@@ -41,8 +41,6 @@ from tasks.store.streaming import store_stream
 
 LOOKED_AT = 200
 """Manifests, each a request to an S3 server: of some weeks at one every six hours."""
-HASH_SECONDS = 60.0
-"""Etcd reads all of its data for it: some seconds for two gigabytes."""
 
 
 def open_snapshots(inventory: Inventory) -> Store:
