@@ -15,12 +15,12 @@ from tasks.config.rendering import InitialState
 from tasks.config.settings import changed_files, read_settings
 from tasks.engine.authority import read_authority_certificate
 from tasks.engine.run import Run, both
-from tasks.model.cluster import ClusterHealth, DesiredMember, SeenMember
+from tasks.model.cluster import ClusterHealth, DesiredMember, Member, SeenMember
 from tasks.model.dependents import Moves
 from tasks.model.errors import Refused
 from tasks.model.inventory import Inventory
 from tasks.model.inventory_file import InventoryFile
-from tasks.model.member_settings import Settings
+from tasks.model.member_settings import Settings, SettingsFiles
 from tasks.model.nodes import NodeObservation
 from tasks.model.observation import HostObservation, HostTarget
 from tasks.model.plan import Finding, Plan
@@ -221,7 +221,7 @@ async def draft_plan(
         programs,
         pattern,
         leaves,
-        edited | _find_edited(seen, moved, targets),
+        edited | _find_edited(seen, moved, targets, listens),
         listens,
     )
 
@@ -253,20 +253,32 @@ def _gone_urls(seen: Outlook, moved: tuple[DesiredMember, ...]) -> tuple[str, ..
     return tuple(dict.fromkeys(url for url in found if url and url not in wanted))
 
 
-def _has_to_restart(seen: Outlook, member: DesiredMember, listens: dict[str, str]) -> bool:
-    """Whether a member that moves tells or hears at what it left, or will at its next start."""
-    entry = next((m.member for m in seen.live if m.host == member.name), None)
-    if entry is None:
-        raise Refused(f"{member.name} is in the inventory and is no member; add_member adds it")
+def _readdressed(
+    seen: Outlook, member: DesiredMember, listens: dict[str, str]
+) -> tuple[SettingsFiles | None, SettingsFiles | None]:
+    """Give the settings of a member that moves, as they are and with its new addresses."""
+    entry = _member_of(seen, member)
     files = seen.observed[member.name].settings
+    former = (*entry.peer_urls, *entry.client_urls)
     try:
-        former = (*entry.peer_urls, *entry.client_urls)
-        edited = readdress(files, member, former, listens) if files else None
+        return files, readdress(files, member, former, listens) if files else None
     except NotUnderstood as error:
         raise Refused(
             f"{member.name}: its settings cannot be given the new address: {error}"
         ) from error
-    return member.client_url not in entry.client_urls or edited != files
+
+
+def _member_of(seen: Outlook, member: DesiredMember) -> Member:
+    for live in seen.live:
+        if live.host == member.name:
+            return live.member
+    raise Refused(f"{member.name} is in the inventory and is no member; add_member adds it")
+
+
+def _has_to_restart(seen: Outlook, member: DesiredMember, listens: dict[str, str]) -> bool:
+    """Whether a member that moves tells or hears at what it left, or will at its next start."""
+    files, edited = _readdressed(seen, member, listens)
+    return member.client_url not in _member_of(seen, member).client_urls or edited != files
 
 
 async def _targets(
@@ -323,7 +335,10 @@ def _is_configured(inventory: Inventory, seen: HostObservation) -> bool:
 
 
 def _find_edited(
-    seen: Outlook, moved: tuple[DesiredMember, ...], targets: dict[str, HostTarget]
+    seen: Outlook,
+    moved: tuple[DesiredMember, ...],
+    targets: dict[str, HostTarget],
+    listens: dict[str, str],
 ) -> dict[str, tuple[str, ...]]:
     """Tell which files say how a member that joins or moves starts, and will be written."""
     found = {
@@ -332,12 +347,9 @@ def _find_edited(
         if target.likeness is not None
     }
     for member in moved:
-        entry = next(m.member for m in seen.live if m.host == member.name)
-        files = seen.observed[member.name].settings
-        if files is not None:
-            former = (*entry.peer_urls, *entry.client_urls)
-            changed = changed_files(files, readdress(files, member, former))
-            found[member.name] = tuple(file.path for file in changed)
+        files, edited = _readdressed(seen, member, listens)
+        if files is not None and edited is not None:
+            found[member.name] = tuple(file.path for file in changed_files(files, edited))
     return found
 
 
