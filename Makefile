@@ -44,7 +44,7 @@ test-chaos: setup ## Run every kill point and fault; takes long
 	$(BIN)/pytest $(PARALLEL) -m chaos
 
 .PHONY: check
-check: format-check lint types contracts schema-check test ## Everything that CI runs
+check: format-check lint types contracts schema-check docs test ## Everything that CI runs
 
 .PHONY: format
 format: $(VENV)/.complete ## Format the code
@@ -75,6 +75,10 @@ schema: $(VENV)/.complete ## Write the inventory's JSON Schema for editors
 schema-check: $(VENV)/.complete ## Check that the JSON Schema is up to date
 	$(BIN)/python -m tasks.model.schema | diff -u deployments/inventory.schema.json -
 
+.PHONY: docs
+docs: $(VENV)/.complete ## Build the documents into docs/_build; every warning and dead link is an error
+	@$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html docs docs/_build
+
 .PHONY: bench
 bench: setup ## Measure bootstrap_cluster against a shell script and an Ansible playbook
 	$(BIN)/python -m tests.bench
@@ -95,9 +99,13 @@ bench-restores: setup ## Measure recover_quorum against etcd's own page on disas
 bench-certificates: setup ## Measure check_certificates on 300 endpoints against an Ansible playbook
 	$(BIN)/python -m tests.bench.certificates
 
+.PHONY: bench-fleet
+bench-fleet: setup ## Measure check_fleet and check_certificates of 100 clusters on two workers
+	$(BIN)/python -m tests.bench.fleet
+
 .PHONY: lock
 lock: $(VENV)/.complete ## Pin the dependencies of pyproject.toml again, for every Python that is supported
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes \
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --extra docs --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-header --no-annotate \
 		--output-file requirements.lock pyproject.toml
 
@@ -123,4 +131,4 @@ $(VENV)/.complete: requirements.lock
 .PHONY: clean
 clean: ## Take all labs down and remove what was made here
 	-[ -x $(BIN)/python ] && $(BIN)/python -m tests.lab down --all
-	rm -rf $(VENV) .venv-bench .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-bench docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

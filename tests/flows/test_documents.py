@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,10 @@ from tasks.model.inventory import Inventory
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = {path.relative_to(ROOT).as_posix(): path.read_text() for path in (
-    ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))
+    ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))
 )}  # fmt: skip
 BLOCK = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
-LINK = re.compile(r"\]\(([^)#:]+)\)")
+LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 RUNBOOK = re.compile(
     r"\b(?:bootstrap|adopt|check|show|harden|rotate|recover|replace|add|remove|update|move|take|rehearse)"
     r"_(?:cluster|health|certificates|authority|member|members|leader|snapshot)\b"
@@ -71,12 +73,32 @@ def test_each_document_has_commands_of_its_own() -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_what_a_document_names_is_there(document: str) -> None:
-    """Runbooks, files that are linked; and every document is linked from README."""
+    """Runbooks, and files that are linked."""
     text = DOCUMENTS[document]
     assert set(RUNBOOK.findall(text)) <= set(runbook_names())
     for link in LINK.findall(text):
         assert (ROOT / document).parent.joinpath(link).exists(), link
-    assert document == "README.md" or f"]({document})" in DOCUMENTS["README.md"]
+
+
+@pytest.mark.parametrize("name", runbook_names())
+def test_each_runbook_has_a_page_with_its_command_and_its_docstring(name: str) -> None:
+    """Linked from README; the docstring comes in when the pages are built."""
+    page = f"docs/runbooks/{name}.md"
+    text = DOCUMENTS[page]
+    assert any(command.split()[0] == name for where, command in typed() if where == page)
+    assert "```{runbook}\n```" in text
+    assert "## What you see" in text
+    assert "## What can go wrong" in text
+    assert f"[`{name}`]({page})" in DOCUMENTS["README.md"]
+
+
+def test_the_pages_are_built_without_a_warning(tmp_path: Path) -> None:
+    """A dead link, a page in no list, or an option without its line ends it."""
+    build = [sys.executable, "-m", "sphinx", "-q", "-W", "-b", "html", "docs", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT, check=True)
+    page = (tmp_path / "runbooks" / "replace_member.html").read_text()
+    assert "--write-inventory" in page
+    assert "Quorum is counted before" in page
 
 
 def test_the_parts_of_inventories_in_documents_are_such_as_the_inventory_takes() -> None:

@@ -47,13 +47,6 @@ def test_a_worker_can_load_each_entrypoint(
     assert set(deployment["tags"]) == {"etcd-runbooks", *known[1:2]}
 
 
-def test_the_readme_names_every_runbook() -> None:
-    """The table has a row for each."""
-    readme = (ROOT / "README.md").read_text()
-    for name in runbook_names():
-        assert f"| `{name}` |" in readme
-
-
 def test_no_arguments_list_the_runbooks(capsys: pytest.CaptureFixture[str]) -> None:
     """`python -m flows` shows what there is."""
     assert main([]) == 0
