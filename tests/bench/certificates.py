@@ -156,7 +156,7 @@ def timed(
         )
         peak = 0.0
         while process.poll() is None:
-            peak = max(peak, _tree_mebibytes(process.pid))
+            peak = max(peak, tree_mebibytes(process.pid))
             if time.monotonic() - began > RUN_SECONDS:
                 process.kill()
             time.sleep(0.1)
@@ -167,7 +167,7 @@ def timed(
     return seconds, peak
 
 
-def _tree_mebibytes(root: int) -> float:
+def tree_mebibytes(root: int) -> float:
     """Add up the proportional memory of a process and all that it has begun."""
     children: dict[int, list[int]] = {}
     for status in Path("/proc").glob("[0-9]*/stat"):
