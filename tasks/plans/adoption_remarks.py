@@ -21,7 +21,8 @@ def find_remarks(hosts: tuple[Named, ...]) -> tuple[str, ...]:
         one = host.found
         if one.node is not None:
             members = len(one.members) if one.members else len(hosts)
-            rows += [(host.name, remark) for remark in nodes.find_remarks(one.node, members)]
+            told = (*nodes.find_lacking(one.node), *nodes.find_remarks(one.node, members))
+            rows += [(host.name, remark) for remark in told]
         rows += [
             (
                 host.name,

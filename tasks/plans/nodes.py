@@ -16,6 +16,7 @@ from tasks.model.pods import apiserver_pod
 
 HARDEN = "harden_members lets it end at once"
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+_NO_KUBEADM = "there is no kubeadm, which makes a node anew, its certificates and its kubeconfigs"
 INITIAL_CLUSTER, INITIAL_STATE = "initial-cluster", "initial-cluster-state"
 
 
@@ -93,6 +94,12 @@ def find_hindrances(node: NodeObservation, inventory: Inventory) -> tuple[str, .
     may_restart = inventory.layout(node.host).restarts_kubelet
     if node.kubelet.has_seen_api is False and not may_restart:
         found.append(f"{_deaf(node)} (the inventory's restarts_kubelet forbids a run to do that)")
+    return (*found, *find_lacking(node))
+
+
+def find_lacking(node: NodeObservation) -> tuple[str, ...]:
+    """Name what a node's pods cannot be started without, and is not there; what runs goes on."""
+    found = []
     if node.versions.get("kubelet") is None and not node.kubelet.is_active:
         found.append("there is no kubelet, which alone starts what is put in")
     if not runtime(node):
@@ -131,7 +138,7 @@ def find_obstructions(
         Finding(
             Severity.WARNING,
             node.host,
-            "there is no kubeadm, which makes a node anew, its certificates and its kubeconfigs",
+            _NO_KUBEADM,
         )
         for node in nodes
         if node.host in touched and node.versions.get("kubeadm") is None
@@ -190,8 +197,10 @@ def _deaf(node: NodeObservation) -> str:
 
 def _kubelet(node: NodeObservation) -> Iterable[str]:
     kubelet = node.kubelet
+    yield from find_lacking(node)
     if not kubelet.is_active:
-        yield "the kubelet does not run: nothing starts etcd there, and no change is taken"
+        if node.versions.get("kubelet") is not None:
+            yield "the kubelet does not run: nothing starts etcd there, and no change is taken"
         return
     if kubelet.has_seen_api is False:
         yield _deaf(node)
@@ -217,9 +226,15 @@ def find_remarks(node: NodeObservation, members: int) -> tuple[str, ...]:
             "its manifest's --initial-cluster names other members: when its disk is lost, it votes "
             f"with an empty log, so that a quorum may lack what was acknowledged; {HARDEN}"
         )
-    missing = [name for name in ("kubelet", "kubeadm") if node.versions.get(name) is None]
-    missing += [] if runtime(node) else ["container runtime (containerd or crio) that runs"]
-    return (*found, *(f"there is no {name}" for name in missing))
+    kubelet, kubeadm = (node.versions.get(name) for name in ("kubelet", "kubeadm"))
+    if kubeadm is None:
+        found.append(f"{_NO_KUBEADM}; install the one of the kubelet's version, {kubelet or '?'}")
+    elif kubelet is not None and kubelet != kubeadm:
+        found.append(
+            f"kubeadm is {kubeadm} and the kubelet {kubelet}: what kubeadm writes anew there is as "
+            "of its own version"
+        )
+    return tuple(found)
 
 
 def is_alone_on_disk(node: NodeObservation, members: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 
 from tests.integration.writers import Writers
 from tests.lab.host import Host
-from tests.lab.kubernetes.cluster import PKI, KubernetesCluster, probe
+from tests.lab.kubernetes.cluster import MANIFESTS, PKI, KubernetesCluster, probe
 from tests.lab.lab import Lab
 
 
@@ -62,8 +63,32 @@ def take_api_servers_out(cluster: KubernetesCluster) -> None:
     """Let no node have an API server."""
     for node in cluster.nodes.values():
         node.run(OUT).check()
-    deadline = time.monotonic() + 60
-    while any(probe(node) != "-" for node in cluster.nodes.values()):
+    eventually(lambda: all(probe(node) == "-" for node in cluster.nodes.values()))
+
+
+def edit_etcd(cluster: KubernetesCluster, node: Host, script: str) -> None:
+    """Change etcd's manifest as a careful hand does, by a script for sed; all of it is ready after.
+
+    Changed in place, the old etcd is ready for seconds more, and ends in the midst of what follows.
+    """
+    kept, manifests = "/etc/kubernetes/etcd-runbooks", f"/{MANIFESTS}"
+    node.run(OUT).check()
+    eventually(lambda: probe(node) == "-")
+    node.run(f"pkill -9 -x kube-apiserver; mv {manifests}/etcd.yaml {kept}/").check()
+    there = "pgrep -x etcd || ls -d /var/lib/kubelet/pods/*/containers/etcd"
+    eventually(lambda: not node.run(there).stdout)
+    time.sleep(2)
+    node.run(["sed", "-i", script, f"{kept}/etcd.yaml"]).check()
+    node.run(f"mv {kept}/etcd.yaml {manifests}/").check()
+    eventually(lambda: node.run(["curl", "-sfm1", "http://127.0.0.1:2381/readyz"]).status == 0)
+    node.run(f"mv {kept}/kube-apiserver.yaml {manifests}/").check()
+    cluster.wait_until_ready(node)
+
+
+def eventually(is_so: Callable[[], bool], seconds: float = 90) -> None:
+    """Wait for something to be so."""
+    deadline = time.monotonic() + seconds
+    while not is_so():
         assert time.monotonic() < deadline
         time.sleep(0.2)
 

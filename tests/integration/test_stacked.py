@@ -132,6 +132,27 @@ def test_a_stray_file_beside_the_manifest_is_found(
 
 
 @pytest.mark.chaos
+def test_a_node_without_a_runtime_is_told_and_not_changed(
+    kubernetes: KubernetesCluster, prefect: Prefect, inventory: Path
+) -> None:
+    """What runs goes on, and would not start again; without kubeadm nothing is wrong by now."""
+    node = list(kubernetes.nodes.values())[1]
+    before = kubernetes.processes()
+    node.run("systemctl stop containerd; mv /usr/bin/kubeadm /usr/bin/kubeadm.away").check()
+    try:
+        checked = run_runbook(prefect, "check_health", inventory)
+        refused = run_runbook(prefect, "harden_members", inventory, "--dry-run")
+    finally:
+        node.run("mv /usr/bin/kubeadm.away /usr/bin/kubeadm; systemctl start containerd").check()
+    for ended, status in ((checked, 1), (refused, 2)):
+        assert ended.status == status, ended.output
+        assert f"{node.name}: no container runtime runs (containerd, crio)" in ended.output
+    assert "there is no kubeadm, which makes a node anew" in checked.output
+    assert kubernetes.processes() == before
+    kubernetes.wait_until_ready(seconds=60)
+
+
+@pytest.mark.chaos
 @pytest.mark.parametrize(("port", "status"), [(2380, 2), (6443, 0)])
 def test_a_way_that_a_firewall_closes_is_found_before_the_first_change(
     kubernetes: KubernetesCluster, prefect: Prefect, inventory: Path, port: int, status: int
@@ -286,8 +307,9 @@ def test_the_authority_is_replaced_where_kubeadm_keeps_it(
         assert not [name for name in names if "next" in name or "previous" in name]
         assert certificates == "1"
         if node is kubernetes.first:
-            renewed = "kubeadm certs renew etcd-peer --config /etc/kubernetes/kubeadm.yaml"
-            node.run(renewed).check()
+            for words in ("check-expiration", "renew etcd-peer"):
+                asked = f"kubeadm certs {words} --config /etc/kubernetes/kubeadm.yaml"
+                assert "<invalid>" not in node.run(asked).check().stdout
         verified = "cd /etc/kubernetes/pki/etcd; openssl verify -CAfile ca.crt peer.crt server.crt"
         node.run(verified).check()
     assert run_runbook(prefect, "check_health", inventory).status == 0

@@ -13,6 +13,7 @@ import pytest
 
 from tests.integration.runbooks import Ended, Prefect, finish, run_runbook, start_runbook
 from tests.integration.stacked import (
+    edit_etcd,
     lose_disk,
     stacked_writers,
     take_api_servers_out,
@@ -22,6 +23,7 @@ from tests.lab.kubernetes.cluster import KubernetesCluster
 from tests.lab.kubernetes.watch import ApiWatch
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.lab.host import Host
@@ -86,6 +88,39 @@ def killed(prefect: Prefect, inventory: Path, point: str, *words: str) -> Ended:
 def replace(prefect: Prefect, cluster: KubernetesCluster, node: Host) -> Ended:
     """Replace a node's member in place."""
     return run_runbook(prefect, "replace_member", cluster.lab.inventory, "--member", node.name)
+
+
+def move_there_and_back(
+    cluster: KubernetesCluster, prefect: Prefect, node: Host, directory: Path
+) -> Iterator[tuple[str, str]]:
+    """Give a member a further address of its node's, and then its own; tells the new and the old.
+
+    Each time its id stays, all is whole, and the same run again does nothing.
+    """
+    lab = cluster.lab
+    other = next(each for each in cluster.nodes.values() if each is not node)
+    before = cluster.members()[node.name]["ID"]
+    prefix, _, last = node.address.rpartition(".")
+    address = f"{prefix}.{int(last) + 100}"
+    link = "$(ip -o address show scope global | awk '{print $2; exit}')"
+    node.run(f"ip address add {address}/24 dev {link}").check()
+    known = lab.known_hosts.read_text()
+    added = [x.replace(node.address, address) for x in known.splitlines() if node.address in x]
+    lab.known_hosts.write_text(known + "\n".join(added) + "\n")
+    for new, old in ((address, node.address), (node.address, address)):
+        words = ("--member", node.name, "--address", new, "--write-inventory")
+        with stacked_writers(cluster, directory / new) as writers:
+            ended = run_runbook(prefect, "update_member", lab.inventory, *words)
+        assert ended.status == 0, ended.output
+        assert "left to kubeadm and the kubelet" in ended.output
+        assert writers.check(on=other.name).lost == ()
+        entry = cluster.members(on=other)[node.name]
+        assert (entry["ID"], entry["peerURLs"]) == (before, [f"https://{new}:2380"])
+        yield new, old
+        see_whole(cluster, prefect)
+        again = run_runbook(prefect, "update_member", lab.inventory, *words)
+        assert again.status == 0, again.output
+        assert "nothing to do" in again.output
 
 
 def test_a_wiped_first_member_is_replaced_with_every_api_server_down(
@@ -163,10 +198,8 @@ def test_a_killed_hardening_is_finished_by_the_next_run(
     """Whatever is out goes back in, and what is out is told meanwhile."""
     node = list(kubernetes.nodes.values())[1]
     inventory = kubernetes.lab.inventory
-    # As kubeadm leaves it: without the state, by the laws.
-    softened = f"sed -i /initial-cluster-state/d {MANIFESTS}/etcd.yaml"
-    node.run(f"systemctl stop kubelet; {softened}; systemctl start kubelet").check()
-    kubernetes.wait_until_ready(seconds=180)
+    # As kubeadm leaves it: without the state.
+    edit_etcd(kubernetes, node, "/initial-cluster-state/d")
     with stacked_writers(kubernetes, tmp_path) as writers:
         died = killed(prefect, inventory, f"{event}|{step.format(node.name)}", "harden_members")
         assert died.status == -9, died.output
@@ -227,33 +260,14 @@ def test_a_member_moves_to_another_address_with_its_data(
 
     It leads, and goes back to where it was at the end, since the others' tests know it there.
     """
-    lab, node = kubernetes.lab, kubernetes.first
-    before = kubernetes.members()[node.name]["ID"]
-    kubernetes.etcdctl("move-leader", f"{before:x}")
-    prefix, _, last = node.address.rpartition(".")
-    address = f"{prefix}.{int(last) + 100}"
-    link = "$(ip -o address show scope global | awk '{print $2; exit}')"
-    node.run(f"ip address add {address}/24 dev {link}").check()
-    known = lab.known_hosts.read_text()
-    added = [x.replace(node.address, address) for x in known.splitlines() if node.address in x]
-    lab.known_hosts.write_text(known + "\n".join(added) + "\n")
-    for new, old in ((address, node.address), (node.address, address)):
-        words = ("--member", node.name, "--address", new, "--write-inventory")
-        with stacked_writers(kubernetes, tmp_path / new) as writers:
-            ended = run_runbook(prefect, "update_member", lab.inventory, *words)
-        assert ended.status == 0, ended.output
-        assert "left to kubeadm and the kubelet" in ended.output
-        assert writers.check(on=list(kubernetes.nodes)[1]).lost == ()
-        entry = kubernetes.members(on=list(kubernetes.nodes.values())[1])[node.name]
-        assert (entry["ID"], entry["peerURLs"]) == (before, [f"https://{new}:2380"])
+    node = kubernetes.first
+    leading = kubernetes.members()[node.name]["ID"]
+    kubernetes.etcdctl("move-leader", f"{leading:x}")
+    for new, old in move_there_and_back(kubernetes, prefect, node, tmp_path):
         text = (node.root / MANIFESTS[1:] / "etcd.yaml").read_text()
         assert f"etcd.advertise-client-urls: https://{new}:2379" in text
         assert f"--listen-client-urls=https://127.0.0.1:2379,https://{new}:2379" in text
         assert f"//{old}:" not in text
-        see_whole(kubernetes, prefect)
-        again = run_runbook(prefect, "update_member", lab.inventory, *words)
-        assert again.status == 0, again.output
-        assert "nothing to do" in again.output
 
 
 def test_a_node_without_power_leaves_the_list(

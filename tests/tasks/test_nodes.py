@@ -120,13 +120,18 @@ def test_the_split_brain_that_kubeadm_leaves_on_disk() -> None:
 
 def test_what_is_missing_on_a_node_is_named() -> None:
     """And what the kubelet logs alone: a file that is no pod."""
-    bare = replace(node({"etcd.yaml": ETCD, "old": ""}), versions=dict.fromkeys(VERSIONS))
-    assert remarks_of(bare, 1) == (
-        "the kubelet does not take /etc/kubernetes/manifests/old: it is empty",
-        "there is no kubelet",
-        "there is no kubeadm",
-        "there is no container runtime (containerd or crio) that runs",
+    bare = replace(
+        node({"etcd.yaml": ETCD, "old": ""}, directory=None), versions=dict.fromkeys(VERSIONS)
     )
+    ignored, kubeadm = remarks_of(bare, 1)
+    assert ignored == "the kubelet does not take /etc/kubernetes/manifests/old: it is empty"
+    assert kubeadm.startswith("there is no kubeadm, which makes a node anew")
+    assert find_problems(bare) == (
+        "there is no kubelet, which alone starts what is put in",
+        "no container runtime runs (containerd, crio): nothing would start again",
+    )
+    (stale,) = remarks_of(replace(node(), versions=VERSIONS | {"kubeadm": "1.36.0"}), 1)
+    assert stale.startswith("kubeadm is 1.36.0 and the kubelet 1.37.2: ")
 
 
 def test_hostpath_restored_is_told_where_the_inventory_has_the_old_data() -> None:
