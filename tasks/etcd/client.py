@@ -209,7 +209,7 @@ class EtcdClient(Gateway):
             with suppress(RunbookError):  # the next look asks again
                 fork = await self._find_fork(one.name, other.name, revision)
                 self._compared[pair] = (clock(), fork)
-        return fork and f"{fork}, as {other.label} has it, which knows it under the same ids"
+        return fork and f"{fork}, as {other.label} has it"
 
     async def _find_fork(self, one: str, other: str, revision: int) -> str:
         own, its = (next(e for e in self.endpoints if e.name == name) for name in (one, other))

@@ -2,8 +2,8 @@
 
 etcd computes both ids from the words of --initial-cluster and its token, so that a wiped first node
 of kubeadm's, whose peers have no leader, comes up as a healthy cluster of itself alone, with the
-cluster id and the member id that it had. Its term and its index begin again at the bottom. Once it
-has outgrown the others, only what they have in common tells: a member that went on from their data
+cluster id and the member id that it had at first: where it has been replaced since, the others list
+its node under another one. Its term and its index begin again at the bottom. Once it has outgrown the others, only what they have in common tells: a member that went on from their data
 has all of it that it did not change, at the same revisions.
 """
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from tasks.model.pointers import pointer
 
 if TYPE_CHECKING:
-    from tasks.model.cluster import EndpointHealth
+    from tasks.model.cluster import EndpointHealth, EndpointStatus
     from tasks.model.snapshots import DataHash
 
 COMPARED = 20
@@ -45,7 +45,7 @@ class Past:
 def find_suspects(
     endpoints: Iterable[EndpointHealth],
 ) -> tuple[tuple[EndpointHealth, EndpointHealth], ...]:
-    """List members that lead, or follow, without one that lists them, each with the furthest such.
+    """List members that lead, or follow, without one of their cluster, each with the furthest such.
 
     They have begun anew, or the other one was removed, or is to be soon; `find_fork` tells which.
     """
@@ -61,7 +61,7 @@ def find_suspects(
             if status.cluster_id == own.cluster_id
             and status.leader != own.leader
             and status.member_id not in ids
-            and any(member.id == own.member_id for member in each.members)
+            and each.members
         ]
         if others:
             found.append((one, max(others)[-1]))
@@ -116,8 +116,7 @@ def find_newcomers(endpoints: Iterable[EndpointHealth]) -> dict[str, str]:
             if each is not one
             and status.cluster_id == own.cluster_id
             and len(each.members) > 1
-            and any(m.id == own.member_id for m in each.members)
-            and (status.raft_term > own.raft_term or status.raft_index > own.raft_index)
+            and _is_behind(own, status, is_listed=own.member_id in {m.id for m in each.members})
         ]
         if others:
             names = ", ".join(
@@ -125,10 +124,18 @@ def find_newcomers(endpoints: Iterable[EndpointHealth]) -> dict[str, str]:
             )
             found[one.name] = (
                 f"{one.name} has begun another history, alone, at term {own.raft_term} and index "
-                f"{own.raft_index}, and is not the member that {names} know under the same ids: "
+                f"{own.raft_index}, and is not the member that {names} know: "
                 f"{_way_out(one.name)}"
             )
     return found
+
+
+def _is_behind(own: EndpointStatus, other: EndpointStatus, *, is_listed: bool) -> bool:
+    """Whether one that is alone has counted less than one that is not alone.
+
+    A removed member that campaigns counts terms, but commits nothing.
+    """
+    return other.raft_index > own.raft_index or (is_listed and other.raft_term > own.raft_term)
 
 
 def _way_out(name: str) -> str:

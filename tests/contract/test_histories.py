@@ -65,6 +65,35 @@ async def joined(pair: RealCluster) -> Endpoint:
     return second
 
 
+async def test_a_wiped_first_member_that_was_replaced_before_is_named(pair: RealCluster) -> None:
+    """Its words give it the first id again, which the others do not list any more."""
+    if pair.binary == FOUND[min(FOUND)]:
+        pytest.skip("3.4 lets it follow whoever leads, whatever id is meant: it never serves")
+    second = await joined(pair)
+    async with pair.client(endpoints=(second,)) as client:
+        (first,) = (m for m in await client.list_members(second) if m.name == "etcd1")
+        await client.remove_member(second, first.id)
+        deadline = time.monotonic() + SECONDS
+        while True:
+            try:
+                await client.add_learner(second, first.peer_urls[0])
+                break
+            except RunbookError:
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.2)
+    pair.kill(0)
+    shutil.rmtree(pair.directory / "etcd1")
+    pair.start_member(0)
+    async with pair.client() as client:
+        alone = await until(client)
+    assert [m.id for m in alone.endpoints[0].members] == [first.id]
+    async with pair.client(endpoints=(*pair.endpoints, second)) as client:
+        seen = await client.observe_cluster()
+    (said,) = (s for s in seen.find_faults(()) if "another history" in s)
+    assert said.startswith("etcd1 has begun another history, alone, at term 2 and index ")
+    assert first.id not in {m.member.id for m in seen.seen_members()}
+
+
 async def test_a_wiped_first_member_that_has_outgrown_the_others_is_named(
     pair: RealCluster,
 ) -> None:

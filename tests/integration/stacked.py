@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import os
+import ssl
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
@@ -32,6 +36,7 @@ def stacked_writers(cluster: KubernetesCluster, directory: Path, count: int = 2)
     return Writers(cluster.lab, directory, count, files, witness)
 
 
+READY = "http://127.0.0.1:2381/readyz"
 OUT = "cd /etc/kubernetes; mkdir -p etcd-runbooks; mv manifests/kube-apiserver.yaml etcd-runbooks/"
 
 
@@ -53,8 +58,41 @@ def lose_disk(node: Host) -> None:
     node.run("rm -rf /var/lib/etcd/member; pkill -9 -x etcd || :").check()
 
 
-def _statuses(cluster: KubernetesCluster) -> list[dict[str, Any]]:
-    said = cluster.etcdctl("endpoint", "status", "--write-out=json")
+def put_many(
+    cluster: KubernetesCluster, node: Host, directory: Path, count: int, size: int = 100
+) -> None:
+    """Write as many keys with random values of so many bytes, by one member."""
+    files = cluster.client_files(directory)
+    context = ssl.create_default_context(cafile=str(files / "ca.pem"))
+    context.load_cert_chain(files / "client.pem", files / "client-key.pem")
+    with httpx.Client(verify=context, timeout=30) as http:
+        for number in range(count):
+            key = base64.b64encode(f"filled/{number}".encode()).decode()
+            value = base64.b64encode(os.urandom(size)).decode()
+            said = http.post(
+                f"https://{node.address}:2379/v3/kv/put", json={"key": key, "value": value}
+            )
+            said.raise_for_status()
+
+
+def outgrow(cluster: KubernetesCluster, node: Host, other: Host, directory: Path) -> None:
+    """Let a member that is alone count further than another one, in terms and in entries."""
+
+    def counted(of: Host) -> tuple[int, int]:
+        (status,) = _statuses(cluster, of)
+        return status["Status"]["raftTerm"], status["Status"]["raftIndex"]
+
+    term, index = counted(other)
+    while counted(node)[0] <= term:
+        before = cluster.process(node, "etcd")
+        node.run("systemctl restart kubelet; sleep 1; pkill -9 -x etcd").check()
+        eventually(lambda: cluster.process(node, "etcd") not in (None, before))
+        eventually(lambda: node.run(["curl", "-sfm1", READY]).status == 0)
+    put_many(cluster, node, directory, max(0, index - counted(node)[1]) + 100)
+
+
+def _statuses(cluster: KubernetesCluster, on: Host | None = None) -> list[dict[str, Any]]:
+    said = cluster.etcdctl("endpoint", "status", "--write-out=json", on=on)
     found: list[dict[str, Any]] = json.loads(said)
     return found
 
@@ -80,7 +118,7 @@ def edit_etcd(cluster: KubernetesCluster, node: Host, script: str) -> None:
     time.sleep(2)
     node.run(["sed", "-i", script, f"{kept}/etcd.yaml"]).check()
     node.run(f"mv {kept}/etcd.yaml {manifests}/").check()
-    eventually(lambda: node.run(["curl", "-sfm1", "http://127.0.0.1:2381/readyz"]).status == 0)
+    eventually(lambda: node.run(["curl", "-sfm1", READY]).status == 0)
     node.run(f"mv {kept}/kube-apiserver.yaml {manifests}/").check()
     cluster.wait_until_ready(node)
 

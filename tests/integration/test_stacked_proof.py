@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import os
-import ssl
 import time
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-import httpx
 import pytest
 
 from tests.integration.handshakes import Handshakes
 from tests.integration.runbooks import Prefect, run_runbook
-from tests.integration.stacked import stacked_writers, take_api_servers_out, wipe
+from tests.integration.stacked import put_many, stacked_writers, take_api_servers_out, wipe
 from tests.lab.kubernetes.watch import ApiWatch
 
 if TYPE_CHECKING:
@@ -39,15 +36,8 @@ def filled(
     kubernetes: KubernetesCluster, tmp_path_factory: pytest.TempPathFactory
 ) -> KubernetesCluster:
     """Fill etcd with what nothing makes smaller."""
-    files = kubernetes.client_files(tmp_path_factory.mktemp("fill") / "client")
-    context = ssl.create_default_context(cafile=str(files / "ca.pem"))
-    context.load_cert_chain(files / "client.pem", files / "client-key.pem")
-    url = f"https://{kubernetes.first.address}:2379/v3/kv/put"
-    with httpx.Client(verify=context, timeout=30) as http:
-        for number in range(MEGABYTES):
-            key = base64.b64encode(f"filled/{number}".encode()).decode()
-            value = base64.b64encode(os.urandom(1 << 20)).decode()
-            http.post(url, json={"key": key, "value": value}).raise_for_status()
+    directory = tmp_path_factory.mktemp("fill") / "client"
+    put_many(kubernetes, kubernetes.first, directory, MEGABYTES, 1 << 20)
     return kubernetes
 
 

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.integration.runbooks import Prefect, run_runbook
-from tests.integration.stacked import expire
+from tests.integration.stacked import READY, eventually, expire, lose_disk, outgrow
 from tests.lab.kubernetes.cluster import KubernetesCluster, probe
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.lab.host import Host
 
 pytest_plugins = ["tests.lab.kubernetes.fixtures", "tests.integration.fixtures"]
@@ -24,10 +26,7 @@ def let_all_die(cluster: KubernetesCluster) -> None:
     """End every etcd, so that no connection is left; none finds a quorum, no API server etcd."""
     for node in cluster.nodes.values():
         node.run("pkill -9 -x etcd; pkill -9 -x kube-apiserver").check()
-    deadline = time.monotonic() + 120
-    while any(probe(node) == "200" for node in cluster.nodes.values()):
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
+    eventually(lambda: not any(probe(node) == "200" for node in cluster.nodes.values()), 120)
     time.sleep(30)  # the kubelets' back-offs grow
 
 
@@ -54,24 +53,29 @@ def recover(prefect: Prefect, cluster: KubernetesCluster) -> str:
 
 
 def test_a_wiped_first_node_that_begins_another_history_is_named(
-    kubernetes: KubernetesCluster, prefect: Prefect
+    kubernetes: KubernetesCluster, prefect: Prefect, tmp_path: Path
 ) -> None:
-    """It is healthy, with its old ids, while the others have no leader; then by the way out."""
+    """It is healthy, with its old ids, while the others have no leader; then by the way out.
+
+    When it has outgrown the others no count tells it any more, and its data do.
+    """
     inventory = kubernetes.lab.inventory
     kubernetes.etcdctl("put", "kept", "since the beginning")
     before = kubernetes.members()
     first, second, third = kubernetes.nodes.values()
     third.run("systemctl stop kubelet; pkill -9 -x etcd").check()
-    first.run("rm -rf /var/lib/etcd/member; pkill -9 -x etcd").check()
-    deadline = time.monotonic() + 90
-    while first.run(["curl", "-sfm1", "http://127.0.0.1:2381/readyz"]).status != 0:
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
+    lose_disk(first)
+    eventually(lambda: first.run(["curl", "-sfm1", READY]).status == 0)
     own = kubernetes.members(on=first)
     assert [(m["name"], m["ID"]) for m in own.values()] == [(first.name, before[first.name]["ID"])]
     checked = run_runbook(prefect, "check_health", inventory)
     assert checked.status == 1, checked.output
     assert f"{first.name} has begun another history, alone" in checked.output
+    outgrow(kubernetes, first, second, tmp_path / "client")
+    checked = run_runbook(prefect, "check_health", inventory)
+    assert checked.status == 1, checked.output
+    assert f"{first.name} has begun another history: " in checked.output
+    assert f"as {second.name} has it" in checked.output
     words = ("--member", first.name)
     refused = run_runbook(prefect, "replace_member", inventory, *words)
     assert refused.status == 2, refused.output

@@ -31,6 +31,11 @@ def alone(**other: int) -> EndpointHealth:
     return EndpointHealth("m1", "c1", is_healthy=True, status=status, members=ROWS[:1], reads=True)
 
 
+def unlisted(one: EndpointHealth) -> EndpointHealth:
+    """Let a member list itself under an id that the others do not know."""
+    return replace(one, members=(replace(ROWS[0], id=9),))
+
+
 def deaf(number: int, *, term: int = 4, index: int = 949) -> EndpointHealth:
     """Make one that hears no leader, and has the old list."""
     status = replace(STATUS, member_id=number, leader=0, raft_term=term, raft_index=index)
@@ -49,6 +54,18 @@ def test_another_history_is_named_with_what_was_compared() -> None:
     with pytest.raises(Refused, match="quorum"):
         refuse_without_quorum(live)
     assert find_obstacles(EXPECTED, health, "m2", restarts=False) == (said,)
+
+
+def test_one_whose_node_was_replaced_since_has_an_id_that_nobody_lists() -> None:
+    """Its first id, of the words of its manifest; to the others its node has another one by now."""
+    young = unlisted(alone(member_id=9, leader=9))
+    health = ClusterHealth((young, deaf(2)), reads_linearizable=True)
+    (said,) = (s for s in health.find_faults(EXPECTED) if "another history" in s)
+    assert said.startswith("m1 has begun another history, alone, at term 2 and index 15")
+    assert not any(m.is_healthy for m in health.seen_members())
+    grown = unlisted(alone(member_id=9, leader=9, raft_term=3, raft_index=5000))
+    assert find_newcomers((grown, deaf(2))) == {}
+    assert [(a.name, b.name) for a, b in find_suspects((grown, deaf(2)))] == [("m1", "m2")]
 
 
 @pytest.mark.parametrize(
