@@ -3,8 +3,9 @@
 etcd computes both ids from the words of --initial-cluster and its token, so that a wiped first node
 of kubeadm's, whose peers have no leader, comes up as a healthy cluster of itself alone, with the
 cluster id and the member id that it had at first: where it has been replaced since, the others list
-its node under another one. Its term and its index begin again at the bottom. Once it has outgrown the others, only what they have in common tells: a member that went on from their data
-has all of it that it did not change, at the same revisions.
+its node under another one. Its term and its index begin again at the bottom. Once it has outgrown
+the others, only what they have in common tells: a member that went on from their data has all of it
+that it did not change, at the same revisions.
 """
 
 from __future__ import annotations

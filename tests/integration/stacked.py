@@ -84,9 +84,7 @@ def outgrow(cluster: KubernetesCluster, node: Host, other: Host, directory: Path
 
     term, index = counted(other)
     while counted(node)[0] <= term:
-        before = cluster.process(node, "etcd")
-        node.run("systemctl restart kubelet; sleep 1; pkill -9 -x etcd").check()
-        eventually(lambda: cluster.process(node, "etcd") not in (None, before))
+        node.run("systemctl restart kubelet; sleep 1; pkill -9 -x etcd; sleep 1").check()
         eventually(lambda: node.run(["curl", "-sfm1", READY]).status == 0)
     put_many(cluster, node, directory, max(0, index - counted(node)[1]) + 100)
 

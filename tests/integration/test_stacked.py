@@ -307,8 +307,8 @@ def test_the_authority_is_replaced_where_kubeadm_keeps_it(
         assert not [name for name in names if "next" in name or "previous" in name]
         assert certificates == "1"
         if node is kubernetes.first:
-            for words in ("check-expiration", "renew etcd-peer"):
-                asked = f"kubeadm certs {words} --config /etc/kubernetes/kubeadm.yaml"
+            for task in ("check-expiration", "renew etcd-peer"):
+                asked = f"kubeadm certs {task} --config /etc/kubernetes/kubeadm.yaml"
                 assert "<invalid>" not in node.run(asked).check().stdout
         verified = "cd /etc/kubernetes/pki/etcd; openssl verify -CAfile ca.crt peer.crt server.crt"
         node.run(verified).check()

@@ -140,8 +140,8 @@ def test_ecdsa_stays_ecdsa(variant: KubernetesCluster, prefect: Prefect, tmp_pat
     last = read_pairs(variant)
     assert all(is_p256 for _, is_p256 in last.values())
     assert not {serial for serial, _ in last.values()} & {serial for serial, _ in after.values()}
-    for words in ("check-expiration", *(f"renew {leaf.replace('/', '-')}" for leaf in LEAVES)):
-        kubeadm = f"kubeadm certs {words} --config /etc/kubernetes/kubeadm.yaml"
+    for task in ("check-expiration", *(f"renew {leaf.replace('/', '-')}" for leaf in LEAVES)):
+        kubeadm = f"kubeadm certs {task} --config /etc/kubernetes/kubeadm.yaml"
         assert "<invalid>" not in variant.first.run(kubeadm).check().stdout
     assert run_runbook(prefect, "check_health", variant.lab.inventory).status == 0
 
