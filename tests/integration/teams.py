@@ -8,12 +8,15 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.integration.runbooks import ROOT, Prefect, end
 
 TOOL = (sys.executable, "-m", "prefect", "--no-prompt")
+BOUNDED = (sys.executable, "-m", "tasks.engine.bounded")
+"""Ours, which runs the checkout's runbooks and nothing else."""
+PREFECTS = (*TOOL, "worker", "start", "--pool", "etcd", "--install-policy", "never")
 
 
 def environment(prefect: Prefect) -> dict[str, str]:
@@ -37,11 +40,13 @@ def deploy(prefect: Prefect, *options: str, checkout: Path = ROOT) -> None:
 
 
 @contextlib.contextmanager
-def worker(prefect: Prefect, checkout: Path = ROOT) -> Iterator[subprocess.Popen[bytes]]:
+def worker(
+    prefect: Prefect, checkout: Path = ROOT, command: Sequence[str] = BOUNDED
+) -> Iterator[subprocess.Popen[bytes]]:
     """Start a process worker in a checkout, in a process group of its own."""
     log = (prefect.home / "worker.log").open("w")
     process = subprocess.Popen(
-        [*TOOL, "worker", "start", "--pool", "etcd", "--install-policy", "never"],
+        command,
         cwd=checkout,
         env=environment(prefect),
         stdin=subprocess.DEVNULL,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.integration.runbooks import ROOT, prefect_server
-from tests.integration.teams import copy_checkout, deploy, worker
+from tests.integration.teams import PREFECTS, copy_checkout, deploy, worker
 
 if TYPE_CHECKING:
     from tests.lab.fixtures import StartLab
@@ -38,7 +38,7 @@ def test_a_worker_outside_a_checkout_has_its_runs_refused(tmp_path: Path) -> Non
         deployment = prefect.get("/deployments/name/check_health/check_health")["id"]
         body = {"parameters": {"cluster": "nowhere"}}
         run = prefect.ask(f"/deployments/{deployment}/create_flow_run", body)["id"]
-        with worker(prefect, elsewhere):
+        with worker(prefect, elsewhere, PREFECTS):
             deadline = time.monotonic() + 120
             while "Process exited with status code" not in (
                 log := (home / "worker.log").read_text()
