@@ -16,6 +16,7 @@ from tasks.model.nodes import NodeObservation
 from tasks.model.plan import Finding, Plan, Severity, Step
 from tasks.plans.hardening import HardenMember, plan_hardening, refuse_external
 from tasks.plans.nodes import find_even, find_unable
+from tasks.plans.refilled import find_refilled
 from tasks.plans.trials import Trial, find_places
 from tasks.plans.ways import find_closed
 from tasks.procedures import hardening, location, rotation
@@ -95,7 +96,8 @@ class _Hardening(Recipe[_Sight]):
             Finding(Severity.REFUSAL, name, f"cannot be hardened: {why}")
             for name, why in seen.absent.items()
         )
-        return (*absent, *seen.against, *find_even(len(seen.members)))
+        refilled = find_refilled(seen.nodes.values(), seen.health)
+        return (*absent, *seen.against, *find_even(len(seen.members)), *refilled)
 
     @override
     async def plan(self, run: Run, seen: _Sight) -> Plan:

@@ -80,10 +80,15 @@ done
 """
 
 
-def node_command(directory: PurePosixPath) -> Command:
-    """Tell the files of the pods' directory, the etcds in pods, the kubelet, and versions."""
+def node_command(directory: PurePosixPath, data: PurePosixPath | None = None) -> Command:
+    """Tell the files of the pods' directory, the etcds in pods, the kubelet, and versions.
+
+    Of the directory of `data` it tells when etcd made its own in it, where the file system knows.
+    """
     kept = quote(str(directory.parent / KEPT))
     script = LOOK.format(pods=PODS, directory=quote(str(directory)), kept=kept).strip()
+    if data is not None:
+        script += f'\necho "born=$(stat -c %W {quote(str(data))}/member 2>/dev/null || :)"'
     return Command("see the node's pods and its kubelet", script)
 
 
@@ -111,6 +116,7 @@ def parse_node(host: str, result: Result) -> NodeObservation:
     has_seen = True if is_ready or said - {"Kubelet version"} else None
     if has_seen is None and said:
         has_seen = False
+    born = single.get("born", "")
     return NodeObservation(
         host=host,
         hostname=single.get("hostname", ""),
@@ -133,6 +139,7 @@ def parse_node(host: str, result: Result) -> NodeObservation:
             name: _version(single.get(name))
             for name in ("kubelet", "kubeadm", "containerd", "crio")
         },
+        born=int(born) if born.isdigit() and int(born) else None,
     )
 
 

@@ -10,6 +10,7 @@ that it did not change, at the same revisions.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from tasks.model.snapshots import DataHash
 
 COMPARED = 20
+USUAL_NAME = "etcd-cluster"
+"""Of --initial-cluster-token, where it is not given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,17 @@ def find_fork(own: Past, other: Past, revision: int) -> str:
             f"up to revision {revision} its data have the hash {one.hash:08x}, not {two.hash:08x}"
         )
     return ""
+
+
+def first_id(peer_urls: Iterable[str], cluster: str = USUAL_NAME) -> int:
+    """Compute the id of a member that began a cluster; one that is added has the time in its own.
+
+    Source: computeMemberID of etcd's server/etcdserver/api/membership/member.go.
+    """
+    words = "".join(sorted(peer_urls)) + cluster
+    # Etcd's way to an id, no seal.
+    digest = hashlib.sha1(words.encode(), usedforsecurity=False).digest()
+    return int.from_bytes(digest[:8], "big")
 
 
 def find_newcomers(endpoints: Iterable[EndpointHealth]) -> dict[str, str]:

@@ -95,7 +95,8 @@ class NodeObservation:
     servers that the node's kubeconfigs name. `pods` are what the files say, in their order;
     `broken` why one says nothing. Of the etcd that `pod` is, `settings` are what its manifest says,
     as in the container, `running` what its process was started with, and `mounts` tell where its
-    paths lie. `versions` are by program, None for one that is not there.
+    paths lie. `versions` are by program, None for one that is not there. `born` is when its etcd
+    began with no data, in seconds since 1970, where the file system knows.
     """
 
     host: str
@@ -113,6 +114,7 @@ class NodeObservation:
     kubeconfigs: dict[str, str] = field(default_factory=dict)
     node: str = ""
     kept_files: tuple[TextFile, ...] = ()
+    born: int | None = None
 
     def named(self, name: str) -> tuple[Pod, ...]:
         """List the pods of one name, of kube-system; the kubelet runs the last."""

@@ -13,6 +13,7 @@ from tasks.model.layout import MANIFEST
 from tasks.model.nodes import NodeObservation
 from tasks.model.plan import Finding, Severity
 from tasks.model.pods import apiserver_pod
+from tasks.plans.refilled import find_refilled
 
 HARDEN = "harden_members lets it end at once"
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -280,6 +281,7 @@ def judge_nodes(
                 )
             )
         remarks += [(node.host, sentence) for sentence in find_remarks(node, len(listed))]
+    remarks += [(f.host or "", f.sentence) for f in find_refilled(nodes, health)]
     if nodes and len(nodes) == len(inventory.hosts):
         remarks += [("", finding.sentence) for finding in find_even(len(nodes))]
     if nodes:

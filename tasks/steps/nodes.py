@@ -26,10 +26,11 @@ DIAL_SECONDS = 15.0
 @step("see the node of {host}", retry_delays_seconds=(1.0,))
 async def observe_node(run: Run, host: HostConnection) -> NodeObservation | None:
     """See a node's pods, what runs of them, and its kubelet; None where a unit runs etcd."""
-    manifest = run.inventory.layout(host.name).manifest
-    if manifest is None:
+    layout = run.inventory.layout(host.name)
+    if layout.manifest is None:
         return None
-    (result,) = await host.run(nodes.node_command(manifest.parent), timeout_seconds=LOOK_SECONDS)
+    look = nodes.node_command(layout.manifest.parent, layout.data)
+    (result,) = await host.run(look, timeout_seconds=LOOK_SECONDS)
     return read_node(nodes.parse_node(host.name, result))
 
 

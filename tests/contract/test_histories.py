@@ -15,6 +15,7 @@ from tasks.etcd.client import EtcdClient
 from tasks.etcd.gateway import Endpoint
 from tasks.model.cluster import ClusterHealth
 from tasks.model.errors import RunbookError
+from tasks.model.histories import first_id
 from tests.contract.etcd_real import RealCluster, find_binaries
 
 SECONDS = 30.0
@@ -86,7 +87,7 @@ async def test_a_wiped_first_member_that_was_replaced_before_is_named(pair: Real
     pair.start_member(0)
     async with pair.client() as client:
         alone = await until(client)
-    assert [m.id for m in alone.endpoints[0].members] == [first.id]
+    assert [m.id for m in alone.endpoints[0].members] == [first.id] == [first_id(first.peer_urls)]
     async with pair.client(endpoints=(*pair.endpoints, second)) as client:
         seen = await client.observe_cluster()
     (said,) = (s for s in seen.find_faults(()) if "another history" in s)

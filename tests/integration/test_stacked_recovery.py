@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tasks.plans.refilled import APART_SECONDS
 from tests.integration.runbooks import Prefect, run_runbook
 from tests.integration.stacked import READY, eventually, expire, lose_disk, outgrow
 from tests.lab.kubernetes.cluster import KubernetesCluster, probe
@@ -50,6 +51,29 @@ def recover(prefect: Prefect, cluster: KubernetesCluster) -> str:
     asked = "kubeadm certs check-expiration --config /etc/kubernetes/kubeadm.yaml"
     assert "<invalid>" not in cluster.first.run(asked).check().stdout
     return ended.output
+
+
+def test_a_wiped_leader_that_was_filled_again_is_told(
+    kubernetes: KubernetesCluster, prefect: Prefect
+) -> None:
+    """It has its old id and all of the log; only its data's age tells. Hardened it cannot again."""
+    first, second, _ = kubernetes.nodes.values()
+    inventory, said = kubernetes.lab.inventory, "its disk was lost and it was filled again"
+    assert said not in run_runbook(prefect, "check_health", inventory).output
+    # A member that joins soon after the first began is told from nothing.
+    born = ["stat", "-c", "%W", "/var/lib/etcd/member"]
+    joined = int(second.run(born).check().stdout)
+    time.sleep(max(0.0, joined + APART_SECONDS + 2 - time.time()))
+    before = kubernetes.members(on=second)[first.name]["ID"]
+    kubernetes.etcdctl("move-leader", f"{before:x}")
+    lose_disk(first)
+    kubernetes.wait_until_ready()
+    assert kubernetes.members(on=first)[first.name]["ID"] == before
+    checked = run_runbook(prefect, "check_health", inventory)
+    assert checked.status == 0, checked.output
+    assert f"{first.name}: it began this cluster, and its data are younger" in checked.output
+    planned = run_runbook(prefect, "harden_members", inventory, "--dry-run")
+    assert said in planned.output
 
 
 def test_a_wiped_first_node_that_begins_another_history_is_named(

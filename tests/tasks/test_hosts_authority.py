@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -99,8 +100,13 @@ async def test_a_host_without_a_kubelet_tells_so(tmp_path: Path) -> None:
     """The script runs to its end where there is nothing of Kubernetes'; files are read."""
     (tmp_path / "etcd.yaml").write_text("kind: Pod\nmetadata: {name: etcd}\n")
     (tmp_path / "more").mkdir()
-    (result,) = await LocalHost().run(node_command(PurePosixPath(tmp_path)))
+    data = tmp_path / "data"
+    (data / "member").mkdir(parents=True)
+    (result,) = await LocalHost().run(node_command(PurePosixPath(tmp_path), PurePosixPath(data)))
     seen = parse_node("m1", result)
+    assert seen.born is None or time.time() - 60 < seen.born <= time.time()
+    (bare,) = await LocalHost().run(node_command(PurePosixPath(tmp_path), PurePosixPath("/none")))
+    assert parse_node("m1", bare).born is None
     assert [file.path for file in seen.files] == [str(tmp_path / "etcd.yaml")]
     assert not seen.kubelet.is_active
     assert seen.hostname

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from difflib import ndiff
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -12,10 +13,17 @@ from tasks.config.editing import name_existing, name_itself_alone
 from tasks.config.launch import NotUnderstood
 from tasks.config.probes import lengthen_startup, restore_startup
 from tasks.config.settings import read_settings
-from tasks.model.cluster import ClusterHealth, DesiredMember, EndpointHealth, EndpointStatus
+from tasks.model.cluster import (
+    ClusterHealth,
+    DesiredMember,
+    EndpointHealth,
+    EndpointStatus,
+    Member,
+)
 from tasks.model.errors import Refused
+from tasks.model.histories import first_id
 from tasks.model.inventory import Inventory
-from tasks.model.member_settings import SettingsFiles, TextFile
+from tasks.model.member_settings import Settings, SettingsFiles, TextFile
 from tasks.model.nodes import Kubelet, NodeObservation
 from tasks.model.observation import DataDirectory, ServiceState, ServiceStatus
 from tasks.model.plan import Plan
@@ -29,6 +37,7 @@ from tasks.plans.nodes import (
     find_problems,
     find_unsettled,
 )
+from tasks.plans.refilled import find_refilled
 from tests.unit.plan_cases import bare
 from tests.unit.test_plans_member_changes import seen, wanted
 
@@ -244,3 +253,34 @@ def test_what_is_left_to_kubeadm_is_said() -> None:
     (leaves,) = nodes_left(stacked(), set(), {"m2"})
     assert "`kubeadm reset` on m2, and `kubectl delete node m2`" in leaves
     assert KEPT in leaves
+
+
+@pytest.mark.parametrize(
+    ("born", "told"),
+    [
+        ((1_000, 1_060, 1_090), []),
+        ((5_000, 1_060, 1_090), ["m1"]),
+        ((5_000, 4_950, None), []),
+        ((5_000, None, None), []),
+        ((None, 1_060, 1_090), []),
+        ((1_000, 5_000, 1_090), []),
+    ],
+    ids=["as it began", "refilled", "soon after", "alone in telling", "nobody knows", "replaced"],
+)
+@pytest.mark.parametrize("began", [1, 2], ids=["one began it", "restored: all did"])
+@pytest.mark.parametrize("is_hard", [False, True], ids=["soft", "hardened"])
+def test_a_wiped_leader_that_was_filled_again_is_told(
+    born: tuple[int | None, ...], told: list[str], began: int, *, is_hard: bool
+) -> None:
+    """Its id says that it began the cluster, and members that joined it have older data."""
+    rows = tuple(
+        Member(first_id((m.peer_url,)) if n < began else n, m.name, (m.peer_url,), (m.client_url,))
+        for n, m in enumerate(MEMBERS)
+    )
+    seen = replace(health().endpoints[0], members=rows)
+    found = ClusterHealth((seen,), reads_linearizable=True)
+    settings = read_settings(name_itself_alone(manifest("1.37"))) if is_hard else Settings()
+    nodes = [node(name, born=at, settings=settings) for name, at in zip(NAMES, born, strict=True)]
+    warned = find_refilled(nodes, found)
+    assert [f.host for f in warned] == (told if began == 1 and not is_hard else [])
+    assert all("younger than those of m2, m3, which joined it" in f.sentence for f in warned)

@@ -53,6 +53,7 @@ NAMED: dict[str, set[str]] = {
     "tasks/plans/health.py": {"check_health"},
     "tasks/plans/kubeadm.py": {"bootstrap_cluster"},
     "tasks/plans/nodes.py": {"harden_members"},
+    "tasks/plans/refilled.py": {"harden_members"},
     "tasks/plans/reconfiguration.py": {"remove_member", "replace_member"},
     "tasks/plans/sharing.py": {"rotate_certificates"},
     "tasks/plans/sources.py": {"rotate_certificates"},
