@@ -2,6 +2,7 @@
 # make is enough. On other systems the lab's tests are skipped and the demo says what to do.
 
 SHELL := /bin/bash
+export SERVER_NAME API_SERVERS TEAM_WORKERS INVENTORIES CERTIFICATE CERTIFICATE_KEY
 PYTHON ?= $(shell command -v /usr/bin/python3.11 || command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -26,6 +27,18 @@ demo: setup ## Bring up three hosts and an etcd cluster on them (ETCD=3.7.3, LAB
 .PHONY: demo-kubernetes
 demo-kubernetes: setup ## Bring up three Kubernetes nodes with a stacked etcd (KUBERNETES=1.34.4, LAB=kube3)
 	@$(BIN)/python -m tests.demo --kubernetes "$(or $(KUBERNETES),1.37.2)" $(if $(LAB),--lab "$(LAB)")
+
+.PHONY: team
+team: team-packages $(VENV)/.complete ## Make this machine a team's server with workers (API_SERVERS=2; docs/team.md)
+	@deployments/team.sh server
+
+.PHONY: team-worker
+team-worker: team-packages $(VENV)/.complete ## Add workers on this machine to a team's server (docs/team.md)
+	@deployments/team.sh worker
+
+.PHONY: team-packages
+team-packages:
+	@deployments/team.sh packages
 
 .PHONY: test
 test: setup ## Run all tests but the long chaos runs
@@ -105,8 +118,8 @@ bench-fleet: setup ## Measure check_fleet and check_certificates of 100 clusters
 
 .PHONY: lock
 lock: $(VENV)/.complete ## Pin the dependencies of pyproject.toml again, for every Python that is supported
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --extra docs --generate-hashes \
-		--no-emit-index-url --no-emit-find-links --no-header --no-annotate \
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --extra docs --extra team \
+		--generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate \
 		--output-file requirements.lock pyproject.toml
 
 .PHONY: setup

@@ -2,7 +2,9 @@
 
 What `deployments/automations.yaml` says, matched by name, so that a second time changes nothing
 and doubles nothing. Where the file has no action of its own but a message, that goes to the block
-which `--notify TYPE/NAME` names; without it the operator's action stays.
+which `--notify TYPE/NAME` names; without it the operator's action stays. With `--url-file` that
+block is made of the URL in a file: Slack's webhook, or any other that Apprise knows, such as
+e-mail's.
 """
 
 from __future__ import annotations
@@ -13,17 +15,22 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from apprise import Apprise
 from cyclopts import App
 from prefect.automations import AutomationCore
+from prefect.blocks.notifications import SlackWebhook
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.events.actions import DoNothing
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
+from pydantic import SecretStr
 from ruamel.yaml import YAML
 
 from tasks.model.errors import Refused
 
 DESIRED = Path(__file__).parents[2] / "deployments" / "automations.yaml"
+URL_BLOCK = "slack-webhook"
+"""A block that is a URL of Apprise's; Slack's is the best known of them."""
 WAY_OUT = "start it with `.venv/bin/prefect server start`, or set PREFECT_API_URL to the team's"
 
 
@@ -57,10 +64,11 @@ async def apply(client: PrefectClient, desired: AutomationCore) -> str:
     return f"{desired.name}: up to date" + (f", {len(doubles)} doubles deleted" if doubles else "")
 
 
-async def apply_all(notify: str | None = None) -> list[str]:
+async def apply_all(notify: str | None = None, url_file: Path | None = None) -> list[str]:
     """Apply all of them; raises Refused, with nothing changed, when no server answers.
 
-    `notify` is a notification block, as TYPE/NAME (`slack-webhook/oncall`).
+    `notify` is a notification block, as TYPE/NAME (`slack-webhook/oncall`), which is made of the
+    URL in `url_file` where that is given.
     """
     url = get_current_settings().api.url
     if url is None:
@@ -68,8 +76,35 @@ async def apply_all(notify: str | None = None) -> list[str]:
     async with get_client() as client:
         if await client.api_healthcheck() is not None:
             raise Refused(f"no Prefect server answers at {url}: {WAY_OUT}")
+        if url_file is not None:
+            await _make_block(notify, url_file)
         block = await _find_block(client, notify) if notify else None
         return [await apply(client, desired) for desired in read_desired(block=block)]
+
+
+async def _make_block(place: str | None, file: Path) -> None:
+    kind, _, name = (place or "").partition("/")
+    if kind != URL_BLOCK or not name:
+        raise Refused(
+            f"--url-file makes a block of the type {URL_BLOCK}: --notify {URL_BLOCK}/oncall"
+        )
+    url = await asyncio.to_thread(_read_url, file)
+    if not Apprise().add(url):
+        raise Refused(
+            f"--url-file: what {file} has is no URL that Apprise knows; e-mail is "
+            "mailtos://USER:PASSWORD@SERVER?from=ADDRESS&to=ADDRESS,ADDRESS. Nothing was changed"
+        )
+    saving: Any = SlackWebhook(url=SecretStr(url)).save(name, overwrite=True)
+    await saving
+
+
+def _read_url(file: Path) -> str:
+    if not file.is_file() or file.stat().st_mode & 0o077:
+        raise Refused(
+            f"--url-file: {file} must be a file that its owner alone can read (chmod 600), with "
+            "the URL in it, for there may be a password in that. Nothing was changed"
+        )
+    return file.read_text().strip()
 
 
 async def _find_block(client: PrefectClient, place: str) -> UUID:
@@ -79,20 +114,24 @@ async def _find_block(client: PrefectClient, place: str) -> UUID:
     except ObjectNotFound as error:
         raise Refused(
             f"--notify: there is no block {place} on the server; make one under Blocks in its UI "
-            "(Slack Webhook, Custom Webhook, ...) and name it as TYPE/NAME. Nothing was changed"
+            "(Slack Webhook, Custom Webhook, ...) and name it as TYPE/NAME, or give its URL with "
+            "--url-file. Nothing was changed"
         ) from error
     return found.id
 
 
-def main(*, notify: str | None = None) -> int:
+def main(*, notify: str | None = None, url_file: Path | None = None) -> int:
     """Create Prefect's automations of these runbooks, or bring them up to date.
 
     Args:
         notify: the notification block that tells people, as TYPE/NAME (slack-webhook/oncall);
             without it an automation's action stays as it is
+        url_file: make that block, of the type slack-webhook, of the URL in this file of mode 0600:
+            Slack's, or mailtos://USER:PASSWORD@SERVER?from=ADDRESS&to=ADDRESS for e-mail
     """
     try:
-        sys.stdout.write("\n".join([*asyncio.run(apply_all(notify)), "done"]) + "\n")
+        told = asyncio.run(apply_all(notify, url_file))
+        sys.stdout.write("\n".join([*told, "done"]) + "\n")
     except Refused as error:
         sys.stderr.write(f"refused: {error}\n")
         return 1

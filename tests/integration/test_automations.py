@@ -13,16 +13,21 @@ import urllib.error
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from email import message_from_bytes
+from email.policy import default
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import Envelope
 from prefect.client.orchestration import PrefectClient
 from ruamel.yaml import YAML
 
 from tasks.engine.automations import apply, read_desired
 from tests.integration.runbooks import ROOT, Prefect, prefect_server, run_runbook
+from tests.integration.servers import free_port
 from tests.integration.teams import copy_checkout, deploy, kill_all, worker
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(200)]
@@ -264,6 +269,47 @@ def test_people_are_told_of_a_check_once_and_of_its_run(server: Prefect, tmp_pat
     assert told[0].startswith("etcd runbooks: check certificates of two: CheckFailed: 3 critical")
     assert told[1].startswith("etcd: critical certificates of two: two: m1: ")
     assert "two: m11: " in told[1]
+
+
+def test_people_are_told_by_e_mail(server: Prefect, tmp_path: Path) -> None:
+    """Through Prefect's own block, made of a URL that no argument and no list of blocks shows."""
+    received: list[Envelope] = []
+
+    class Mailbox:
+        async def handle_DATA(self, _server: object, _session: object, mail: Envelope) -> str:  # noqa: N802
+            received.append(mail)
+            return "250 OK"
+
+    text = UNREACHED.format(name="mailed", store=tmp_path, hours="null")
+    (inventory := tmp_path / "mailed.yaml").write_text(text)
+    mailbox = Controller(Mailbox(), hostname="127.0.0.1", port=free_port())
+    mailbox.start()
+    try:
+        addresses = "from=etcd@example.org&to=oncall@example.org,second@example.org&format=text"
+        (url := tmp_path / "url").write_text(f"mailto://127.0.0.1:{mailbox.port}?{addresses}\n")
+        notify = ("--notify", "slack-webhook/mail", "--url-file", str(url))
+        url.chmod(0o644)
+        assert "chmod 600" in run_command(server, *notify).stderr
+        url.chmod(0o600)
+        ended = run_command(server, *notify)
+        assert ended.returncode == 0, ended.stderr
+        found = server.ask("/block_documents/filter", {})
+        assert not [one for one in found if "mailto" in json.dumps(one)]
+        time.sleep(2)  # the server takes a moment to hear of its new actions
+        assert run_runbook(server, "check_certificates", inventory, named="--clusters").status == 1
+        deadline = time.monotonic() + 30
+        while len(received) < 4:
+            assert time.monotonic() < deadline, received
+            time.sleep(0.5)
+    finally:
+        mailbox.stop()
+    told = [message_from_bytes(mail.original_content or b"", policy=default) for mail in received]
+    assert {mail.mail_from for mail in received} == {"etcd@example.org"}
+    assert sorted({one["Subject"] for one in told}) == [
+        "etcd runbooks: check certificates of mailed: CheckFailed",
+        "etcd: critical certificates of mailed",
+    ]
+    assert any("m1: " in one.get_content() for one in told)
 
 
 def test_a_day_without_a_check_is_told(server: Prefect) -> None:
