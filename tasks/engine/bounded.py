@@ -1,22 +1,23 @@
 """A process worker that runs this checkout's runbooks, and nothing else.
 
-`python -m tasks.engine.bounded`, with the options of `prefect worker start`. Prefect's own lets
-whoever may write to its API choose what the worker's account executes: by the job variables of a
-run, the pull steps or entrypoint of a deployment, the template of a work pool. Here the API says
-which runbook with which parameters, and no more; command, code, directory and environment are the
-worker's own.
+`python -m tasks.engine.bounded --name NAME`. Prefect's own lets whoever may write to its API choose
+what the worker's account executes: by the job variables of a run, the pull steps or entrypoint of a
+deployment, the template of a work pool. Here the API says which runbook with which parameters, and
+no more; command, code, directory and environment are the worker's own.
 """
 
 from __future__ import annotations
 
-import sys
+import asyncio
+import os
+import socket
 import warnings
 from pathlib import Path
 from typing import cast
 
 from anyio import TASK_STATUS_IGNORED, create_task_group
 from anyio.abc import TaskStatus
-from prefect.cli import app
+from cyclopts import App
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun, State, StateType, WorkPool
 from prefect.client.schemas.responses import DeploymentResponse
@@ -25,11 +26,14 @@ from prefect.runner._process_manager import ProcessHandle
 from prefect.runner._starter_engine import EngineCommandStarter
 from prefect.workers.process import (
     ProcessJobConfiguration,
-    ProcessWorker,
     ProcessWorkerResult,
 )
 from typing_extensions import override
 
+from tasks.engine.patience import PatientWorker, work
+
+LIMIT = 8
+"""Runs at once; each is a process of about 100 MB."""
 ROOT = Path(__file__).resolve().parents[2]
 OWN_ENVIRONMENT = {
     # deployments/automations.yaml takes a run without three of these for one without a runner.
@@ -89,7 +93,7 @@ with warnings.catch_warnings():
     # It takes the place of Prefect's own among the types of workers, of which Prefect warns.
     warnings.simplefilter("ignore", UserWarning)
 
-    class BoundedWorker(ProcessWorker):
+    class BoundedWorker(PatientWorker):
         """Starts each run as a process of this checkout."""
 
         type = "process"
@@ -136,12 +140,22 @@ with warnings.catch_warnings():
             )
 
 
-def main(options: list[str]) -> None:
-    """Start it by Prefect's own command, which ends it in order and tells the server of it."""
-    fixed = ["--pool", "etcd", "--type", "process", "--install-policy", "never"]
-    sys.argv = ["prefect", "worker", "start", *fixed, *options]
-    app()
+def main(*, name: str | None = None) -> None:
+    """Take runs from the work pool `etcd` until told to stop, which waits for those under way.
+
+    Args:
+        name: how Prefect's UI calls this worker; without it, by machine and process
+    """
+    worker = BoundedWorker(
+        work_pool_name="etcd",
+        name=name or f"{socket.gethostname()}-{os.getpid()}",
+        limit=LIMIT,
+        create_pool_if_not_found=False,
+    )
+    asyncio.run(work(worker))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    app = App(version_flags=(), result_action="return_value")
+    app.default(main)
+    app()

@@ -10,9 +10,15 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.integration.runbooks import ROOT, Prefect, end
 
+if TYPE_CHECKING:
+    from tests.lab.host import Host
+
+CHECKOUT = Path("/opt/etcd-runbooks")
+"""Where the units of deployments/ expect it."""
 TOOL = (sys.executable, "-m", "prefect", "--no-prompt")
 BOUNDED = (sys.executable, "-m", "tasks.engine.bounded")
 """Ours, which runs the checkout's runbooks and nothing else."""
@@ -44,7 +50,7 @@ def worker(
     prefect: Prefect, checkout: Path = ROOT, command: Sequence[str] = BOUNDED
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start a process worker in a checkout, in a process group of its own."""
-    log = (prefect.home / "worker.log").open("w")
+    log = (prefect.home / "worker.log").open("a")
     process = subprocess.Popen(
         command,
         cwd=checkout,
@@ -65,9 +71,35 @@ def copy_checkout(target: Path) -> Path:
     """Copy what a worker needs of the checkout, as another machine would have it."""
     for name in ("flows", "tasks", "templates", "deployments"):
         shutil.copytree(ROOT / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "prefect.yaml", target)
-    shutil.copy(ROOT / "pyproject.toml", target)
+    for name in ("prefect.yaml", "pyproject.toml", "Makefile", "requirements.lock"):
+        shutil.copy(ROOT / name, target)
     return target
+
+
+@contextlib.contextmanager
+def checkout_on(host: Host) -> Iterator[None]:
+    """Put a checkout with its environment where the units expect them on a host; it is booted anew.
+
+    The packages are those of this environment: nothing is downloaded.
+    """
+    host.stop()
+    target = copy_checkout(host.root / CHECKOUT.relative_to("/"))
+    venv = target / ".venv"
+    python = Path(sys.executable).resolve()
+    subprocess.run([python, "-m", "venv", "--without-pip", venv], check=True)
+    program = (Path(sys.prefix) / "bin/prefect").read_text().split("\n", 1)[1]
+    (venv / "bin/prefect").write_text(f"#!{CHECKOUT}/.venv/bin/python\n{program}")
+    (venv / "bin/prefect").chmod(0o755)
+    (venv / ".complete").touch()
+    (packages,) = venv.glob("lib/python*/site-packages")
+    own = Path(sys.prefix) / packages.relative_to(venv)
+    subprocess.run(["mount", "--bind", own, packages], check=True)
+    try:
+        host.start()
+        yield
+    finally:
+        host.power_cut()
+        subprocess.run(["umount", "--lazy", packages], check=True)
 
 
 def children(process: int) -> list[int]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.integration.runbooks import ROOT, prefect_server
-from tests.integration.teams import PREFECTS, copy_checkout, deploy, worker
+from tests.integration.teams import CHECKOUT as HOME
+from tests.integration.teams import PREFECTS, checkout_on, deploy, worker
 
 if TYPE_CHECKING:
     from tests.lab.fixtures import StartLab
@@ -21,8 +20,8 @@ if TYPE_CHECKING:
 pytest_plugins = ["tests.lab.fixtures"]
 pytestmark = [pytest.mark.lab, pytest.mark.one_etcd, pytest.mark.timeout(300)]
 
-HOME = Path("/opt/etcd-runbooks")
-UNIT = "etcd-runbooks-worker.service"
+UNIT = "etcd-runbooks-worker@.service"
+WORKER = "etcd-runbooks-worker@1"
 PREFECT = f"cd {HOME} && PREFECT_API_URL=http://127.0.0.1:4200/api .venv/bin/prefect --no-prompt"
 SECONDS = 120.0
 
@@ -55,25 +54,8 @@ def test_a_worker_outside_a_checkout_has_its_runs_refused(tmp_path: Path) -> Non
 def host(start_lab: StartLab) -> Iterator[Host]:
     """Put a checkout with its environment where the unit expects them on a host."""
     host = start_lab(hosts=1)["master01"]
-    host.stop()
-    target = host.root / HOME.relative_to("/")
-    copy_checkout(target)
-    venv = target / ".venv"
-    python = Path(sys.executable).resolve()
-    subprocess.run([python, "-m", "venv", "--without-pip", venv], check=True)
-    program = (Path(sys.prefix) / "bin/prefect").read_text().split("\n", 1)[1]
-    (venv / "bin/prefect").write_text(f"#!{HOME}/.venv/bin/python\n{program}")
-    (venv / "bin/prefect").chmod(0o755)
-    # The packages are those of this environment: nothing is downloaded.
-    (packages,) = venv.glob("lib/python*/site-packages")
-    own = Path(sys.prefix) / packages.relative_to(venv)
-    subprocess.run(["mount", "--bind", own, packages], check=True)
-    try:
-        host.start()
+    with checkout_on(host):
         yield host
-    finally:
-        host.power_cut()
-        subprocess.run(["umount", "--lazy", packages], check=True)
 
 
 def wait(host: Host, command: str) -> str:
@@ -97,8 +79,8 @@ def test_the_unit_starts_a_worker_that_executes_a_run(host: Host) -> None:
         host.run(step, timeout=SECONDS).check()
     start = f"{PREFECT} deployment run check_health/check_health --param cluster=nowhere"
     said = host.run(f"{start} --watch", timeout=SECONDS)
-    assert "Refused" in said.stdout + said.stderr, host.run(f"journalctl -u {UNIT}").stdout
-    assert host.run(f"systemctl is-active {UNIT}").check().stdout.strip() == "active"
+    assert "Refused" in said.stdout + said.stderr, host.run(f"journalctl -u {WORKER}").stdout
+    assert host.run(f"systemctl is-active {WORKER}").check().stdout.strip() == "active"
     told = host.run("cat /var/lib/etcd-runbooks-worker/etcd-runbooks/runs/*.jsonl").check().stdout
     assert "no such inventory file" in told
     for step in comments("etcd-runbooks-forms.service"):
