@@ -14,7 +14,7 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tasks.engine import host_authority
+from tasks.engine import checkout, host_authority
 from tasks.engine.run import Run, step
 from tasks.engine.secret import read_secret
 from tasks.model.certificates import Generation
@@ -236,6 +236,8 @@ async def make_authority(run: Run, _step: MakeAuthority) -> bool:
         paths.key.rename(f"{paths.key}.unused-{run.backup}")
     write_private(paths.key, authority.seal_key(passphrase), 0o600)
     write_private(paths.certificate, authority.certificate_pem, 0o644)
+    # Before any host hears of it: another worker must be able to go on.
+    await checkout.synchronize(f"the authority of {run.inventory.name}")
     return True
 
 

@@ -13,10 +13,12 @@ import contextlib
 import functools
 import inspect
 import signal
+import socket
 import traceback
 import uuid
 from collections.abc import Callable, Coroutine, Mapping
 from contextvars import ContextVar
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ParamSpec
@@ -24,11 +26,12 @@ from typing import Any, ParamSpec
 from prefect import Flow, State, flow
 from prefect.context import FlowRunContext
 from prefect.exceptions import Abort, Pause
+from prefect.logging import get_run_logger
 
-from tasks.engine import asking, recording
+from tasks.engine import asking, checkout, recording
 from tasks.engine.bounds import refuse_paths
 from tasks.engine.journal import Journal, Room, read_journal
-from tasks.model.errors import RecordUnreachable, RunbookError
+from tasks.model.errors import RecordUnreachable, Refused, RunbookError
 from tasks.model.outcome import DRY, Outcome, outcome_of, work_of
 from tasks.model.record import Event, Record
 from tasks.report.ends import end_markdown
@@ -38,8 +41,8 @@ P = ParamSpec("P")
 
 APPROVAL, DRY_RUN = "approval", "dry_run"
 """Parameters: the first of every runbook that changes something, and of no other."""
-CHANGES, DRY_TAG, BY = "changes", "dry-run", "by:"
-"""Tags; what follows the last one is who asked for it."""
+CHANGES, DRY_TAG, BY, ON = "changes", "dry-run", "by:", "on:"
+"""Tags; the last two say who asked for a run, and on which machine its journals are."""
 PUBLISH_SECONDS = 5.0
 RECORD_SECONDS = 15.0
 """How long an ended body waits for Prefect to have its record."""
@@ -56,6 +59,7 @@ class Frame:
     def __init__(self, runbook: str, tags: tuple[str, ...] = ()) -> None:
         self.runbook = runbook
         self.key = str(uuid.uuid4())
+        self.changes = CHANGES in tags and DRY_TAG not in tags
         self.run: uuid.UUID | None = None
         self.outcome: Outcome | None = None
         self.is_behind = False
@@ -126,7 +130,7 @@ class Frame:
         broken: BaseException | None = None
         try:
             if is_deployed:
-                refuse_paths(given)
+                await self._admit(given)
             await self._carry(body)
         except (Pause, Abort):
             self._end(Outcome("Suspended", "waiting", "waits for approval", 0), None)
@@ -138,6 +142,7 @@ class Frame:
             broken = error
         outcome = DRY if given.get(DRY_RUN) and broken is None else outcome_of(broken)
         outcome = outcome.after(work_of(self._records()))
+        outcome = await self._share(outcome) if is_deployed else outcome
         self.room.free()
         if not self._has_report:
             await self.publish(*self._report(outcome), report=True)
@@ -193,6 +198,30 @@ class Frame:
         if stopped is not None and carried.cancelled():
             raise stopped
         carried.result()
+
+    async def _admit(self, given: Mapping[str, Any]) -> None:
+        """Refuse what a worker's run may not be told, and bring a team's inventories up to date.
+
+        Where they cannot be, what only looks does without, and says so.
+        """
+        refuse_paths(given)
+        try:
+            await checkout.synchronize(checkout.LEFT)
+        except Refused as error:
+            if self.changes:
+                raise
+            get_run_logger().warning("%s", error)
+
+    async def _share(self, outcome: Outcome) -> Outcome:
+        """Give a team's other workers what the run has written; says what they do not have."""
+        if not self.changes:
+            return outcome
+        try:
+            await checkout.synchronize(f"{self.runbook}: {outcome.word} (run {self.run})")
+        except Refused as error:
+            said = f"{outcome.message}; {error}" if outcome.message else str(error)
+            return replace(outcome, message=said)
+        return outcome
 
     def _records(self) -> list[Record]:
         return [record for path in self._opened for record in read_journal(path)]
@@ -255,7 +284,7 @@ def tags_for(
     """Say by which words a run is found in Prefect, beside its clusters: what it is, and whose."""
     changes = CHANGES if APPROVAL in signature.parameters else "read-only"
     dry = (DRY_TAG,) if given.get(DRY_RUN) else ()
-    return (runbook, changes, *dry, BY + asking.who_asked())
+    return (runbook, changes, *dry, BY + asking.who_asked(), ON + socket.gethostname())
 
 
 async def publish(key: str, markdown: str, description: str, *, report: bool = False) -> None:

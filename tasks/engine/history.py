@@ -94,7 +94,10 @@ def find_run(directory: Path, run: str) -> list[Path]:
     if not found:
         last = ", ".join(dict.fromkeys(_id(path)[:8] for path in every[-MANY:]))
         known = f"the last ones are {last}" if last else "there are none yet"
-        raise Refused(f"there is no journal of a run {run} in {directory}; {known}")
+        raise Refused(
+            f"there is no journal of a run {run} in {directory}; {known}. What another machine's "
+            f"worker did is there: the run's tag on:MACHINE in Prefect says which"
+        )
     return found
 
 

@@ -6,6 +6,7 @@ that is right. Nothing on a host is touched here.
 
 from __future__ import annotations
 
+import os
 import re
 from copy import deepcopy
 from dataclasses import dataclass
@@ -30,7 +31,11 @@ HOST_FIELDS = tuple(field for field in Host.model_fields if field != "ssh")
 """What of a host goes with the machine; its SSH options stay with its place."""
 ON_HOSTS = ("clients", "kube_apiservers", "load_balancers")
 """What may be on a member's host, or at an address of its own."""
-CLUSTERS = Path(__file__).parents[2] / "deployments" / "clusters"
+CLUSTERS = Path(
+    os.environ.get("ETCD_RUNBOOKS_CLUSTERS")
+    or Path(__file__).parents[2] / "deployments" / "clusters"
+)
+"""A team has them in a repository of their own (docs/team.md)."""
 
 
 def find_inventory(cluster: str) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from tasks.engine import host_authority
+from tasks.engine import checkout, host_authority
 from tasks.engine.authority import (
     authority_files,
     expired_authority,
@@ -51,6 +51,8 @@ async def make_successor(run: Run, _step: MakeSuccessor) -> bool:
     certificate, key = authority_files(inventory, Generation.NEXT)
     write_private(key, authority.seal_key(passphrase), 0o600)
     write_private(certificate, authority.certificate_pem, 0o644)
+    # Before any host hears of it: another worker must be able to go on.
+    await checkout.synchronize(f"the next authority of {inventory.name}")
     return True
 
 
