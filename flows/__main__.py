@@ -57,6 +57,8 @@ def main(arguments: list[str]) -> int:
     """Run the command line; returns the exit status."""
     errors = Console(stderr=True, soft_wrap=True)
     known = [*runbook_names(), "approve"]
+    if arguments[:1] == ["verify"] and "--reports" in arguments:
+        known.append("verify")
     if not arguments or arguments[0] not in known or "--help" in arguments:
         return _main(arguments, errors, runs=False)  # the audit's commands need no Prefect, either
     errors = Console(file=_quieten(), soft_wrap=True)
@@ -107,6 +109,8 @@ def _main(arguments: list[str], errors: Console, *, runs: bool) -> int:
             # Prefect, which every runbook brings, takes seconds to load; a list needs a sentence.
             app.command(App(name=name, help=_summary(name), version_flags=()))
     app.command(functools.partial(_approve, api), name="approve")
+    if api is not None and arguments[0] == verify.__name__:
+        api.wait_until_ready()
     for command in AUDIT:
         app.command(command)
     try:

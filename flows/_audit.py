@@ -1,10 +1,12 @@
 """The commands of an audit: past runs listed, shown, written to one file, and their seals compared.
 
-They read journals under PREFECT_HOME; nothing is changed and no server is needed.
+They read journals under PREFECT_HOME; nothing is changed, and no server is needed but for the seals
+that reports have.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sys
@@ -12,11 +14,13 @@ from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 
+from tasks.engine.archive import name_of
 from tasks.engine.history import (
     Wanted,
     check_journals,
     find_run,
     find_stories,
+    journals,
     read_story,
 )
 from tasks.engine.journal import read_end
@@ -91,7 +95,7 @@ def export(run: str, *, output: Path) -> None:
     _tell([f"wrote {output}"])
 
 
-def verify(*, cluster: str | None = None) -> int:
+def verify(*, cluster: str | None = None, reports: bool = False) -> int:
     """Compare the seals of all journals: what was changed, added or taken away is told by its line.
 
     The last seal of each cluster is printed; kept elsewhere, it proves later that nothing before it
@@ -99,9 +103,11 @@ def verify(*, cluster: str | None = None) -> int:
 
     Args:
         cluster: only this cluster's
+        reports: compare with the seals in the reports that Prefect has, too
     """
     lines, faults, last = 0, 0, dict[str, str]()
-    for path, checked in check_journals(_directory(), cluster):
+    reported = _read_reports() if reports else {}
+    for path, checked in check_journals(_directory(), cluster, reported):
         lines += len(checked.seals)
         faults += len(checked.faults)
         _tell(f"{path}: {said}" for said in (*checked.faults, *checked.remarks))
@@ -110,8 +116,25 @@ def verify(*, cluster: str | None = None) -> int:
         elif checked.seals:
             last[path.parent.name] = f"{checked.seals[-1]} ({path.name})"
     _tell(f"{name}: last seal {seal}" for name, seal in last.items())
+    if reports:
+        there = {name_of(path) for path in journals(_directory())}
+        gone = len(set(reported) - there)
+        of_others = f", {gone} of them not of this machine" if gone else ""
+        _tell([f"the seals of {len(reported)} journals are in Prefect's reports{of_others}"])
     _tell([f"{lines} sealed lines: " + (f"{faults} fault(s)" if faults else "all as written")])
     return 1 if faults else 0
+
+
+def _read_reports() -> dict[str, set[str]]:
+    from tasks.engine.past import read_seals  # noqa: PLC0415 - Prefect takes seconds to load
+
+    try:
+        return asyncio.run(read_seals())
+    except Exception as error:
+        raise Refused(
+            f"Prefect's API fails ({type(error).__name__}: {error}); without --reports the seals "
+            "are compared with each other alone"
+        ) from error
 
 
 def _read(run: str) -> tuple[list[Story], list[str]]:

@@ -16,7 +16,7 @@ import signal
 import socket
 import traceback
 import uuid
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -30,7 +30,7 @@ from prefect.logging import get_run_logger
 
 from tasks.engine import asking, checkout, recording
 from tasks.engine.bounds import refuse_paths
-from tasks.engine.journal import Journal, Room, read_journal
+from tasks.engine.journal import Journal, Room, read_end, read_journal
 from tasks.model.errors import RecordUnreachable, Refused, RunbookError
 from tasks.model.outcome import DRY, Outcome, outcome_of, work_of
 from tasks.model.record import Event, Record
@@ -251,6 +251,7 @@ class Frame:
             "run": str(self.run),
             "took": f"{took:.1f} s",
             "journal": ", ".join(map(str, self._opened)) or str(self.journal.path),
+            **sealed(self._opened),
         }
         return (
             f"{self.runbook}-report".replace("_", "-"),
@@ -285,6 +286,15 @@ def tags_for(
     changes = CHANGES if APPROVAL in signature.parameters else "read-only"
     dry = (DRY_TAG,) if given.get(DRY_RUN) else ()
     return (runbook, changes, *dry, BY + asking.who_asked(), ON + socket.gethostname())
+
+
+def sealed(journals: Iterable[Path]) -> dict[str, str]:
+    """Tell the last seals of journals, for a report: kept in Prefect, they prove what was written.
+
+    `python -m flows verify --reports` compares them.
+    """
+    told = ", ".join(f"{path.name} {read_end(path)[0]}" for path in journals)
+    return {"seal": told} if told else {}
 
 
 async def publish(key: str, markdown: str, description: str, *, report: bool = False) -> None:

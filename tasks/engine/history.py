@@ -5,12 +5,13 @@ Reads files alone: neither Prefect nor a server is asked.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tasks.engine.journal import read_end, read_journal
+from tasks.engine.archive import LINES, list_files, name_of, read_content
+from tasks.engine.journal import parse_journal, read_end, read_journal
 from tasks.model.chain import CheckedLines, check_lines
 from tasks.model.errors import Refused
 from tasks.report.stories import Story
@@ -50,17 +51,17 @@ def _aware(at: datetime | None) -> datetime | None:
 
 
 def journals(directory: Path, cluster: str | None = None) -> list[Path]:
-    """List the journals of all clusters or one, the oldest first."""
-    return sorted(directory.glob(f"{cluster or '*'}/*.jsonl"), key=lambda path: path.name)
+    """List the journals of all clusters or one, the oldest first, those that are archived too."""
+    return sorted(list_files(directory, f"{cluster or '*'}/*"), key=name_of)
 
 
 def newest_before(path: Path) -> dict[str, str] | None:
     """Name the journal that was the cluster's newest when another one begins, and its seal."""
-    others = [one for one in path.parent.glob("*.jsonl") if one.name < path.name]
+    others = [one for one in list_files(path.parent) if name_of(one) < path.name]
     if not others:
         return None
-    last = max(others, key=lambda one: one.name)
-    return {"journal": last.name, "seal": read_end(last)[0]}
+    last = max(others, key=name_of)
+    return {"journal": name_of(last), "seal": read_end(last)[0]}
 
 
 def find_stories(directory: Path, wanted: Wanted, limit: int) -> list[Story]:
@@ -77,7 +78,7 @@ def find_stories(directory: Path, wanted: Wanted, limit: int) -> list[Story]:
 def read_story(path: Path) -> Story | None:
     """Read one run; None where not even its first line was written."""
     records = tuple(read_journal(path))
-    return Story(path.name, records) if records else None
+    return Story(name_of(path), records) if records else None
 
 
 def find_run(directory: Path, run: str) -> list[Path]:
@@ -102,25 +103,29 @@ def find_run(directory: Path, run: str) -> list[Path]:
 
 
 def _id(path: Path) -> str:
-    return path.stem.partition("-")[2]
+    return name_of(path).removesuffix(LINES).partition("-")[2]
 
 
-def check_journals(directory: Path, cluster: str | None) -> Iterator[tuple[Path, CheckedLines]]:
+def check_journals(
+    directory: Path, cluster: str | None, reported: Mapping[str, set[str]] | None = None
+) -> Iterator[tuple[Path, CheckedLines]]:
     """Compare all seals of journals, those too that a later journal has of an earlier one.
 
-    A journal that is gone, or was cut short, is told at the one that names it.
+    A journal that is gone, or was cut short, is told at the one that names it. `reported` are the
+    seals that reports elsewhere have, by the journal's name.
     """
     for folder in sorted({path.parent for path in journals(directory, cluster)}):
         checked: dict[str, CheckedLines] = {}
         for path in journals(directory, folder.name):
-            found = check_lines(path.read_bytes().splitlines())
-            checked[path.name] = found
-            story = read_story(path)
-            before = story.begun.get("previous") if story else None
-            fault = _is_missed(before, checked) if before else None
-            if fault:
-                found = CheckedLines((*found.faults, fault), found.remarks, found.seals)
-            yield path, found
+            content = read_content(path)
+            found = check_lines(content.splitlines())
+            checked[name_of(path)] = found
+            before = Story(name_of(path), tuple(parse_journal(content))).begun.get("previous")
+            faults = [_is_missed(before, checked)] if before else []
+            if not (reported or {}).get(name_of(path), set()) <= set(found.seals):
+                faults.append("it is not the one whose seal its run's report has: it was replaced")
+            more = tuple(filter(None, faults))
+            yield path, CheckedLines((*found.faults, *more), found.remarks, found.seals)
 
 
 def _is_missed(before: dict[str, str], checked: dict[str, CheckedLines]) -> str | None:

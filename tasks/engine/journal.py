@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Self
 
+from tasks.engine import archive
 from tasks.model.chain import read_seal, seal_line
 from tasks.model.errors import JournalUnwritable
 from tasks.model.record import Event, Record
@@ -135,17 +136,25 @@ class Journal:
 
 def read_end(path: Path) -> tuple[str, bool]:
     """Read a journal's last seal, and whether its last line is half-written."""
-    with path.open("rb") as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - LINE))
-        lines = file.read(LINE).splitlines(keepends=True) if path.is_file() else []
+    if path.suffix == archive.SUFFIX:
+        lines = archive.read_content(path).splitlines(keepends=True)
+    else:
+        with path.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - LINE))
+            lines = file.read(LINE).splitlines(keepends=True) if path.is_file() else []
     is_half = bool(lines) and not lines[-1].endswith(b"\n")
     return next(filter(None, map(read_seal, reversed(lines))), ""), is_half
 
 
 def read_journal(path: Path) -> list[Record]:
-    """Read a journal's lines; a half-written last one is left out."""
+    """Read a journal's lines, archived or not; a half-written last one is left out."""
+    return parse_journal(archive.read_content(path))
+
+
+def parse_journal(content: bytes) -> list[Record]:
+    """Read the lines of a journal's content, as `read_journal` does."""
     records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in content.decode(errors="replace").splitlines():
         try:
             row = json.loads(line)
         except ValueError:
@@ -168,15 +177,25 @@ def find_undelivered(directory: Path) -> Iterator[Path]:
         yield path
 
 
-def prune(directory: Path, before: float) -> None:
-    """Delete the files of runs whose record was complete before a moment, in seconds of the epoch.
+def archive_recorded(directory: Path, before: float) -> None:
+    """Archive the files of runs whose record was complete before a moment, in the epoch's seconds.
 
-    The journals of clusters are the audit trail, and are nobody's to delete but the operator's.
+    They hold the runs' artifacts, which Prefect's own retention deletes.
     """
     for path in directory.glob("*.jsonl"):
-        with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        with contextlib.suppress(OSError), path.open("rb") as file:
             if os.fstat(file.fileno()).st_mtime < before and _is_recorded(file):
-                path.unlink()
+                archive.archive(path)
+
+
+def is_held(path: Path) -> bool:
+    """Whether a runner holds a journal: its run goes on."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def _is_recorded(file: BinaryIO) -> bool:

@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterKey,
     FlowRunFilter,
     FlowRunFilterState,
     FlowRunFilterStateName,
@@ -17,6 +19,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 
 from tasks.engine.frame import BY, CHANGES, DRY_TAG
 from tasks.engine.recording import CLUSTER_TAG, TAG
+from tasks.model.chain import IN_REPORT
 from tasks.model.fleet import PastRun
 
 LOOKED_AT = 200
@@ -37,6 +40,27 @@ async def read_changes_and_waiting() -> tuple[dict[str, PastRun], tuple[PastRun,
         for cluster in run.clusters:
             last.setdefault(cluster, run)
     return last, tuple(await _read(paused))
+
+
+async def read_seals() -> dict[str, set[str]]:
+    """Read from all reports the seals of journals, by the journal's name.
+
+    Raises what Prefect's client raises.
+    """
+    found: dict[str, set[str]] = {}
+    reports = ArtifactFilter(key=ArtifactFilterKey(like_="%report"))
+    offset = 0
+    async with get_client() as client:
+        while True:
+            page = await client.read_artifacts(
+                artifact_filter=reports, limit=LOOKED_AT, offset=offset
+            )
+            for one in page:
+                for name, seal in IN_REPORT.findall(str(one.data)):
+                    found.setdefault(name, set()).add(seal)
+            offset += len(page)
+            if len(page) < LOOKED_AT:
+                return found
 
 
 async def _read(state: FlowRunFilterState, *tags: str) -> list[PastRun]:

@@ -32,7 +32,7 @@ from prefect.events import emit_event
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
 
-from tasks.engine.journal import Journal, find_undelivered, prune, read_journal
+from tasks.engine.journal import Journal, archive_recorded, find_undelivered, read_journal
 from tasks.model.outcome import CRASHED_RUN, Outcome, work_of
 from tasks.model.record import Event, Record
 from tasks.report.ends import end_markdown
@@ -51,7 +51,7 @@ LAST_HEARTBEAT_SECONDS = 5.0
 RECOVERY_SECONDS = 20.0
 """What a run gives to the record of those before it, beside its own work."""
 KEPT = timedelta(days=30)
-"""How long the file of a run stays after Prefect has all of it."""
+"""When the file of a run is archived after Prefect has all of it."""
 LATE = timedelta(minutes=2)
 """By when the API has surely made, or not made, the run that it was asked for."""
 
@@ -155,7 +155,7 @@ async def recover(own: Path) -> list[str]:
     """
     delivered: list[str] = []
     with contextlib.suppress(Exception):
-        prune(runs_directory(), (datetime.now(UTC) - KEPT).timestamp())
+        archive_recorded(runs_directory(), (datetime.now(UTC) - KEPT).timestamp())
         async with asyncio.timeout(RECOVERY_SECONDS):
             for path in find_undelivered(runs_directory()):
                 if path == own:
@@ -225,7 +225,11 @@ def _outcome(records: list[Record]) -> Outcome | None:
 
 def _read_opened(records: list[Record]) -> list[Record]:
     opened = [Path(r.details["path"]) for r in records if r.event is Event.OPENED]
-    return [record for path in opened if path.exists() for record in read_journal(path)]
+    found = list[Record]()
+    for path in opened:
+        with contextlib.suppress(FileNotFoundError):
+            found += read_journal(path)
+    return found
 
 
 async def _find_run(

@@ -13,6 +13,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+IN_REPORT = re.compile(r"(\d{8}T[\d.]+Z-[0-9a-f-]+\.jsonl) ([0-9a-f]{64})")
+"""A journal's name and its last seal, as a report tells them."""
 _SEAL = re.compile(rb', "chain": "([0-9a-f]{64})"\}$')
 
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import asdict
 from datetime import UTC, datetime
 
-from tasks.engine.frame import publish
+from tasks.engine.frame import publish, sealed
 from tasks.engine.journal import read_journal
 from tasks.engine.run import Run
 from tasks.model.cluster import ClusterHealth
@@ -105,6 +105,7 @@ async def publish_report(
         **(facts or {}),
         **({"snapshot": run.snapshot} if run.snapshot else {}),
         "journal": str(run.journal.path),
+        **sealed([run.journal.path]),
     }
     await publish(
         markdown=report_markdown(plan, told, steps, findings, health, gaps=gaps, pairs=pairs),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,8 +10,15 @@ from pathlib import Path
 import pytest
 
 from flows.__main__ import main
-from tasks.engine.history import Wanted, find_run, find_stories, newest_before
-from tasks.engine.journal import Journal
+from tasks.engine.archive import archive, read_content
+from tasks.engine.history import (
+    Wanted,
+    check_journals,
+    find_run,
+    find_stories,
+    newest_before,
+)
+from tasks.engine.journal import Journal, read_end
 from tasks.model.errors import Refused
 from tasks.model.record import Event
 
@@ -144,6 +152,42 @@ def test_a_run_is_exported_to_one_file_that_nothing_in_it_can_make_run(tmp_path:
     assert run["last_seal"] in text
     assert main(["export", "1f", "--output", str(wrong)]) == 2
     assert not wrong.exists()
+
+
+@pytest.mark.usefixtures("capsys")
+def test_what_is_archived_is_read_as_it_was(directory: Path) -> None:
+    """Listed, told, exported and compared; one whose archiving was broken off is there once."""
+    before = find_stories(directory, Wanted(), 50)
+    first, second = sorted((directory / "main").iterdir())
+    written = first.read_bytes()
+    archived = archive(first)
+    assert archived.stat().st_mode & 0o777 == 0o600
+    assert not first.exists()
+    assert read_content(first) == written
+    assert find_stories(directory, Wanted(), 50) == before
+    assert find_run(directory, "1f") == [archived]
+    assert main(["verify"]) == 0
+    assert main(["show", "1f"]) == 0
+    assert newest_before(second) == {"journal": first.name, "seal": read_end(archived)[0]}
+    first.write_bytes(written)
+    assert find_stories(directory, Wanted(), 50) == before
+    first.unlink()
+    archived.write_bytes(gzip.compress(written.replace(b'"changed": true', b'"changed": false')))
+    assert main(["verify"]) == 1
+
+
+def test_a_replaced_journal_is_told_by_the_seal_that_a_report_has(directory: Path) -> None:
+    """All of its own seals fit; the one that was kept elsewhere does not."""
+    last = max((directory / "main").iterdir())
+    reported = {last.name: {read_end(last)[0]}, "another machine's.jsonl": {"0" * 64}}
+    assert not any(found.faults for _, found in check_journals(directory, None, reported))
+    last.unlink()
+    write(directory / "main", 2, "check_health", by="somebody@else")
+    assert not any(found.faults for _, found in check_journals(directory, None, {}))
+    (told,) = [
+        found.faults for _, found in check_journals(directory, None, reported) if found.faults
+    ]
+    assert told == ("it is not the one whose seal its run's report has: it was replaced",)
 
 
 def test_seals_tell_what_was_changed_and_which_journal_is_gone(

@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tasks.engine.journal import Journal, Room, find_undelivered, prune, read_journal
+from tasks.engine.journal import (
+    Journal,
+    Room,
+    archive_recorded,
+    find_undelivered,
+    read_journal,
+)
 from tasks.model.chain import check_lines
 from tasks.model.errors import JournalUnwritable
 from tasks.model.record import Event, Record
@@ -126,7 +132,7 @@ def test_once_the_disk_was_full_nothing_begins_though_its_room_is_free(tmp_path:
     assert told == [(Event.STEP_STARTED, "one"), (Event.STEP_FINISHED, "one")]
 
 
-def test_the_files_of_runs_go_when_they_are_delivered_and_old(tmp_path: Path) -> None:
+def test_the_files_of_runs_are_archived_when_they_are_delivered_and_old(tmp_path: Path) -> None:
     """Not one that Prefect lacks something of, and not one of yesterday."""
     for name, last in (("old", Event.RECORDED), ("new", Event.RECORDED), ("behind", Event.ENDED)):
         path = tmp_path / f"{name}.jsonl"
@@ -134,8 +140,14 @@ def test_the_files_of_runs_go_when_they_are_delivered_and_old(tmp_path: Path) ->
             journal.append(Event.BEGUN, key=name)
             journal.append(last)
         os.utime(path, (0, 1000 if name == "new" else 10))
-    prune(tmp_path, 500)
-    assert sorted(path.stem for path in tmp_path.iterdir()) == ["behind", "new"]
+    archive_recorded(tmp_path, 500)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "behind.jsonl",
+        "new.jsonl",
+        "old.jsonl.gz",
+    ]
+    assert [r.event for r in read_journal(tmp_path / "old.jsonl")] == [Event.BEGUN, Event.RECORDED]
+    assert [p.stem for p in find_undelivered(tmp_path)] == ["behind"]
 
 
 def test_the_journal_is_the_runners_alone(tmp_path: Path) -> None:
