@@ -14,8 +14,9 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TypeVar
 
-from tasks.etcd import wire
+from tasks.etcd import keyspace, wire
 from tasks.etcd.gateway import Endpoint, Gateway
+from tasks.etcd.prometheus import parse_metrics
 from tasks.model.cluster import (
     Alarm,
     AlarmType,
@@ -25,12 +26,15 @@ from tasks.model.cluster import (
     EndpointStatus,
     Member,
 )
+from tasks.model.diagnosis import MemberMetrics
 from tasks.model.errors import EtcdRefused, MemberFailed, NotAuthorised, Refused, RunbookError
 from tasks.model.histories import Past, find_fork, find_suspects, unchanged
 from tasks.model.snapshots import DataHash
 
 HASH_SECONDS = 60.0
 """For `hash_kv`, `read_data`: etcd reads all of its data, some seconds for two gigabytes."""
+SPACE_SECONDS = 900.0
+"""For `compact` and `defragment`: etcd answers when all is written; 8 GB on a slow disk."""
 POLL_SECONDS = 0.15
 ELECTION_SECONDS = 5.0
 """By etcd's default timeout: an election takes 1 to 2 s, and a second one when votes are split."""
@@ -94,6 +98,10 @@ class EtcdClient(Gateway):
         """Get the server's version and the cluster's."""
         return await self._ask(endpoint, "GET", "/version", wire.parse_version)
 
+    async def get_metrics(self, endpoint: Endpoint) -> MemberMetrics:
+        """Get what a member measures of itself; needs no quorum."""
+        return await self._ask(endpoint, "GET", "/metrics", parse_metrics)
+
     async def move_leader(self, leader: Endpoint, member_id: int) -> None:
         """Hand leadership from `leader` to a voter; only the leader itself can be asked.
 
@@ -142,6 +150,42 @@ class EtcdClient(Gateway):
             unless_refused(self.count_keys(endpoint, revision)),
             unless_refused(self.hash_kv(endpoint, revision)),
         )
+
+    async def compact(self, endpoint: Endpoint, revision: int) -> bool:
+        """Forget the history before a revision; False where that is so already."""
+        patient = replace(endpoint, patience_seconds=SPACE_SECONDS)
+        try:
+            await self._call(patient, keyspace.compact(revision), lambda _: None)
+        except EtcdRefused as error:
+            if keyspace.IS_COMPACTED in error.message:
+                return False
+            raise
+        return True
+
+    async def defragment(self, endpoint: Endpoint) -> None:
+        """Write a member's database anew; it serves nobody until that is done."""
+        patient = replace(endpoint, patience_seconds=SPACE_SECONDS)
+        await self._call(patient, keyspace.DEFRAGMENT, lambda _: None)
+
+    async def disarm(self, endpoint: Endpoint, alarm: Alarm) -> None:
+        """Take an alarm back, also one of a member that is none any more."""
+        await self._call(endpoint, keyspace.disarm(alarm), lambda _: None)
+
+    async def first_key(self, endpoint: Endpoint, start: bytes) -> bytes | None:
+        """Get the first key of a member's own data from there on."""
+        call = keyspace.list_keys(start, keyspace.END, 1)
+        return await self._call(endpoint, call, keyspace.parse_first_key)
+
+    async def count_range(self, endpoint: Endpoint, start: bytes, end: bytes) -> int:
+        """Count keys of a member's own data, by its index."""
+        return await self._call(endpoint, keyspace.count_range(start, end), wire.parse_count)
+
+    async def sample(
+        self, endpoint: Endpoint, start: bytes, end: bytes, limit: int
+    ) -> tuple[keyspace.Sampled, ...]:
+        """Measure the first keys of a range; of their values only the lengths are kept."""
+        call = keyspace.sample(start, end, limit)
+        return await self._call(endpoint, call, keyspace.parse_sample)
 
     def stream_snapshot(self, endpoint: Endpoint) -> AsyncIterator[bytes]:
         """Stream the member's database and its checksum, part by part; raises as calls do."""

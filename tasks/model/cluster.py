@@ -11,7 +11,7 @@ Ids are etcd's 64-bit numbers; `format_id` writes them as etcdctl does, in hexad
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from tasks.model.histories import find_newcomers
@@ -301,6 +301,18 @@ class ClusterHealth:
         names = {m.id: m.name for e in self.endpoints for m in e.members if m.name}
         names |= {e.status.member_id: e.name for e in self.endpoints if e.status}
         return names.get(member_id, f"member {format_id(member_id)}")
+
+    def condemning(self, ids: frozenset[int]) -> ClusterHealth:
+        """See members whose data are wrong as ill, and CORRUPT as known."""
+
+        def judge(one: EndpointHealth) -> EndpointHealth:
+            alarms = tuple(a for a in one.alarms if a.type is not AlarmType.CORRUPT)
+            one = replace(one, alarms=alarms)
+            if one.status is None or one.status.member_id not in ids:
+                return one
+            return replace(one, is_healthy=False, reads=False, error="its data are wrong")
+
+        return replace(self, endpoints=tuple(map(judge, self.endpoints)))
 
     @property
     def is_settled(self) -> bool:

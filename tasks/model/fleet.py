@@ -8,6 +8,7 @@ from datetime import datetime
 from tasks.model.cluster import ClusterHealth
 from tasks.model.expiry import CertificateRow, ClusterCheck
 from tasks.model.snapshots import Manifest
+from tasks.model.space import Growth
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class FleetRow:
     is_stale: bool = False
     changed: PastRun | None = None
     waiting: tuple[PastRun, ...] = ()
+    growth: Growth | None = None
 
     @property
     def all_problems(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-Value = str | bool | Sequence[str]
+Value = str | bool | int | Sequence[str]
 
 
 def pointer(name: str, **parameters: Value) -> str:
@@ -36,8 +36,8 @@ def _form(parameters: Mapping[str, Value]) -> str:
     )
 
 
-def _json(value: bool | Sequence[str]) -> str:
-    return json.dumps(value if isinstance(value, bool) else list(value), ensure_ascii=False)
+def _json(value: bool | int | Sequence[str]) -> str:
+    return json.dumps(value if isinstance(value, int) else list(value), ensure_ascii=False)
 
 
 def _options(parameters: Mapping[str, Value]) -> str:
@@ -47,5 +47,6 @@ def _options(parameters: Mapping[str, Value]) -> str:
         if isinstance(value, bool):
             words.append(option if value else f"--no-{option[2:]}")
         else:
-            words += [f"{option} {one}" for one in ([value] if isinstance(value, str) else value)]
+            every = [value] if isinstance(value, str | int) else value
+            words += [f"{option} {one}" for one in every]
     return " ".join(words)

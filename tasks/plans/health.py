@@ -67,7 +67,7 @@ def corrupt_sentence(names: Iterable[str]) -> str:
     return (
         f"{', '.join(names)}: etcd raised the alarm CORRUPT: its data differs from the other "
         "members'. Neither members nor data are changed before it is known which copy is right; "
-        "check_health has the commands"
+        "repair_corruption finds it and heals the others"
     )
 
 
@@ -148,10 +148,11 @@ def _space_way_out(inventory: Inventory, health: ClusterHealth) -> str:
         "$etcdctl --endpoints=$all alarm disarm",
     ]
     return (
-        f"the way out of NOSPACE, on {host} as root: compact, defragment one member after the "
-        "other (each serves nobody meanwhile), take the alarm back. Where nearly all of the "
-        "quota is in use, delete keys before, or raise quota-backend-bytes on every member:"
-        + "".join(f"\n    {line}" for line in lines)
+        f"{pointer('reclaim_space', cluster=inventory.name)} leads out of NOSPACE and says what "
+        f"fills the database. By hand, the way out of NOSPACE, on {host} as root: compact, "
+        "defragment one member after the other (each serves nobody meanwhile), take the alarm "
+        "back. Where nearly all of the quota is in use, delete keys before, or raise "
+        "quota-backend-bytes on every member:" + "".join(f"\n    {line}" for line in lines)
     )
 
 
@@ -173,10 +174,11 @@ def _corrupt_way_out(inventory: Inventory, health: ClusterHealth) -> str:
     ]
     what = "" if named else " (ID is its id, URL another member's)"
     return (
-        f"the way out of CORRUPT, on {host} as root: compare the hashes; the member whose hash "
-        f"is alone has the wrong data. Remove that one by its id{what}, and take the alarm back; "
-        f"then {pointer('replace_member', cluster=inventory.name, member=['NAME'])} lets it join "
-        "anew:" + "".join(f"\n    {line}" for line in lines)
+        f"{pointer('repair_corruption', cluster=inventory.name)} finds the wrong copy and heals "
+        f"it. By hand, the way out of CORRUPT, on {host} as root: compare the hashes; the member "
+        f"whose hash is alone has the wrong data. Remove that one by its id{what}, and take the "
+        f"alarm back; then {pointer('replace_member', cluster=inventory.name, member=['NAME'])} "
+        "lets it join anew:" + "".join(f"\n    {line}" for line in lines)
     )
 
 

@@ -9,13 +9,14 @@ import asyncio
 from dataclasses import dataclass
 
 from tasks.engine.run import Run
-from tasks.model.cluster import AlarmType, ClusterHealth, DesiredMember
+from tasks.model.cluster import ClusterHealth, DesiredMember
 from tasks.model.errors import AuthorityRefused, RunbookError
-from tasks.model.member_settings import parse_number
 from tasks.model.observation import ClockReading
 from tasks.model.plan import Severity
-from tasks.plans.health import DEFAULT_QUOTA, alarm_sentences, down_way_out
+from tasks.model.space import Growth
+from tasks.plans.health import alarm_sentences, down_way_out
 from tasks.plans.preflight import clock_findings
+from tasks.procedures import space
 from tasks.steps import health, onhosts, revisions
 
 
@@ -23,13 +24,16 @@ from tasks.steps import health, onhosts, revisions
 class Checkup:
     """What was seen, what is wrong, and what is only to be known (which way was asked, too).
 
-    `silent` are the hosts whose clock could not be read, with the reason.
+    `silent` are the hosts whose clock could not be read, with the reason; `growth` is
+    of what the databases have in use, by earlier looks.
     """
 
     health: ClusterHealth
     problems: tuple[str, ...]
     remarks: tuple[str, ...]
     silent: dict[str, str]
+    growth: Growth | None = None
+    clocks: tuple[ClockReading, ...] = ()
 
 
 async def examine(run: Run, members: tuple[DesiredMember, ...]) -> Checkup:
@@ -39,19 +43,22 @@ async def examine(run: Run, members: tuple[DesiredMember, ...]) -> Checkup:
     )
     revisions.note_revision(run, revisions.highest_answer(found))
     differing = tuple(clock_findings(clocks))
-    quotas = await _read_quotas(run, found)
+    found, full, room, growth = await space.check_space(run, found)
+    quotas = {e.status.member_id: e.status.db_quota or 0 for e in found.endpoints if e.status}
     problems = (
         *((foreign,) if foreign else ()),
         *found.find_faults(members),
         *filter(None, (down_way_out(run.inventory, found),)),
         *alarm_sentences(run.inventory, found, quotas),
+        *full,
         *(str(f) for f in differing if f.severity is Severity.REFUSAL),
     )
     remarks = (
         way,
+        *room,
         *(str(f) for f in differing if f.severity is Severity.WARNING),
     )
-    return Checkup(found, problems, remarks, silent)
+    return Checkup(found, problems, remarks, silent, growth, tuple(clocks))
 
 
 async def _ask(
@@ -97,24 +104,3 @@ async def _read_clocks(run: Run) -> tuple[list[ClockReading], dict[str, str]]:
     order = list(run.hosts)
     by_order = sorted(silent.items(), key=lambda one: order.index(one[0]))
     return sorted(clocks, key=lambda clock: order.index(clock.host)), dict(by_order)
-
-
-async def _read_quotas(run: Run, found: ClusterHealth) -> dict[int, int]:
-    """Tell the quota of each member that is full; before 3.6 its settings have it."""
-    full = {a.member_id for a in found.alarms if a.type is AlarmType.NOSPACE}
-    quotas: dict[int, int] = {}
-    for endpoint in found.endpoints:
-        status = endpoint.status
-        if status is None or status.member_id not in full:
-            continue
-        if status.db_quota is not None:
-            quotas[status.member_id] = status.db_quota
-        elif endpoint.name in run.hosts:
-            try:
-                found_there = await onhosts.read_member_settings(run, run.hosts[endpoint.name])
-                said = parse_number(found_there.value("quota-backend-bytes", "0"))
-            except (RunbookError, ValueError):
-                continue
-            if not found_there.faults:
-                quotas[status.member_id] = said or DEFAULT_QUOTA
-    return quotas

@@ -56,6 +56,7 @@ class Verified:
     health: ClusterHealth | None
     pairs: Table | None = None
     facts: dict[str, str] = field(default_factory=dict)
+    tables: dict[str, Table] = field(default_factory=dict)
     complaint: RunbookError | None = None
 
 
@@ -228,7 +229,7 @@ async def _carry_out(
         found.health,
         choices.reason,
         gaps=probe.results() if probe else (),
-        pairs=found.pairs,
+        tables={"Certificates": found.pairs} if found.pairs else found.tables,
         facts={"approved by": approved or "not asked for"} | found.facts,
     )
     if found.complaint is not None:

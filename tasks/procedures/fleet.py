@@ -66,7 +66,7 @@ async def _look(run: Run, slots: asyncio.Semaphore) -> FleetRow:
         newest, proven = await snapshots.find_proven(run)
     except Unstorable as error:
         problems = (*seen.problems, f"its snapshots are not known: {error}")
-        return FleetRow(run.inventory.name, problems, seen.health, certificates)
+        return FleetRow(run.inventory.name, problems, seen.health, certificates, growth=seen.growth)
     return FleetRow(
         run.inventory.name,
         seen.problems,
@@ -74,6 +74,7 @@ async def _look(run: Run, slots: asyncio.Semaphore) -> FleetRow:
         certificates,
         newest,
         proven,
+        growth=seen.growth,
         is_stale=run.inventory.snapshots.is_stale(proven, datetime.now(UTC)),
     )
 

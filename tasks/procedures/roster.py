@@ -35,6 +35,7 @@ class Roster:
         self._silent: frozenset[str] = frozenset()
         self._client: EtcdClient | None = None
         self._asking: asyncio.Task[frozenset[int]] | None = None
+        self._condemned: frozenset[int] | None = None
 
     @property
     def members(self) -> tuple[DesiredMember, ...]:
@@ -63,6 +64,14 @@ class Roster:
         """Lend the client of all of them; it stays open until the run ends."""
         yield await self.connect(run)
 
+    def condemn(self, ids: frozenset[int]) -> None:
+        """Take these members for ill, whose data are wrong, and their alarm CORRUPT for known.
+
+        From then on no look counts them, and none tells of the alarm: it must not forbid what
+        heals them.
+        """
+        self._condemned = ids
+
     def suspect(self, run: Run, hosts: frozenset[str]) -> None:
         """Take the members of these hosts for dead: no look waits long for them.
 
@@ -77,7 +86,8 @@ class Roster:
 
     async def find_alive(self) -> frozenset[int]:
         """Tell the ids of those suspects that are healthy; waits for all their answers."""
-        return await self._asking if self._asking else frozenset()
+        alive = await self._asking if self._asking else frozenset()
+        return alive - (self._condemned or frozenset())
 
     async def _ask_patiently(self, run: Run, suspects: tuple[DesiredMember, ...]) -> frozenset[int]:
         client = await self.connect(run)
@@ -99,6 +109,8 @@ class Roster:
                 )
                 found = await observing
             refuse_unseen(found)
+            if self._condemned is not None:
+                found = found.condemning(self._condemned)
             self._silent = frozenset(e.endpoint for e in found.endpoints if e.status is None)
             further = {
                 m.client_url: m.as_desired

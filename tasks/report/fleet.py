@@ -7,6 +7,7 @@ from datetime import datetime
 
 from tasks.model.cluster import EndpointStatus
 from tasks.model.fleet import FleetRow, PastRun
+from tasks.model.space import Growth
 from tasks.report.certificates import format_residual
 from tasks.report.snapshots import format_age
 from tasks.report.tables import Table, first_of, format_bytes
@@ -57,7 +58,7 @@ def _cells(row: FleetRow, now: datetime) -> tuple[str, ...]:
         ", ".join(sorted({status.version for status in statuses})) or "?",
         _members(row),
         _leader(row),
-        _size(statuses),
+        _size(statuses, row.growth),
         _expiry(row, now),
         _snapshot(row, now),
         _past(row.changed) if row.changed else "-",
@@ -78,15 +79,17 @@ def _leader(row: FleetRow) -> str:
     return next(leads, "?")
 
 
-def _size(statuses: list[EndpointStatus]) -> str:
+def _size(statuses: list[EndpointStatus], growth: Growth | None) -> str:
     if not statuses:
         return "?"
     largest = max(statuses, key=lambda status: status.db_size)
-    size = format_bytes(largest.db_size)
-    if not largest.db_quota:
-        return size
-    share = 100 * largest.db_size / largest.db_quota
-    return f"{size}, {share:.0f} % of {format_bytes(largest.db_quota)}"
+    told = f"{format_bytes(largest.db_size)}, {format_bytes(largest.db_size_in_use)} in use"
+    if largest.db_quota:
+        share = 100 * largest.db_size / largest.db_quota
+        told += f", {share:.0f} % of {format_bytes(largest.db_quota)}"
+    if growth is not None and growth.days_left is not None:
+        told += f", {growth.days_left:.0f} days left"
+    return told
 
 
 def _expiry(row: FleetRow, now: datetime) -> str:

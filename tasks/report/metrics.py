@@ -20,7 +20,8 @@ HELP = {
     "members": "Members that the inventory names.",
     "members_healthy": "Those of them that have the quorum's ear.",
     "database_size_bytes": "A member's database on its disk.",
-    "database_quota_bytes": "What it may grow to; told from etcd 3.6 on.",
+    "database_in_use_bytes": "What of it is in use; the rest is given back by a defragmentation.",
+    "database_quota_bytes": "What it may grow to.",
     "certificate_not_after_seconds": "When a certificate ends.",
     "certificate_findings": "What was found of a cluster's certificates, by grade.",
     "snapshot_taken_seconds": "When the newest snapshot was taken.",
@@ -57,6 +58,7 @@ def of_health(health: ClusterHealth) -> list[Sample]:
         status, of = endpoint.status, {"member": endpoint.name}
         if status is not None:
             samples.append(Sample("database_size_bytes", status.db_size, of))
+            samples.append(Sample("database_in_use_bytes", status.db_size_in_use, of))
             if status.db_quota:
                 samples.append(Sample("database_quota_bytes", status.db_quota, of))
     return samples

@@ -45,15 +45,15 @@ def report_markdown(
     health: ClusterHealth | None,
     *,
     gaps: tuple[Gap, ...] = (),
-    pairs: Table | None = None,
+    tables: Mapping[str, Table] | None = None,
 ) -> str:
     """Write the report artifact; `steps` are the journal's lines of finished and failed steps."""
     lines = [f"# {plan.runbook} {plan.cluster}", "", f"**Goal:** {plan.goal}", ""]
     lines += [f"- **{name}:** {value}" for name, value in facts.items()]
     if health is not None:
         lines += ["", "## Members", "", health_table(health).to_markdown()]
-    if pairs is not None:
-        lines += ["", "## Certificates", "", pairs.to_markdown()]
+    for title, table in (tables or {}).items():
+        lines += ["", f"## {title}", "", table.to_markdown()]
     if gaps:
         lines += ["", *gap_section(gaps)]
     lines += [

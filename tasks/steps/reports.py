@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 
@@ -84,10 +85,10 @@ async def publish_report(
     reason: str | None,
     *,
     gaps: tuple[Gap, ...] = (),
-    pairs: Table | None = None,
+    tables: Mapping[str, Table] | None = None,
     facts: dict[str, str] | None = None,
 ) -> None:
-    """Publish the report, made from the journal; `pairs` are the certificates before and after.
+    """Publish the report, made from the journal; `tables` are the runbook's own, by their titles.
 
     The gap in service goes to the journal too, and so to the terminal.
     """
@@ -108,7 +109,7 @@ async def publish_report(
         **sealed([run.journal.path]),
     }
     await publish(
-        markdown=report_markdown(plan, told, steps, findings, health, gaps=gaps, pairs=pairs),
+        markdown=report_markdown(plan, told, steps, findings, health, gaps=gaps, tables=tables),
         key=artifact_key(plan.runbook, plan.cluster, "report"),
         description=f"{plan.runbook} {plan.cluster}",
         report=True,

@@ -27,8 +27,8 @@ ROOT = Path(__file__).parents[2]
 RUNBOOKS = sorted(path.stem for path in (ROOT / "flows").glob("[!_]*.py"))
 LIKE_A_RUNBOOK = re.compile(
     r"\b(?:(?:bootstrap|adopt|check|show|rotate|recover|replace|add|remove|update|move|harden"
-    r"|restore|take|rehearse)"
-    r"_(?:cluster|health|certificates|authority|member|leader|quorum|snapshot)s?)\b"
+    r"|restore|take|rehearse|reclaim|repair)"
+    r"_(?:cluster|health|certificates|authority|member|leader|quorum|snapshot|space|corruption)s?)\b"
 )
 OPTION = re.compile(r"(?<![\w-])--([a-z][a-z-]+)")
 HELPERS = {"pointer", "parameter"}
@@ -50,7 +50,9 @@ NAMED: dict[str, set[str]] = {
     "tasks/procedures/drafting.py": {"add_member"},
     "tasks/pki/authority.py": {"recover_certificates"},
     "tasks/plans/bootstrap.py": {"bootstrap_cluster"},
-    "tasks/plans/health.py": {"check_health"},
+    "tasks/plans/corruption.py": {"restore_cluster"},
+    "tasks/plans/diagnosis.py": {"check_certificates", "reclaim_space", "rotate_certificates"},
+    "tasks/plans/health.py": {"repair_corruption"},
     "tasks/plans/kubeadm.py": {"bootstrap_cluster"},
     "tasks/plans/nodes.py": {"harden_members"},
     "tasks/plans/refilled.py": {"harden_members"},
@@ -119,6 +121,8 @@ POINTERS: dict[str, list[tuple[str, tuple[str, ...], dict[str, Value]]]] = {
         ("pointer", ("recover_certificates",), {"cluster": "c1"}),
         ("pointer", ("recover_quorum",), {"cluster": "c1"}),
         ("pointer", ("restore_cluster",), {"cluster": "c1"}),
+        ("pointer", ("reclaim_space",), {"cluster": "c1"}),
+        ("pointer", ("repair_corruption",), {"cluster": "c1"}),
         ("pointer", ("replace_member",), {"cluster": "c1", "member": ["NAME"]}),
     ],
     "tasks/plans/kubeadm.py": [
@@ -151,6 +155,10 @@ POINTERS: dict[str, list[tuple[str, tuple[str, ...], dict[str, Value]]]] = {
         ("parameter", ("restore_cluster",), {"file": "/backup/c1.db"}),
         ("parameter", ("restore_cluster",), {"accept": ["no-checksum"]}),
         ("parameter", ("restore_cluster",), {"accept": ["other-cluster"]}),
+    ],
+    "tasks/plans/space.py": [
+        ("parameter", ("reclaim_space",), {"keep_revisions": 0}),
+        ("pointer", ("reclaim_space",), {"cluster": "c1"}),
     ],
     "tasks/plans/sharing.py": [("parameter", ("rotate_authority",), {"until": "certificates"})],
     "tasks/plans/succession.py": [

@@ -7,6 +7,7 @@ from datetime import timedelta
 from tasks.model.cluster import ClusterHealth, EndpointHealth, EndpointStatus
 from tasks.model.expiry import CertificateFinding, CertificateRow, ClusterCheck, Grade, Kind
 from tasks.model.fleet import FleetRow, PastRun
+from tasks.model.space import Growth
 from tasks.report.fleet import fleet_markdown, fleet_problems, fleet_table, fleet_verdict
 from tests.unit.test_plans_retention import NOW, taken
 
@@ -71,7 +72,7 @@ def test_a_line_tells_what_there_is() -> None:
     """Sizes against the quota, who leads, what ends first, the last proven snapshot and change."""
     changed = PastRun("1", "rotate_certificates", ("main",), "ada@desk", NOW, "Completed")
     proven = taken(NOW - timedelta(hours=5), proven=True)
-    one = row("main", 100, newest=proven, proven=proven, changed=changed)
+    one = row("main", 100, newest=proven, proven=proven, changed=changed, growth=Growth(1.0, 9.4))
     (cells,) = fleet_table([one], NOW).rows
     assert cells == (
         "main",
@@ -79,7 +80,7 @@ def test_a_line_tells_what_there_is() -> None:
         "3.6.16",
         "2 of 2",
         "m1",
-        "50.0 MiB, 2 % of 2048.0 MiB",
+        "50.0 MiB, 1.0 MiB in use, 2 % of 2048.0 MiB, 9 days left",
         "100d: server of m1",
         "5 h ago",
         "2026-03-01 12:00 rotate_certificates by ada@desk",

@@ -1,0 +1,142 @@
+"""Give back what is free in a cluster's databases, and lead a full one out of NOSPACE."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from typing_extensions import override
+
+from tasks.engine.frame import runbook
+from tasks.engine.run import Run
+from tasks.etcd.probe import Probe
+from tasks.hosts.connection import HostConnection
+from tasks.model.cluster import DesiredMember
+from tasks.model.errors import MemberFailed
+from tasks.model.plan import Finding, Plan, Step
+from tasks.model.space import Freed
+from tasks.plans.space import (
+    CompactHistory,
+    DefragmentMember,
+    DisarmAlarms,
+    Rules,
+    SpaceSight,
+    choose_revision,
+    find_space_findings,
+    plan_space,
+)
+from tasks.procedures import space as procedures
+from tasks.procedures.course import Actions, Choices, Recipe, Unlocked, Verified, follow
+from tasks.report.space import fillers_table, freed_fact
+from tasks.steps import health, space
+
+
+@runbook(flow_run_name="reclaim space of {cluster}")
+async def reclaim_space(
+    cluster: str,
+    keep_minutes: int | None = None,
+    keep_revisions: int | None = None,
+    free_percent: int = 45,
+    at_least_mb: int = 100,
+    quota_percent: int = 80,
+    approval: bool = False,
+    dry_run: bool = False,
+    reason: str | None = None,
+) -> None:
+    """Compact, defragment one member at a time, and take NOSPACE back; safe to run every night.
+
+    A member is touched only while every other one is there and up to date, and never while it
+    leads. What the rules do not ask for is not done: a cluster with nothing to give back is only
+    looked at. API servers compact their cluster by themselves; there that is done only when
+    NOSPACE keeps them from it.
+
+    Stages, and what is true when the runner dies in one:
+
+    1. Lock, observe, see what fills the database, plan: nothing has been changed.
+    2. Compact: history before a revision is gone, or not.
+    3. Defragment, the leader last, which hands leadership over before: etcd ends by itself what it
+       has begun, and the next run goes on with the members that are left.
+    4. The alarm is taken back when every database is below nine tenths of its quota; verify.
+
+    Args:
+        cluster: name under deployments/clusters, or the path of an inventory file
+        keep_minutes: of history that stays, 5 without it; what is that old is known from earlier
+            checks and runs. In NOSPACE all goes that no API server needs
+        keep_revisions: of history that stays, by count, in place of minutes
+        free_percent: defragment a member of whose database this share is free
+        at_least_mb: smaller databases are left as they are, unless NOSPACE is raised
+        quota_percent: defragment a member whose database has this share of its quota, if there
+            is anything to give back
+        approval: show the plan and wait for a person, also where the inventory does not ask it
+        dry_run: stop after the plan, which says what would be given back; nothing is changed
+        reason: why, for the record
+    """
+    rules = Rules(free_percent, at_least_mb, quota_percent)
+    choices = Choices(approval=approval, dry_run=dry_run, reason=reason)
+    keep = None if keep_minutes is None else timedelta(minutes=max(keep_minutes, 0))
+    await follow(_Reclaiming(rules, keep, keep_revisions), cluster, choices)
+
+
+class _Reclaiming(Recipe[SpaceSight]):
+    runbook = "reclaim_space"
+
+    def __init__(self, rules: Rules, keep: timedelta | None, keep_revisions: int | None) -> None:
+        self.rules = rules
+        self.keep = keep
+        self.keep_revisions = keep_revisions
+        self.freed: list[Freed] = []
+        self.left: list[str] = []
+
+    @override
+    async def look(self, run: Run, unlocked: Unlocked) -> SpaceSight:
+        return await procedures.see_space(run)
+
+    @override
+    def findings(self, seen: SpaceSight) -> tuple[Finding, ...]:
+        return find_space_findings(seen)
+
+    @override
+    async def plan(self, run: Run, seen: SpaceSight) -> Plan:
+        history = choose_revision(seen, self.keep, self.keep_revisions)
+        return plan_space(run.inventory, seen, self.rules, history)
+
+    @override
+    def measured(self, seen: SpaceSight) -> tuple[DesiredMember, ...]:
+        return seen.members
+
+    @override
+    def actions(self, seen: SpaceSight, probe: Probe | None) -> Actions:
+        async def compact(run: Run, step: CompactHistory) -> None:
+            async with health.etcd_client(run, seen.members) as client:
+                await space.compact_history(run, client, step)
+
+        async def defragment(run: Run, host: HostConnection, step: DefragmentMember) -> None:
+            done = await procedures.defragment_member(run, host, step, seen=seen, rules=self.rules)
+            if isinstance(done, Freed):
+                self.freed.append(done)
+            elif done is not None:
+                self.left.append(done)
+
+        async def disarm(run: Run, step: DisarmAlarms) -> None:
+            async with health.etcd_client(run, seen.members) as client:
+                await space.disarm_space(run, client, step, seen.quotas)
+
+        return {CompactHistory: compact, DefragmentMember: defragment, DisarmAlarms: disarm}
+
+    @override
+    async def gate(self, run: Run, seen: SpaceSight, step: Step) -> None:
+        await procedures.pass_space_gate(run, seen.members, step.sentence.splitlines()[0])
+
+    @override
+    async def verify(self, run: Run, seen: SpaceSight) -> Verified:
+        async with health.etcd_client(run, seen.members) as client:
+            found = await client.wait_until_healthy(seen.members, health.GATE_SECONDS)
+        space.note_space(run, found, seen.quotas)
+        alarms = found.find_alarms() if seen.is_alarmed else ()
+        problems = [*self.left, *alarms]
+        complaint = MemberFailed("not all was done:\n  - " + "\n  - ".join(problems))
+        return Verified(
+            found,
+            facts=dict(map(freed_fact, self.freed)),
+            tables={"What fills the database": fillers_table(seen.survey)},
+            complaint=complaint if problems else None,
+        )

@@ -1,0 +1,379 @@
+"""Giving space back: compaction, defragmentation one member at a time, alarms taken back. Pure.
+
+What is free in a database after a compaction is not known before it, so members may have a step
+that does nothing when its turn comes: the rules are asked again then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from tasks.model.cluster import AlarmType, ClusterHealth, DesiredMember, EndpointStatus
+from tasks.model.errors import Refused
+from tasks.model.inventory import Inventory
+from tasks.model.plan import Finding, Plan, Severity, Stage, Step
+from tasks.model.pointers import parameter, pointer
+from tasks.model.space import DiskRoom, Growth, SpaceRow, Survey, revision_before
+from tasks.plans.health import corrupt_names, corrupt_sentence
+
+COMPACT = Stage(1, "compact", is_serial=True)
+DEFRAGMENT = Stage(2, "defragment, one member at a time, the leader last", is_serial=True)
+DISARM = Stage(3, "take the alarm back", is_serial=True)
+
+DISARM_SHARE = 0.9
+"""Of the quota: an alarm is taken back when every member's database is below (etcd-defrag's)."""
+WORTH_SHARE = 0.05
+"""Of a database that is in the alarm's way: less is not worth the wait."""
+BYTES_A_SECOND = 100 << 20
+"""Of what is in use, written by a defragmentation; for the seconds that a plan tells."""
+COPY_SHARE = 1.1
+"""Of what is in use: what a defragmentation needs on the disk for its copy."""
+KEEP = timedelta(minutes=5)
+"""Of history, where nobody says more: what kube-apiserver keeps (--etcd-compaction-interval)."""
+OLD_ENOUGH = 3
+"""Times what is to be kept: while the alarm is raised, older looks are too old to free enough."""
+FEW_DAYS = 7
+"""Left until the quota is reached by what the data grow: a check fails."""
+MOST_LAG = 1000
+"""Raft entries that a member may be behind before another one is defragmented."""
+NEVER = {"3.5.6": "its defragmentation may end it"}
+"""Versions that must not be defragmented while they serve."""
+TOLD_PREFIXES = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompactHistory(Step):
+    """Forget the history before a revision, `after` some time for those that read it."""
+
+    revision: int
+    after: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DefragmentMember(Step):
+    """Write a member's database anew, if the rules still say so at its turn."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DisarmAlarms(Step):
+    """Take NOSPACE back, when every member's database is below the threshold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compaction:
+    """Up to which revision, None: not at all; why; and how long the run waits before it."""
+
+    revision: int | None
+    why: str
+    after: timedelta = timedelta(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """When a member is defragmented: by the share that is free, the size, the share of the quota.
+
+    The first two are those of OpenShift's operator and of etcd-defrag's examples.
+    """
+
+    free_percent: int = 45
+    at_least_mb: int = 100
+    quota_percent: int = 80
+
+    def is_due(self, status: EndpointStatus, quota: int | None, *, alarmed: bool) -> bool:
+        """Whether a member has enough to give back; while the alarm is raised, a little is."""
+        free = status.db_size - status.db_size_in_use
+        if alarmed:
+            return free > WORTH_SHARE * status.db_size
+        if status.db_size < self.at_least_mb << 20:
+            return False
+        is_full = quota is not None and status.db_size * 100 >= quota * self.quota_percent
+        return free * 100 >= status.db_size * self.free_percent or (
+            is_full and free > WORTH_SHARE * status.db_size
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceSight:
+    """What the plan goes by; quotas and rooms by host, as far as they are known.
+
+    `rows` are earlier looks. `has_apiservers`: Kubernetes' API servers compact it by themselves.
+    """
+
+    members: tuple[DesiredMember, ...]
+    health: ClusterHealth
+    quotas: Mapping[str, int]
+    rooms: Mapping[str, DiskRoom]
+    rows: tuple[SpaceRow, ...]
+    survey: Survey
+    has_apiservers: bool
+    now: datetime
+
+    @property
+    def is_alarmed(self) -> bool:
+        """Whether a full database keeps the cluster from writes."""
+        return any(alarm.type is AlarmType.NOSPACE for alarm in self.health.alarms)
+
+    @property
+    def statuses(self) -> dict[str, EndpointStatus]:
+        """What the members that answer say, by host."""
+        return {e.name: e.status for e in self.health.endpoints if e.status}
+
+
+def find_space_obstacles(
+    members: tuple[DesiredMember, ...], health: ClusterHealth
+) -> tuple[str, ...]:
+    """List what forbids to touch a database now: every member must be there and not lag behind."""
+    if corrupt := corrupt_names(health):
+        return (corrupt_sentence(corrupt),)
+    behind = {e.name: e.status.raft_applied_index for e in health.endpoints if e.status}
+    furthest = max(behind.values(), default=0)
+    lagging = (
+        f"{name}: is {furthest - index} entries behind the furthest member"
+        for name, index in behind.items()
+        if furthest - index > MOST_LAG
+    )
+    return (*health.find_faults(members), *lagging)
+
+
+def find_space_findings(seen: SpaceSight) -> tuple[Finding, ...]:
+    """Refuse what forbids the run, and tell of disks that may not take a copy."""
+    obstacles = find_space_obstacles(seen.members, seen.health)
+    never = (
+        Finding(Severity.REFUSAL, name, f"is etcd {s.version}: {NEVER[s.version]}; upgrade it")
+        for name, s in seen.statuses.items()
+        if s.version in NEVER
+    )
+    return (
+        *(Finding(Severity.REFUSAL, None, text) for text in obstacles),
+        *never,
+        *(
+            Finding(Severity.WARNING, name, text)
+            for name, status in seen.statuses.items()
+            if (text := tell_no_room(status, seen.rooms.get(name)))
+        ),
+    )
+
+
+def tell_no_room(status: EndpointStatus, room: DiskRoom | None) -> str | None:
+    """Say that a member's disk cannot take the copy that a defragmentation writes; None: it can."""
+    needed = int(status.db_size_in_use * COPY_SHARE)
+    if room is None or room.free >= needed:
+        return None
+    beside = f"; beside the database lie {', '.join(room.leftovers)}" if room.leftovers else ""
+    return (
+        f"a defragmentation needs {mebibytes(needed)} for its copy and {room.mount} has "
+        f"{mebibytes(room.free)}: it is done only when a compaction leaves that little in use, or "
+        f"when {mebibytes(needed - room.free)} are freed there{beside}"
+    )
+
+
+def choose_revision(
+    seen: SpaceSight, keep: timedelta | None, keep_revisions: int | None
+) -> Compaction:
+    """Choose up to which revision the history goes, so that what was asked for stays.
+
+    How old a revision is, is known from earlier looks alone. While the alarm is raised nobody
+    writes: all history goes, unless the operator or API servers want some of it, for which the
+    run waits where no look is of the right age.
+    """
+    if seen.has_apiservers and not seen.is_alarmed:
+        return Compaction(None, "API servers compact it every five minutes, as they need it")
+    present = max((s.revision for s in seen.statuses.values()), default=0)
+    if keep_revisions is not None:
+        until = present - keep_revisions
+        why = f"the last {keep_revisions} revisions stay"
+        return Compaction(until if until > 0 else None, why)
+    if seen.is_alarmed and keep is None and not seen.has_apiservers:
+        return Compaction(present, "all history goes, since nobody writes")
+    keep = KEEP if keep is None else keep
+    minutes = keep / timedelta(minutes=1)
+    oldest = seen.now - OLD_ENOUGH * keep if seen.is_alarmed else None
+    noted = revision_before(seen.rows, seen.now - keep, oldest)
+    if noted is not None:
+        return Compaction(noted, f"what was written in the last {minutes:g} minutes stays")
+    if seen.is_alarmed:
+        why = f"after {minutes:g} minutes, for which what reads older revisions has them"
+        return Compaction(present, why, keep)
+    return Compaction(
+        None,
+        f"no look that is {minutes:g} minutes old has noted a revision, so that it is not known "
+        "what is older: the next run knows",
+    )
+
+
+def plan_space(inventory: Inventory, seen: SpaceSight, rules: Rules, history: Compaction) -> Plan:
+    """Plan to compact, to defragment followers first, and to take the alarm back.
+
+    Raises Refused where the alarm is raised and nothing that is known can end it.
+    """
+    steps: list[Step] = []
+    compacts = history.revision is not None
+    if history.revision is not None:
+        steps.append(
+            CompactHistory(
+                stage=COMPACT,
+                host=None,
+                revision=history.revision,
+                after=history.after,
+                sentence=f"compact the history before revision {history.revision}: {history.why}",
+            )
+        )
+    order = sorted(seen.statuses, key=lambda name: name == seen.health.leader_name)
+    for name in order:
+        sentence = _defragment(name, seen, rules, compacts=compacts)
+        if sentence is not None:
+            steps.append(DefragmentMember(stage=DEFRAGMENT, host=name, sentence=sentence))
+    if seen.is_alarmed:
+        steps.append(
+            DisarmAlarms(
+                stage=DISARM,
+                host=None,
+                sentence="take the alarm NOSPACE back; every database must be below "
+                f"{DISARM_SHARE:.0%} of its quota by then",
+            )
+        )
+    if seen.is_alarmed and len(steps) == 1:
+        _refuse_full(seen)
+    goal = f"databases are small again: {_given_back(seen, rules)}"
+    warnings = [*_waiting(seen, steps), *tell_fillers(seen)]
+    if not compacts:
+        warnings.append(f"the history is not compacted: {history.why}")
+    return Plan("reclaim_space", inventory.name, goal, tuple(steps), tuple(warnings))
+
+
+def _defragment(name: str, seen: SpaceSight, rules: Rules, *, compacts: bool) -> str | None:
+    status, quota = seen.statuses[name], seen.quotas.get(name)
+    free = status.db_size - status.db_size_in_use
+    handing = "not while it leads: " if len(seen.members) > 1 else ""
+    seconds = status.db_size_in_use / BYTES_A_SECOND
+    if rules.is_due(status, quota, alarmed=seen.is_alarmed):
+        if not compacts and tell_no_room(status, seen.rooms.get(name)):
+            return None
+        return (
+            f"defragment {name}: {handing}{mebibytes(free)} of {mebibytes(status.db_size)} are "
+            f"free{' before the compaction' if compacts else ''}; its clients wait about "
+            f"{max(seconds, 0.1):.1f} s"
+        )
+    could = seen.is_alarmed or status.db_size >= rules.at_least_mb << 20
+    if not compacts or not could:
+        return None
+    return (
+        f"defragment {name}: {handing}only if the compaction leaves enough of its "
+        f"{mebibytes(status.db_size)} free ({mebibytes(free)} are now)"
+    )
+
+
+def _given_back(seen: SpaceSight, rules: Rules) -> str:
+    due = {
+        name: s.db_size - s.db_size_in_use
+        for name, s in seen.statuses.items()
+        if rules.is_due(s, seen.quotas.get(name), alarmed=seen.is_alarmed)
+    }
+    if not due:
+        return "nothing is due by now"
+    return ", ".join(f"{mebibytes(free)} of {name}" for name, free in due.items())
+
+
+def _waiting(seen: SpaceSight, steps: Sequence[Step]) -> list[str]:
+    if not any(isinstance(step, DefragmentMember) for step in steps):
+        return []
+    if len(seen.members) == 1:
+        return ["it is the only member: nobody is served while its database is written anew"]
+    return [
+        "a member answers nobody while its database is written anew, and its clients wait or go to "
+        "another one; etcd 3.6 and newer sends them away at once with "
+        "feature-gates StopGRPCServiceOnDefrag=true"
+    ]
+
+
+def tell_fillers(seen: SpaceSight) -> list[str]:
+    """Say what fills the database, by prefixes; the last sentence says how much is history."""
+    survey = seen.survey
+    if not survey.prefixes:
+        return []
+    told = [
+        f"{p.name}: {p.keys} keys, about {mebibytes(p.size)}, written about {p.writes} times"
+        for p in survey.prefixes[:TOLD_PREFIXES]
+    ]
+    live = sum(p.size for p in survey.prefixes)
+    in_use = max((s.db_size_in_use for s in seen.statuses.values()), default=0)
+    share = f" of {mebibytes(in_use)} in use; the rest is history and etcd's own pages"
+    part = "" if survey.is_whole else " (not all was looked at)"
+    return [
+        f"most space by prefix{part}: {'; '.join(told)}",
+        f"keys as they are now take about {mebibytes(live)}{share}",
+    ]
+
+
+def _refuse_full(seen: SpaceSight) -> None:
+    """Raise Refused with what to do where neither compaction nor defragmentation helps.
+
+    Not where the databases are below the threshold already: then the alarm alone is to be taken.
+    """
+    full = find_full(seen.statuses, seen.quotas)
+    if not full:
+        return
+    lacks = [
+        f"{name}: {text}"
+        for name, status in seen.statuses.items()
+        if (text := tell_no_room(status, seen.rooms.get(name)))
+    ]
+    raise Refused(
+        "the databases are full of data that is in use:\n  - "
+        + "\n  - ".join([*full, *lacks, *tell_fillers(seen)])
+        + "\ndelete keys (deletes are taken also now) and run this again, with "
+        f"{parameter(keep_revisions=0)} where their history is to go at once; or raise "
+        "quota-backend-bytes on every member, one restart at a time. Nothing was changed"
+    )
+
+
+def find_full(statuses: Mapping[str, EndpointStatus], quotas: Mapping[str, int]) -> tuple[str, ...]:
+    """List the members whose database is too near to its quota for the alarm to be taken back."""
+    return tuple(
+        f"{name}: its database has {mebibytes(status.db_size)} of {mebibytes(quotas[name])}, "
+        f"{mebibytes(status.db_size_in_use)} in use"
+        for name, status in statuses.items()
+        if name in quotas and status.db_size >= DISARM_SHARE * quotas[name]
+    )
+
+
+def judge_space(
+    inventory: Inventory, health: ClusterHealth, growth: Growth | None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Tell how full the databases are: what must be seen to, and what is only to be known.
+
+    While NOSPACE is raised its own sentence has the way out.
+    """
+    statuses = {e.name: e.status for e in health.endpoints if e.status}
+    if not statuses:
+        return (), ()
+    name, largest = max(statuses.items(), key=lambda one: one[1].db_size)
+    told = (
+        f"space: {mebibytes(largest.db_size)} on {name}, {mebibytes(largest.db_size_in_use)} in use"
+    )
+    if largest.db_quota:
+        share = largest.db_size / largest.db_quota
+        told += f", {share:.0%} of the quota of {mebibytes(largest.db_quota)}"
+    left = None
+    if growth is None:
+        told += "; how fast it grows is known after some hours of checks"
+    elif growth.days_left is None:
+        told += "; it does not grow"
+    else:
+        left = growth.days_left
+        told += f"; it grows by {mebibytes(growth.bytes_a_day)} a day, {left:.0f} days are left"
+    way = pointer("reclaim_space", cluster=inventory.name)
+    alarmed = any(alarm.type is AlarmType.NOSPACE for alarm in health.alarms)
+    full = largest.db_quota and largest.db_size >= DISARM_SHARE * largest.db_quota
+    if not alarmed and (full or (left is not None and left < FEW_DAYS)):
+        return (f"{told}: {way} before etcd takes no more writes",), ()
+    if Rules().is_due(largest, largest.db_quota, alarmed=False):
+        told += f"; {way} gives back {mebibytes(largest.db_size - largest.db_size_in_use)}"
+    return (), (told,)
+
+
+def mebibytes(size: float) -> str:
+    """Write a size as people compare it."""
+    return f"{size / (1 << 20):.1f} MiB"

@@ -1,0 +1,59 @@
+"""Whose data are wrong, and the others' view of it. Composes steps; owns none."""
+
+from __future__ import annotations
+
+from tasks.engine.run import Run
+from tasks.model.cluster import ClusterHealth, DesiredMember
+from tasks.model.errors import Refused, RunbookError
+from tasks.model.observation import DataDirectory
+from tasks.plans.corruption import Verdict, find_guilty, is_corrupt
+from tasks.plans.health import refuse_unseen
+from tasks.plans.voters import refuse_without_members
+from tasks.procedures import location
+from tasks.steps import corruption, health, preflight
+
+
+async def examine(run: Run) -> Verdict:
+    """Compare all voters' data, and find what an earlier run has begun; raises Refused.
+
+    Changes nothing. A voter that is down is refused unless it has no data any more, as an earlier
+    run leaves it.
+    """
+    members = await location.locate_members(run)
+    async with health.etcd_client(run, members) as client:
+        comparison, found = await corruption.compare_data(run, client)
+    refuse_unseen(found)
+    refuse_without_members(found.seen_members())
+    unfinished = await _find_unfinished(run, members, found)
+    left = tuple(row for row in comparison.unknown if row.host not in unfinished)
+    guilty = find_guilty(comparison, len(comparison.rows))
+    if left:
+        raise Refused(
+            "not all voters could be compared:\n  - "
+            + "\n  - ".join(f"{row.label}: {row.why}" for row in left)
+            + "\nbring them back first, and run this again. Nothing was changed"
+        )
+    return Verdict(comparison, guilty, unfinished, is_corrupt(found))
+
+
+async def _find_unfinished(
+    run: Run, members: tuple[DesiredMember, ...], found: ClusterHealth
+) -> tuple[str, ...]:
+    """Name the hosts of the inventory whose member was taken out, or has not joined to the end."""
+    listed = {url: m for m in found.seen_members() for url in m.member.peer_urls}
+
+    async def is_unfinished(member: DesiredMember) -> bool:
+        entry = listed.get(member.peer_url)
+        if entry is None or entry.member.is_learner or not entry.member.is_started:
+            return True
+        return not entry.is_up and await _has_no_data(run, member.name)
+
+    return tuple([member.name for member in members if await is_unfinished(member)])
+
+
+async def _has_no_data(run: Run, name: str) -> bool:
+    try:
+        seen = await preflight.observe_host(run, run.hosts[name])
+    except RunbookError:
+        return False
+    return seen.data is not DataDirectory.INITIALISED

@@ -1,0 +1,139 @@
+"""The space of a cluster's databases: how it is seen, judged by the record, and given back.
+
+Composes steps; owns none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from tasks.engine.run import Run, together
+from tasks.hosts.connection import HostConnection
+from tasks.model.cluster import ClusterHealth, DesiredMember
+from tasks.model.errors import RunbookError
+from tasks.model.space import DiskRoom, Freed, Growth, Survey, find_growth
+from tasks.plans.space import (
+    DefragmentMember,
+    Rules,
+    SpaceSight,
+    find_space_obstacles,
+    judge_space,
+    tell_no_room,
+)
+from tasks.procedures import location
+from tasks.steps import health, space
+
+NOTHING = Survey(0, (), is_whole=True)
+
+
+async def see_space(run: Run) -> SpaceSight:
+    """See members, quotas, disks, the record, and what fills the database.
+
+    Members that are still busy with an earlier run's defragmentation get some seconds.
+    """
+    members = await location.locate_members(run)
+    found = await _settled(run, members)
+    quotas, free = await asyncio.gather(
+        read_quotas(run, found), together(_room(run, m.name) for m in members)
+    )
+    rooms = {m.name: room for m, room in zip(members, free, strict=True) if room}
+    rows = space.read_space(run)
+    space.note_space(run, found, quotas)
+    survey, has_apiservers = NOTHING, False
+    able = [e for e in found.endpoints if e.is_healthy and e.status]
+    if able:
+        chosen = min(able, key=lambda e: e.name == found.leader_name)
+        async with health.etcd_client(run, members) as client:
+            endpoint = next(e for e in client.endpoints if e.name == chosen.name)
+            survey, has_apiservers = await space.survey_keys(run, client, endpoint)
+    return SpaceSight(
+        members, found, quotas, rooms, rows, survey, has_apiservers, datetime.now(UTC)
+    )
+
+
+async def _settled(run: Run, members: tuple[DesiredMember, ...]) -> ClusterHealth:
+    async with health.etcd_client(run, members) as client:
+        found = await health.read_health(run, client)
+
+        async def look() -> tuple[str, ...]:
+            nonlocal found
+            found = await client.observe_cluster()
+            return find_space_obstacles(members, found)
+
+        if any(e.is_up for e in found.endpoints) and find_space_obstacles(members, found):
+            try:
+                await health.stand_at_gate(look, "not in full health")
+            except RunbookError:
+                return found  # the findings tell it
+        return found
+
+
+async def _room(run: Run, name: str) -> DiskRoom | None:
+    try:
+        return await space.see_disk_room(run, run.hosts[name])
+    except RunbookError:
+        return None
+
+
+async def read_quotas(run: Run, found: ClusterHealth) -> dict[str, int]:
+    """Tell each member's quota, by host: from 3.6 on etcd tells it, before its settings do."""
+
+    async def read(name: str) -> int | None:
+        try:
+            return await space.read_quota(run, run.hosts[name])
+        except RunbookError:
+            return None
+
+    told = {e.name: e.status.db_quota for e in found.endpoints if e.status and e.status.db_quota}
+    asked = [
+        e.name for e in found.endpoints if e.status and e.name not in told and e.name in run.hosts
+    ]
+    said = dict(zip(asked, await asyncio.gather(*map(read, asked)), strict=True))
+    return told | {name: quota for name, quota in said.items() if quota}
+
+
+async def check_space(
+    run: Run, found: ClusterHealth
+) -> tuple[ClusterHealth, tuple[str, ...], tuple[str, ...], Growth | None]:
+    """Judge the databases by their quotas and by earlier looks, and note this one.
+
+    Returns the health with every quota that is known, what must be seen to, what is only to be
+    known, and the growth.
+    """
+    quotas = await read_quotas(run, found)
+    endpoints = tuple(
+        replace(e, status=replace(e.status, db_quota=quotas.get(e.name))) if e.status else e
+        for e in found.endpoints
+    )
+    space.note_space(run, found, quotas)
+    found = replace(found, endpoints=endpoints)
+    growth = find_growth(space.read_space(run))
+    return found, *judge_space(run.inventory, found, growth), growth
+
+
+async def pass_space_gate(run: Run, members: tuple[DesiredMember, ...], title: str) -> None:
+    """Wait until every member is there and up to date; raises MemberFailed after some seconds."""
+    async with health.etcd_client(run, members) as client:
+
+        async def look() -> tuple[str, ...]:
+            return find_space_obstacles(members, await client.observe_cluster())
+
+        await health.stand_at_gate(look, f"not done: {title}")
+
+
+async def defragment_member(
+    run: Run, host: HostConnection, _step: DefragmentMember, *, seen: SpaceSight, rules: Rules
+) -> Freed | str | None:
+    """Defragment a member that is still due, without its leadership; a sentence: it cannot be."""
+    async with health.etcd_client(run, seen.members) as client:
+        endpoint = next(e for e in client.endpoints if e.name == host.name)
+        status = await client.get_status(endpoint)
+        if not rules.is_due(status, seen.quotas.get(host.name), alarmed=seen.is_alarmed):
+            return None
+        room = await space.see_disk_room(run, host)
+        if text := tell_no_room(status, room):
+            return f"{host.name}: {text}"
+        await health.move_leader_away(run, host, seen.members)
+        return await space.defragment(run, client, host)

@@ -1,0 +1,69 @@
+"""The steps of a diagnosis: metrics, a timed read, and counts of what was logged. Read-only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from statistics import median
+from time import monotonic
+
+from tasks.engine.frame import publish
+from tasks.engine.run import Run, step
+from tasks.etcd.client import EtcdClient
+from tasks.hosts.connection import HostConnection
+from tasks.hosts.logs import count_logs_command, parse_log_counts
+from tasks.model.cluster import ClusterHealth
+from tasks.model.diagnosis import Line, MemberMetrics
+from tasks.model.errors import RunbookError
+from tasks.model.record import Event
+from tasks.report.diagnosis import diagnosis_markdown, diagnosis_table, diagnosis_verdict
+from tasks.steps.reports import artifact_key
+
+READS = 5
+LOG_SECONDS = 30.0
+
+
+@step("read the members' metrics", retry_delays_seconds=())
+async def read_metrics(
+    _run: Run, client: EtcdClient
+) -> tuple[dict[str, MemberMetrics], dict[str, float]]:
+    """Read every member's metrics, and time some linearizable reads; who fails is left out."""
+    metrics: dict[str, MemberMetrics] = {}
+    reads: dict[str, float] = {}
+    for endpoint in client.endpoints:  # in turn: a read is timed, and nothing shall be beside it
+        with suppress(RunbookError):
+            metrics[endpoint.name] = await client.get_metrics(endpoint)
+        with suppress(RunbookError):
+            taken = []
+            for _ in range(READS):
+                began = monotonic()
+                await client.read_linearizable(endpoint)
+                taken.append(monotonic() - began)
+            reads[endpoint.name] = median(taken)
+    return metrics, reads
+
+
+@step("count what {host} has logged", retry_delays_seconds=())
+async def count_logs(run: Run, host: HostConnection) -> dict[str, int]:
+    """Count a member's sayings of the last hour."""
+    layout = run.inventory.layout(host.name)
+    (result,) = await host.run(count_logs_command(layout), timeout_seconds=LOG_SECONDS)
+    return parse_log_counts(result)
+
+
+async def publish_diagnosis(run: Run, health: ClusterHealth, lines: Sequence[Line]) -> None:
+    """Publish the page, and tell it to the journal for the terminal."""
+    table = diagnosis_table(lines)
+    run.journal.append(
+        Event.OBSERVED,
+        columns=table.columns,
+        rows=table.rows,
+        problems=(),
+        remarks=(diagnosis_verdict(lines),),
+    )
+    await publish(
+        markdown=diagnosis_markdown(run.inventory.name, health, lines),
+        key=artifact_key("diagnose", run.inventory.name),
+        description=diagnosis_verdict(lines),
+        report=True,
+    )

@@ -1,0 +1,233 @@
+"""The steps that give space back, and those that see how much there is and what fills it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic
+
+from tasks.config.settings import read_settings
+from tasks.engine.recording import journal_directory
+from tasks.engine.run import Run, step
+from tasks.etcd.client import EtcdClient
+from tasks.etcd.gateway import Endpoint
+from tasks.etcd.keyspace import END
+from tasks.hosts.connection import HostConnection
+from tasks.hosts.space import disk_room_command, parse_disk_room
+from tasks.hosts.supervisors import supervisor
+from tasks.model.cluster import AlarmType, ClusterHealth
+from tasks.model.errors import MemberFailed, RunbookError, Unverified
+from tasks.model.member_settings import parse_number
+from tasks.model.space import DiskRoom, Freed, Prefix, SpaceRow, Survey, prefix_end, prefix_of, thin
+from tasks.plans.health import DEFAULT_QUOTA
+from tasks.plans.space import CompactHistory, DisarmAlarms, find_full
+
+SURVEY_SECONDS = 20.0
+MOST_PREFIXES = 200
+SAMPLED_KEYS = 4
+MOST_SAMPLED = 64 << 20
+"""Bytes of values that a survey reads, at most; etcd takes values of up to 1.5 MB."""
+SETTLE_SECONDS = 60.0
+SETTLE_POLL = 0.5
+STILL = 0.01
+"""Of a database's size: a change of what is in use that is none."""
+AGAIN_SECONDS = 1.0
+"""How long an alarm that was taken back is watched: writers that wait may raise it at once."""
+API_SERVERS_KEY = b"compact_rev_key"
+"""What kube-apiserver notes its own compactions under (storage/etcd3/compact.go)."""
+
+
+@step("see the database's disk on {host}", retry_delays_seconds=())
+async def see_disk_room(run: Run, host: HostConnection) -> DiskRoom:
+    """See what is free where a member's database lies."""
+    data = run.inventory.layout(host.name).data
+    (result,) = await host.run(disk_room_command(data))
+    return parse_disk_room(result)
+
+
+@step("read the quota of {host}", retry_delays_seconds=())
+async def read_quota(run: Run, host: HostConnection) -> int | None:
+    """Read a member's quota from its settings, wherever they are written; None: not for certain."""
+    own = supervisor(run.inventory.layout(host.name))
+    (result,) = await host.run(own.settings_command())
+    settings = read_settings(own.parse_settings(result))
+    if settings.faults:
+        return None
+    with suppress(ValueError):
+        return parse_number(settings.value("quota-backend-bytes", "0")) or DEFAULT_QUOTA
+    return None
+
+
+@step("see what fills the database")
+async def survey_keys(_run: Run, client: EtcdClient, endpoint: Endpoint) -> tuple[Survey, bool]:
+    """Count keys by prefix and measure a sample of each; whether API servers compact it, too.
+
+    Bounded in time, in prefixes and in what is read; a member's own data is asked, no quorum.
+    """
+    deadline = monotonic() + SURVEY_SECONDS
+    total = await client.count_range(endpoint, END, END)
+    has_apiservers = bool(
+        await client.count_range(endpoint, API_SERVERS_KEY, API_SERVERS_KEY + b"\0")
+    )
+    found: list[Prefix] = []
+    start, read, is_whole = END, 0, True
+    while (key := await client.first_key(endpoint, start)) is not None:
+        prefix = prefix_of(key)
+        end = prefix_end(prefix)
+        keys = await client.count_range(endpoint, prefix, end)
+        limit = SAMPLED_KEYS if read < MOST_SAMPLED else 0
+        rows = await client.sample(endpoint, prefix, end, limit) if limit else ()
+        read += sum(row.size for row in rows)
+        each = max(len(rows), 1)
+        found.append(
+            Prefix(
+                prefix.decode("utf-8", "backslashreplace"),
+                keys,
+                sum(row.size for row in rows) * keys // each,
+                sum(row.version for row in rows) * keys // each,
+            )
+        )
+        if end == END:
+            break
+        start = end
+        if len(found) == MOST_PREFIXES or monotonic() > deadline:
+            is_whole = sum(prefix.keys for prefix in found) >= total
+            break
+    found.sort(key=lambda one: (-one.size, -one.keys))
+    return Survey(total, tuple(found), is_whole), has_apiservers
+
+
+@step("compact the history")
+async def compact_history(run: Run, client: EtcdClient, planned: CompactHistory) -> bool:
+    """Compact, and wait until every member has done its part of it; whether anything changed."""
+    until = monotonic() + planned.after.total_seconds()
+    while monotonic() < until:
+        await asyncio.sleep(SETTLE_POLL)
+        run.check_lock()
+    asked = next(e for e in client.endpoints if not e.unreachable)
+    changed = await client.compact(asked, planned.revision)
+    deadline, before = monotonic() + SETTLE_SECONDS, await _in_use(client)
+    while changed and monotonic() < deadline:
+        await asyncio.sleep(SETTLE_POLL)
+        run.check_lock()
+        now = await _in_use(client)
+        if all(abs(before.get(name, 0) - used) <= STILL * used for name, used in now.items()):
+            break
+        before = now
+    return changed
+
+
+async def _in_use(client: EtcdClient) -> dict[str, int]:
+    found = await asyncio.gather(*map(client.get_status, client.endpoints))
+    return {e.name: s.db_size_in_use for e, s in zip(client.endpoints, found, strict=True)}
+
+
+@step("defragment {host}", retry_delays_seconds=())
+async def defragment(run: Run, client: EtcdClient, host: HostConnection) -> Freed:
+    """Let a member write its database anew; raises Unverified when its answer does not come.
+
+    Etcd goes on with one that has begun, whatever becomes of who asked.
+    """
+    endpoint = next(e for e in client.endpoints if e.name == host.name)
+    before = await client.get_status(endpoint)
+    began = monotonic()
+    try:
+        await client.defragment(endpoint)
+    except RunbookError as error:
+        raise Unverified(
+            f"its defragmentation has not answered: {error.message}. It goes on by itself; when "
+            "the member serves again, run this again",
+            host=host.name,
+        ) from error
+    seconds = monotonic() - began
+    run.check_lock()
+    after = await client.get_status(endpoint)
+    return Freed(host.name, seconds, before.db_size, after.db_size)
+
+
+@step("take the alarm NOSPACE back")
+async def disarm_space(
+    _run: Run, client: EtcdClient, _planned: DisarmAlarms, quotas: Mapping[str, int]
+) -> bool:
+    """Take it back of every member that raised it, also of those that are none any more.
+
+    Raises MemberFailed, with nothing changed, where a database is too near to its quota, and
+    where the alarm comes back at once.
+    """
+    health = await client.observe_cluster()
+    raised = [alarm for alarm in health.alarms if alarm.type is AlarmType.NOSPACE]
+    statuses = {e.name: e.status for e in health.endpoints if e.status}
+    if full := find_full(statuses, quotas):
+        raise MemberFailed("the alarm NOSPACE stays:\n  - " + "\n  - ".join(full))
+    asked = next(e for e in client.endpoints if not e.unreachable)
+    for alarm in raised:
+        await client.disarm(asked, alarm)
+    await asyncio.sleep(AGAIN_SECONDS)
+    again = await client.list_alarms(asked)
+    if any(alarm.type is AlarmType.NOSPACE for alarm in again):
+        raise MemberFailed(
+            "the alarm NOSPACE was taken back and is raised again: clients fill the database as "
+            "soon as they may. Stop those that the report names, or raise quota-backend-bytes"
+        )
+    return bool(raised)
+
+
+def note_space(run: Run, health: ClusterHealth, quotas: Mapping[str, int]) -> None:
+    """Note a look in the cluster's record; a disk that takes no note is no reason to fail."""
+    statuses = [e.status for e in health.endpoints if e.status]
+    if not statuses:
+        return
+    row = SpaceRow(
+        datetime.now(UTC),
+        max(status.revision for status in statuses),
+        max(status.db_size for status in statuses),
+        max(status.db_size_in_use for status in statuses),
+        min(quotas.values(), default=None),
+    )
+    rows = thin((*read_space(run), row))
+    with suppress(OSError):
+        path = _path(run)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = path.with_name(f".{path.name}.{run.id}")
+        new.write_text("".join(f"{_write(one)}\n" for one in rows))
+        new.replace(path)
+
+
+def read_space(run: Run) -> tuple[SpaceRow, ...]:
+    """Read what earlier looks have noted, the oldest first; a line that is none is passed over."""
+    found = []
+    with suppress(OSError):
+        for line in _path(run).read_text().splitlines():
+            with suppress(ValueError, KeyError, TypeError):
+                found.append(_read(json.loads(line)))
+    return tuple(sorted(found, key=lambda row: row.at))
+
+
+def _write(row: SpaceRow) -> str:
+    return json.dumps(
+        {
+            "at": row.at.timestamp(),
+            "revision": row.revision,
+            "size": row.size,
+            "in_use": row.in_use,
+            "quota": row.quota,
+        }
+    )
+
+
+def _read(line: dict[str, float]) -> SpaceRow:
+    return SpaceRow(
+        datetime.fromtimestamp(line["at"], UTC),
+        int(line["revision"]),
+        int(line["size"]),
+        int(line["in_use"]),
+        None if line["quota"] is None else int(line["quota"]),
+    )
+
+
+def _path(run: Run) -> Path:
+    return journal_directory().parent / "space" / f"{run.inventory.name}.jsonl"

@@ -1,0 +1,80 @@
+"""Compaction, defragmentation, alarms and the count of keys, on every real etcd that is here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tasks.etcd.keyspace import END
+from tasks.model.cluster import Alarm, AlarmType
+from tasks.model.diagnosis import COMMIT, FSYNC
+from tasks.model.space import prefix_end
+from tests.contract.etcd_real import RealCluster, find_binaries
+
+FOUND = find_binaries()
+SECONDS = 20.0
+KEYS = 30
+REMOVED = 0x1234
+"""The id of a member that is none any more."""
+
+
+@pytest.fixture(params=list(FOUND))
+def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RealCluster]:
+    """Start one member."""
+    with closing(RealCluster(FOUND[str(request.param)], tmp_path, size=1)) as cluster:
+        cluster.start()
+        yield cluster
+
+
+async def test_space_is_given_back(cluster: RealCluster) -> None:
+    """History goes, once; the file shrinks; keys are counted and measured, values are not kept."""
+    (endpoint,) = cluster.endpoints
+    async with cluster.client(5.0) as client:
+        await client.wait_until_healthy(cluster.members, SECONDS)
+        for _ in range(40):
+            await cluster.put("a/filler", *("b/x", "b/y"))
+        status = await client.get_status(endpoint)
+        assert await client.compact(endpoint, status.revision)
+        assert not await client.compact(endpoint, status.revision)
+        await client.defragment(endpoint)
+        after = await client.get_status(endpoint)
+        assert after.db_size <= status.db_size
+        assert await client.first_key(endpoint, END) == b"a/filler"
+        assert await client.first_key(endpoint, prefix_end(b"a/")) == b"b/x"
+        assert await client.first_key(endpoint, prefix_end(b"b/")) is None
+        assert await client.count_range(endpoint, END, END) == 3
+        assert await client.count_range(endpoint, b"b/", prefix_end(b"b/")) == 2
+        sampled = await client.sample(endpoint, b"b/", prefix_end(b"b/"), 1)
+        assert [(one.size, one.version) for one in sampled] == [(6, 40)]
+
+
+@pytest.mark.parametrize("kind", list(AlarmType))
+async def test_alarms_are_taken_back(cluster: RealCluster, kind: AlarmType) -> None:
+    """Also one whose member nobody knows, and twice does no harm."""
+    (endpoint,) = cluster.endpoints
+    async with cluster.client(5.0) as client:
+        await client.wait_until_healthy(cluster.members, SECONDS)
+        raise_it = cluster.raise_nospace if kind is AlarmType.NOSPACE else cluster.raise_corrupt
+        await raise_it(0)
+        (raised,) = await client.list_alarms(endpoint)
+        assert raised.type is kind
+        await client.disarm(endpoint, raised)
+        await client.disarm(endpoint, raised)
+        await client.disarm(endpoint, Alarm(REMOVED, kind))
+        assert await client.list_alarms(endpoint) == ()
+
+
+async def test_a_member_tells_its_metrics(cluster: RealCluster) -> None:
+    """How fast it writes, and since when it runs."""
+    (endpoint,) = cluster.endpoints
+    async with cluster.client(5.0) as client:
+        await client.wait_until_healthy(cluster.members, SECONDS)
+        found = await client.get_metrics(endpoint)
+    assert found.quantile(FSYNC) is not None
+    assert found.quantile(COMMIT) is not None
+    assert {"etcd_server_leader_changes_seen_total", "process_start_time_seconds"} <= set(
+        found.values
+    )

@@ -1,0 +1,104 @@
+"""Data changed behind a member's back: found by the others' majority, and healed by one command."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.integration.members import (
+    Scene,
+    check_cluster,
+    find_leader,
+    list_members,
+    raise_cluster,
+)
+from tests.integration.runbooks import Ended, Prefect, etcdctl, run_runbook
+from tests.integration.test_alarms import configure, rot
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.lab.fixtures import StartLab
+
+pytest_plugins = ["tests.lab.fixtures", "tests.integration.fixtures"]
+pytestmark = [pytest.mark.lab, pytest.mark.chaos, pytest.mark.timeout(900)]
+
+MEMBERS = ("master01", "master02", "master03")
+SECRET = "the same everywhere"
+
+
+def repair(prefect: Prefect, scene: Scene, *options: str) -> Ended:
+    """Run the runbook, and show it to whoever runs the test with -s."""
+    ended = run_runbook(prefect, "repair_corruption", scene.inventory, *options)
+    print(f"\n$ repair_corruption {' '.join(options)}: {ended.status}\n{ended.output}")  # noqa: T201
+    assert SECRET not in ended.output
+    return ended
+
+
+def check_healed(prefect: Prefect, scene: Scene) -> None:
+    """See every member with the right value, and no alarm."""
+    assert etcdctl(scene.lab, "alarm", "list").strip() == ""
+    for name in MEMBERS:
+        words = ("get", "told", "--print-value-only", "--consistency=s")
+        assert etcdctl(scene.lab, *words, on=name).strip() == SECRET
+    check_cluster(prefect, scene, list(MEMBERS))
+
+
+def test_data_that_differ_are_found_and_healed(
+    start_lab: StartLab, prefect: Prefect, tmp_path: Path, etcd_version: str
+) -> None:
+    """Of a follower and of the leader, with etcd's alarm and without one; then nothing is left."""
+    scene = raise_cluster(start_lab, prefect, tmp_path, spare=0)
+    lab = scene.lab
+    etcdctl(lab, "put", "told", SECRET)
+    nothing = repair(prefect, scene)
+    assert nothing.status == 0, nothing.output
+    for leads in (False, True):
+        leader = find_leader(lab, list(MEMBERS))
+        victim = next(name for name in MEMBERS if name != leader)
+        change(scene, victim)
+        if leads:
+            identity = f"{list_members(lab, victim)[victim]['ID']:x}"
+            etcdctl(lab, "move-leader", identity, on=find_leader(lab, list(MEMBERS)))
+            assert find_leader(lab, list(MEMBERS)) == victim
+        dry = repair(prefect, scene, "--dry-run")
+        assert dry.status == 0, dry.output
+        old = list_members(lab, MEMBERS[0])
+        ended = repair(prefect, scene)
+        assert ended.status == 0, ended.output
+        new = list_members(lab, MEMBERS[0])
+        changed = {name for name in MEMBERS if old[name]["ID"] != new[name]["ID"]}
+        assert changed == {victim}
+        check_healed(prefect, scene)
+    prefix = "ETCD_" if etcd_version >= "3.6" else "ETCD_EXPERIMENTAL_"
+    configure(lab, f"{prefix}CORRUPT_CHECK_TIME=3s")
+    rot(lab, MEMBERS[1])
+    assert repair(prefect, scene).status == 0
+    check_healed(prefect, scene)
+
+
+def test_without_a_majority_it_is_refused_with_the_hashes(
+    start_lab: StartLab, prefect: Prefect, tmp_path: Path
+) -> None:
+    """Two of three are changed, each in its way; no file and no member is touched."""
+    scene = raise_cluster(start_lab, prefect, tmp_path, spare=0)
+    etcdctl(scene.lab, "put", "told", SECRET)
+    change(scene, MEMBERS[0], "not the same at all")
+    change(scene, MEMBERS[1], "other than the next")
+    old = list_members(scene.lab, MEMBERS[0])
+    ended = repair(prefect, scene)
+    assert ended.status == 2, ended.output
+    assert "nobody can say whose data are right" in ended.stderr
+    assert ended.stderr.count("at revision") == len(MEMBERS)
+    assert list_members(scene.lab, MEMBERS[0]) == old
+
+
+def change(scene: Scene, victim: str, to: str = "not the same at all") -> None:
+    """Change a value in a member's database behind etcd's back, which does not look."""
+    assert len(to) == len(SECRET)
+    scene.lab[victim].run(
+        "systemctl stop etcd && db=$(find /var/lib/etcd -name db -path '*member*') && "
+        f"grep -q '{SECRET}' $db && LC_ALL=C sed 's/{SECRET}/{to}/g' $db >/run/rotten && "
+        "cat /run/rotten >$db && systemctl start etcd"
+    ).check()

@@ -1,0 +1,161 @@
+"""Space is given back without a gap in service, and a full cluster is led out by one command."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.integration.members import Scene, find_leader, raise_cluster
+from tests.integration.runbooks import Ended, Prefect, etcdctl, run_runbook
+from tests.integration.writers import Writers
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.lab.fixtures import StartLab
+    from tests.lab.lab import Lab
+
+pytest_plugins = ["tests.lab.fixtures", "tests.integration.fixtures"]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+
+MEMBERS = ("master01", "master02", "master03")
+QUOTA = 48 << 20
+DISK_MB = 400
+LEFT_MB = 4
+SMALL = ("--at-least-mb", "1")
+
+
+@pytest.fixture(scope="module")
+def scene(
+    start_module_lab: StartLab, prefect: Prefect, tmp_path_factory: pytest.TempPathFactory
+) -> Scene:
+    """Bootstrap three members with a small quota and a disk that can be filled."""
+    lab = start_module_lab(hosts=3, data_disk_mb=DISK_MB)
+    text = lab.inventory.read_text()
+    assert "settings: {}" in text
+    lab.inventory.write_text(
+        text.replace("settings: {}", f"settings: {{quota_backend_bytes: {QUOTA}}}")
+    )
+    return raise_cluster(lambda **_: lab, prefect, tmp_path_factory.mktemp("scene"), spare=0)
+
+
+def reclaim(prefect: Prefect, scene: Scene, *options: str) -> Ended:
+    """Run the runbook, and show it to whoever runs the test with -s."""
+    ended = run_runbook(prefect, "reclaim_space", scene.inventory, *options)
+    print(f"\n$ reclaim_space {' '.join(options)}: {ended.status}\n{ended.stderr}")  # noqa: T201
+    return ended
+
+
+def rewrite(lab: Lab, megabytes: int, key: str = "filler") -> str:
+    """Write one key again and again, so that its history takes so much; tells what etcd said."""
+    tls = "--cacert=/etc/etcd/ssl/ca.pem --cert=/etc/etcd/ssl/client.pem"
+    tls += " --key=/etc/etcd/ssl/client-key.pem"
+    url = f"https://{lab['master01'].address}:2379"
+    script = (
+        "head -c 786432 /dev/urandom | base64 -w0 >/run/value; "
+        f"for n in $(seq {megabytes}); do ETCDCTL_API=3 /usr/local/bin/etcdctl --endpoints={url} "
+        f"{tls} put {key} </run/value 2>&1 || break; done"
+    )
+    return lab["master01"].run(script, timeout=200).stdout
+
+
+def sizes(lab: Lab) -> dict[str, int]:
+    """Ask each member how large its database is."""
+    found = {}
+    for name in MEMBERS:
+        (row,) = json.loads(etcdctl(lab, "endpoint", "status", "-w", "json", on=name))
+        found[name] = row["Status"]["dbSize"]
+    return found
+
+
+def test_a_full_cluster_is_writable_again_after_one_command(
+    scene: Scene, prefect: Prefect, tmp_path: Path
+) -> None:
+    """With writers that go on all the time; nothing that was acknowledged is lost."""
+    lab = scene.lab
+    with Writers(lab, tmp_path, files=scene.clients) as writers:
+        assert "database space exceeded" in rewrite(lab, 80)
+        assert "NOSPACE" in etcdctl(lab, "alarm", "list")
+        began = time.time()
+        ended = reclaim(prefect, scene)
+        assert ended.status == 0, ended.output
+        seconds = time.time() - began
+        time.sleep(0.5)
+    assert etcdctl(lab, "alarm", "list").strip() == ""
+    assert max(sizes(lab).values()) < QUOTA // 4
+    logs = writers.read()
+    firsts = [min(at for _, at in rows if at > began) - began for rows in logs]
+    report = writers.check(on="master02")
+    print(f"\nwritable after {max(firsts):.1f} s of a run of {seconds:.1f} s; {report}")  # noqa: T201
+    assert report.lost == ()
+    assert "filler: 1 keys" in ended.stderr
+
+
+@pytest.mark.chaos
+def test_a_night_with_nothing_to_give_back_touches_nothing(scene: Scene, prefect: Prefect) -> None:
+    """By the rules' own sizes; twice, and the second one knows what is old enough."""
+    for _ in range(2):
+        ended = reclaim(prefect, scene, "--keep-minutes", "0")
+        assert ended.status == 0, ended.output
+        assert "defragment" not in ended.stderr.partition("most space")[0], ended.stderr
+
+
+@pytest.mark.chaos
+def test_a_night_gives_back_what_is_free_and_the_leader_comes_last(
+    scene: Scene, prefect: Prefect, tmp_path: Path
+) -> None:
+    """A dry run tells what; the run does it, on each member while it does not lead."""
+    lab = scene.lab
+    rewrite(lab, 30)
+    before = sizes(lab)
+    leader = find_leader(lab, list(MEMBERS))
+    dry = reclaim(prefect, scene, *SMALL, "--keep-revisions", "1", "--dry-run")
+    assert dry.status == 0, dry.output
+    assert sizes(lab) == before
+    with Writers(lab, tmp_path, files=scene.clients) as writers:
+        ended = reclaim(prefect, scene, *SMALL, "--keep-revisions", "1")
+    assert ended.status == 0, ended.output
+    assert all(size < before[name] // 2 for name, size in sizes(lab).items())
+    order = re.findall(r"^  master\d+: defragment (master\d+)", ended.stderr, re.MULTILINE)
+    assert order[len(MEMBERS) - 1] == leader, ended.stderr
+    assert find_leader(lab, list(MEMBERS)) != leader
+    report = writers.check(on="master03")
+    print(report)  # noqa: T201
+    assert report.lost == ()
+
+
+@pytest.mark.chaos
+def test_no_member_is_defragmented_while_another_is_down(scene: Scene, prefect: Prefect) -> None:
+    """It is refused, and names the one that is down."""
+    lab = scene.lab
+    lab["master03"].run("systemctl stop etcd").check()
+    ended = reclaim(prefect, scene, *SMALL, "--keep-revisions", "1")
+    lab["master03"].run("systemctl start etcd").check()
+    assert ended.status == 2, ended.output
+    assert "master03" in ended.stderr
+
+
+@pytest.mark.chaos
+def test_a_disk_without_room_for_a_copy_is_told_and_left(scene: Scene, prefect: Prefect) -> None:
+    """The other members are done, and the run fails with what is to be freed where."""
+    lab = scene.lab
+    rewrite(lab, 20)
+    for number in range(8):
+        rewrite(lab, 1, f"lasting/{number}")
+    took = f"fallocate -l $(($(df --output=avail -B1 /var/lib | tail -n 1) - {LEFT_MB << 20}))"
+    lab["master02"].run(f"{took} /var/lib/filler").check()
+    try:
+        ended = reclaim(prefect, scene, *SMALL, "--keep-revisions", "1", "--free-percent", "1")
+    finally:
+        lab["master02"].run("rm /var/lib/filler").check()
+    assert ended.status == 1, ended.output
+    assert "master02: a defragmentation needs" in ended.stderr
+    small = sizes(lab)
+    assert small["master02"] > max(small["master01"], small["master03"])
+    again = reclaim(prefect, scene, *SMALL, "--free-percent", "1")
+    assert again.status == 0, again.output
+    assert sizes(lab)["master02"] < small["master02"]
