@@ -11,7 +11,7 @@ from tasks.model.diagnosis import Line, MemberMetrics
 from tasks.model.errors import RunbookError
 from tasks.plans.diagnosis import Sights, diagnose
 from tasks.procedures import checkup, expiry, location
-from tasks.steps import diagnosis, health, onhosts, restarts
+from tasks.steps import diagnosis, health, onhosts, reports, restarts
 
 
 async def see_and_tell(run: Run) -> tuple[Line, ...]:
@@ -39,7 +39,7 @@ async def see_and_tell(run: Run) -> tuple[Line, ...]:
             datetime.now(UTC),
         )
     )
-    await diagnosis.publish_diagnosis(run, seen.health, lines)
+    await reports.publish_diagnosis(run, seen.health, lines)
     return lines
 
 

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import suppress
 from statistics import median
 from time import monotonic
 
-from tasks.engine.frame import publish
 from tasks.engine.run import Run, step
 from tasks.etcd.client import EtcdClient
 from tasks.hosts.connection import HostConnection
 from tasks.hosts.logs import count_logs_command, parse_log_counts
-from tasks.model.cluster import ClusterHealth
-from tasks.model.diagnosis import Line, MemberMetrics
+from tasks.model.diagnosis import MemberMetrics
 from tasks.model.errors import RunbookError
-from tasks.model.record import Event
-from tasks.report.diagnosis import diagnosis_markdown, diagnosis_table, diagnosis_verdict
-from tasks.steps.reports import artifact_key
 
 READS = 5
 LOG_SECONDS = 30.0
@@ -49,21 +43,3 @@ async def count_logs(run: Run, host: HostConnection) -> dict[str, int]:
     layout = run.inventory.layout(host.name)
     (result,) = await host.run(count_logs_command(layout), timeout_seconds=LOG_SECONDS)
     return parse_log_counts(result)
-
-
-async def publish_diagnosis(run: Run, health: ClusterHealth, lines: Sequence[Line]) -> None:
-    """Publish the page, and tell it to the journal for the terminal."""
-    table = diagnosis_table(lines)
-    run.journal.append(
-        Event.OBSERVED,
-        columns=table.columns,
-        rows=table.rows,
-        problems=(),
-        remarks=(diagnosis_verdict(lines),),
-    )
-    await publish(
-        markdown=diagnosis_markdown(run.inventory.name, health, lines),
-        key=artifact_key("diagnose", run.inventory.name),
-        description=diagnosis_verdict(lines),
-        report=True,
-    )

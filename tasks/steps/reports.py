@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 
@@ -11,11 +11,13 @@ from tasks.engine.frame import publish, sealed
 from tasks.engine.journal import read_journal
 from tasks.engine.run import Run
 from tasks.model.cluster import ClusterHealth
+from tasks.model.diagnosis import Line
 from tasks.model.errors import PreflightFailed
 from tasks.model.gap import Gap
 from tasks.model.outcome import work_of
 from tasks.model.plan import Finding, Plan, Severity
 from tasks.model.record import Event
+from tasks.report.diagnosis import diagnosis_markdown, diagnosis_table, diagnosis_verdict
 from tasks.report.gaps import gap_summary
 from tasks.report.health import health_markdown, health_table
 from tasks.report.plans import findings_markdown, plan_markdown
@@ -74,6 +76,24 @@ async def publish_health(
         markdown=health_markdown(run.inventory.name, table, problems, remarks),
         key=artifact_key(run.runbook, run.inventory.name),
         description="healthy" if not problems else f"{len(problems)} problem(s)",
+    )
+
+
+async def publish_diagnosis(run: Run, health: ClusterHealth, lines: Sequence[Line]) -> None:
+    """Publish the page, and tell it to the journal for the terminal."""
+    table = diagnosis_table(lines)
+    run.journal.append(
+        Event.OBSERVED,
+        columns=table.columns,
+        rows=table.rows,
+        problems=(),
+        remarks=(diagnosis_verdict(lines),),
+    )
+    await publish(
+        markdown=diagnosis_markdown(run.inventory.name, health, lines),
+        key=artifact_key("diagnose", run.inventory.name),
+        description=diagnosis_verdict(lines),
+        report=True,
     )
 
 
