@@ -108,6 +108,10 @@ bench-snapshots: setup ## Measure take_snapshot and rehearse_snapshot on 2 GB ag
 bench-restores: setup ## Measure recover_quorum against etcd's own page on disaster recovery
 	$(BIN)/python -m tests.bench.restores
 
+.PHONY: bench-space
+bench-space: setup ## Measure reclaim_space on 2 GB against etcdctl defrag, with clients that write
+	$(BIN)/python -m tests.bench.space
+
 .PHONY: bench-certificates
 bench-certificates: setup ## Measure check_certificates on 300 endpoints against an Ansible playbook
 	$(BIN)/python -m tests.bench.certificates

@@ -89,8 +89,8 @@ def test_without_a_majority_it_is_refused_with_the_hashes(
     old = list_members(scene.lab, MEMBERS[0])
     ended = repair(prefect, scene)
     assert ended.status == 2, ended.output
-    assert "nobody can say whose data are right" in ended.stderr
-    assert ended.stderr.count("at revision") == len(MEMBERS)
+    assert "nobody can say whose data are right" in ended.output
+    assert ended.output.count("at revision") == len(MEMBERS)
     assert list_members(scene.lab, MEMBERS[0]) == old
 
 

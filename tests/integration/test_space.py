@@ -46,7 +46,7 @@ def scene(
 def reclaim(prefect: Prefect, scene: Scene, *options: str) -> Ended:
     """Run the runbook, and show it to whoever runs the test with -s."""
     ended = run_runbook(prefect, "reclaim_space", scene.inventory, *options)
-    print(f"\n$ reclaim_space {' '.join(options)}: {ended.status}\n{ended.stderr}")  # noqa: T201
+    print(f"\n$ reclaim_space {' '.join(options)}: {ended.status}\n{ended.output}")  # noqa: T201
     return ended
 
 
@@ -92,7 +92,7 @@ def test_a_full_cluster_is_writable_again_after_one_command(
     report = writers.check(on="master02")
     print(f"\nwritable after {max(firsts):.1f} s of a run of {seconds:.1f} s; {report}")  # noqa: T201
     assert report.lost == ()
-    assert "filler: 1 keys" in ended.stderr
+    assert "filler: 1 keys" in ended.output
 
 
 @pytest.mark.chaos
@@ -101,7 +101,7 @@ def test_a_night_with_nothing_to_give_back_touches_nothing(scene: Scene, prefect
     for _ in range(2):
         ended = reclaim(prefect, scene, "--keep-minutes", "0")
         assert ended.status == 0, ended.output
-        assert "defragment" not in ended.stderr.partition("most space")[0], ended.stderr
+        assert "defragment" not in ended.stdout.partition("most space")[0], ended.output
 
 
 @pytest.mark.chaos
@@ -120,8 +120,8 @@ def test_a_night_gives_back_what_is_free_and_the_leader_comes_last(
         ended = reclaim(prefect, scene, *SMALL, "--keep-revisions", "1")
     assert ended.status == 0, ended.output
     assert all(size < before[name] // 2 for name, size in sizes(lab).items())
-    order = re.findall(r"^  master\d+: defragment (master\d+)", ended.stderr, re.MULTILINE)
-    assert order[len(MEMBERS) - 1] == leader, ended.stderr
+    order = re.findall(r"^  master\d+: defragment (master\d+)", ended.output, re.MULTILINE)
+    assert order[len(MEMBERS) - 1] == leader, ended.output
     assert find_leader(lab, list(MEMBERS)) != leader
     report = writers.check(on="master03")
     print(report)  # noqa: T201
@@ -136,7 +136,7 @@ def test_no_member_is_defragmented_while_another_is_down(scene: Scene, prefect: 
     ended = reclaim(prefect, scene, *SMALL, "--keep-revisions", "1")
     lab["master03"].run("systemctl start etcd").check()
     assert ended.status == 2, ended.output
-    assert "master03" in ended.stderr
+    assert "master03" in ended.output
 
 
 @pytest.mark.chaos
@@ -153,7 +153,7 @@ def test_a_disk_without_room_for_a_copy_is_told_and_left(scene: Scene, prefect: 
     finally:
         lab["master02"].run("rm /var/lib/filler").check()
     assert ended.status == 1, ended.output
-    assert "master02: a defragmentation needs" in ended.stderr
+    assert "master02: a defragmentation needs" in ended.output
     small = sizes(lab)
     assert small["master02"] > max(small["master01"], small["master03"])
     again = reclaim(prefect, scene, *SMALL, "--free-percent", "1")

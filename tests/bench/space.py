@@ -1,0 +1,184 @@
+"""`python -m tests.bench.space`: a large database defragmented, by etcdctl and by reclaim_space.
+
+One cluster of three in one run, in turn: `etcdctl defrag` on the leader, as it is done by hand, and
+`reclaim_space` on all three. Clients write all the time, one begins at each member; each waits a
+second for an answer and then goes to the next member. Told are the longest time in which none of
+them had a write acknowledged, and the longest of the client that fared worst. Then the quota is
+filled up, and the time is told from the start of `reclaim_space` to the first write.
+Exit status: 0 measured, 1 not measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+from tests.bench.server import runner_environment
+from tests.integration.members import Scene, fill, find_leader, raise_cluster
+from tests.integration.runbooks import Prefect, etcdctl
+from tests.lab.lab import Lab
+from tests.lab.preparedness import unavailable_reason
+
+ROOT = Path(__file__).parents[2]
+RUN_SECONDS = 600.0
+LOT_MEGABYTES = 250
+SETTLE_SECONDS = 2.0
+MEMBERS = ["master01", "master02", "master03"]
+
+Times = list[list[float]]
+"""When each client had its writes acknowledged, in seconds since the epoch."""
+
+
+def main() -> int:
+    """Measure both in turn; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.space", description=__doc__)
+    parser.add_argument("--megabytes", type=int, default=2000, help="of data (2000)")
+    parser.add_argument("--etcd", default="3.6.16", help="version (3.6.16)")
+    options = parser.parse_args()
+    if (reason := unavailable_reason()) is not None:
+        print(f"bench: {reason}")
+        return 1
+    quota = int(options.megabytes * 1.2 + 200) << 20
+    with (
+        tempfile.TemporaryDirectory(prefix="etcd-bench-") as directory,
+        Lab.start(
+            "bench-d", hosts=3, etcd=options.etcd, data_disk_mb=options.megabytes * 3 + 1000
+        ) as lab,
+    ):
+        work = Path(directory)
+        text = lab.inventory.read_text()
+        settings = f"settings: {{quota_backend_bytes: {quota}}}"
+        lab.inventory.write_text(text.replace("settings: {}", settings))
+        scene = raise_cluster(lambda **_: lab, Prefect(work / "home"), work, spare=0)
+        for _ in range(options.megabytes // LOT_MEGABYTES):
+            fill(lab, "master01", LOT_MEGABYTES)  # the same keys: the last lot is data, not history
+        print(f"{_size(lab) / 1e9:.2f} GB, etcd {options.etcd}, {os.cpu_count()} cores", flush=True)
+        _measure_both(scene, work)
+        _measure_nospace(scene, work)
+    return 0
+
+
+def _measure_both(scene: Scene, work: Path) -> None:
+    lab = scene.lab
+    reclaim = ("--free-percent", "0", "--keep-minutes", "100000")
+    for name in ("idle", "etcdctl defrag", "reclaim_space"):
+        with writers(scene, work / name) as logs:
+            began = time.time()
+            if name == "idle":
+                time.sleep(5)
+            elif name == "etcdctl defrag":
+                leader = find_leader(lab, MEMBERS)
+                etcdctl(lab, "--command-timeout=300s", "defrag", on=leader)
+            else:
+                _run(scene, work, *reclaim)
+            ended = time.time()
+        none, worst = gaps(read(logs), began, ended)
+        print(
+            f"{name}: {ended - began:.1f} s; no client written for {none:.3f} s at most, the worst "
+            f"client for {worst:.3f} s",
+            flush=True,
+        )
+
+
+def _measure_nospace(scene: Scene, work: Path) -> None:
+    """Fill the quota with history, while clients write, and lead out."""
+    lab = scene.lab
+    with writers(scene, work / "nospace") as logs:
+        while "NOSPACE" not in etcdctl(lab, "alarm", "list"):
+            try:
+                fill(lab, "master02", LOT_MEGABYTES)
+            except Exception as error:
+                if "space exceeded" not in str(error):
+                    raise
+        full = _size(lab)
+        began = time.time()
+        _run(scene, work)
+        ended = time.time()
+        time.sleep(SETTLE_SECONDS)
+    first = min(at for rows in read(logs) for at in rows if at > began)
+    print(
+        f"NOSPACE at {full / 1e9:.2f} GB: writable after {first - began:.1f} s, all done after "
+        f"{ended - began:.1f} s, {_size(lab) / 1e9:.2f} GB then",
+        flush=True,
+    )
+
+
+@contextmanager
+def writers(scene: Scene, directory: Path) -> Iterator[list[Path]]:
+    """Let a client begin at each member, for as long as the block; gives their logs."""
+    directory.mkdir()
+    urls = [f"https://{scene.lab[name].address}:2379" for name in MEMBERS]
+    logs = [directory / name for name in MEMBERS]
+    processes = [
+        subprocess.Popen(
+            [
+                *(sys.executable, "-m", "tests.integration.writers", str(scene.clients), str(log)),
+                *(f"writer/{log.name}-{time.time_ns()}", *urls[at:], *urls[:at]),
+            ],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+        )
+        for at, log in enumerate(logs)
+    ]
+    try:
+        time.sleep(SETTLE_SECONDS)
+        yield logs
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def read(logs: list[Path]) -> Times:
+    """Read when each client's writes were acknowledged; a cut last line is left."""
+    return [[json.loads(line)[1] for line in log.read_text().split("\n")[:-1]] for log in logs]
+
+
+def gaps(times: Times, began: float, ended: float) -> tuple[float, float]:
+    """Tell the longest gap of all clients together, and that of the worst one."""
+
+    def longest(rows: list[float]) -> float:
+        own = [began, *(at for at in rows if began < at < ended), ended]
+        return max(later - earlier for earlier, later in pairwise(own))
+
+    return longest(sorted(at for rows in times for at in rows)), max(map(longest, times))
+
+
+def _size(lab: Lab) -> int:
+    rows = json.loads(etcdctl(lab, "endpoint", "status", "-w", "json"))
+    return max(int(row["Status"]["dbSize"]) for row in rows)
+
+
+def _run(scene: Scene, work: Path, *options: str) -> None:
+    log = work / "log"
+    with log.open("w") as output:
+        ended = subprocess.run(
+            [
+                *(sys.executable, "-m", "flows", "reclaim_space"),
+                *("--cluster", str(scene.inventory), *options),
+            ],
+            cwd=ROOT,
+            env=runner_environment(work / "home"),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            timeout=RUN_SECONDS,
+            check=False,
+        )
+    told = [line for line in log.read_text().splitlines() if "defragment" in line or "gap" in line]
+    print("\n".join(f"  {line}" for line in told), flush=True)
+    if ended.returncode != 0:
+        sys.exit(f"bench: reclaim_space failed:\n{log.read_text()}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
