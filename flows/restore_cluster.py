@@ -27,7 +27,8 @@ async def restore_cluster(
     snapshot: str | None = None,
     file: str | None = None,
     without: list[str] | None = None,
-    accept: list[Literal["no-checksum", "other-cluster", "old-revisions"]] | None = None,
+    accept: list[Literal["no-checksum", "other-cluster", "old-revisions", "stopped-apiservers"]]
+    | None = None,
     again: bool = False,
     approval: bool = False,
     dry_run: bool = False,
@@ -46,8 +47,8 @@ async def restore_cluster(
     1. Lock, look, check the snapshot, plan: nothing has been changed.
     2. Make ready: restored beside the data on each host, and on the runner; what runs is not
        touched.
-    3. Stop API servers and members, put in place: each host has the old data or the restored ones,
-       and the old ones under another name.
+    3. Stop API servers, then members, put in place: each host has the old data or the restored
+       ones, and the old ones under another name.
     4. Start where no client is, verify: nobody was let in. After a failure the old data are beside.
     5. Open, verify, API servers: clients may be served already; the next run opens the others, and
        restores nothing again.
@@ -58,7 +59,8 @@ async def restore_cluster(
         snapshot: the file's name in the store; without it, the newest
         file: a file on the runner in place of one in the store
         without: hosts that are gone for good, and kept from starting
-        accept: a file without a checksum, of another cluster, or revisions that are not raised
+        accept: a file without a checksum, of another cluster, revisions that are not raised, or
+            that API servers which this run cannot stop are stopped
         again: restore a snapshot once more that the cluster was restored from
         approval: show the plan and wait for a person, also where the inventory does not ask it
         dry_run: stop after the plan; nothing is changed
@@ -86,7 +88,7 @@ class _Restore(RestorationRecipe):
         request: fetching.Request,
         again: bool,
     ) -> None:
-        super().__init__(consent, without, dry_run=dry_run)
+        super().__init__(consent, without, request.accept, dry_run=dry_run)
         self.request = request
         self.again = again
 
@@ -100,25 +102,22 @@ class _Restore(RestorationRecipe):
     @override
     def wanted(self, run: Run, seen: Sight) -> Wanted:
         source = fetching.known(self.source)
-        return Wanted(
-            runbook=self.runbook,
+        return self.wants(
+            run,
+            seen,
             told=source.told,
-            token=f"{run.inventory.name}-{run.backup}",
-            sha256=source.sha256,
             size=source.size,
+            sha256=source.sha256,
             revision=source.revision,
-            highest=seen.highest,
-            left=seen.left,
-            reached=seen.reached,
             is_rehearsed=source.is_proven or not self.has_programs,
-            has_programs=self.has_programs,
-            accepts_old_revisions="old-revisions" in self.request.accept,
         )
 
     @override
     async def plan(self, run: Run, seen: Sight) -> Plan:
         source = fetching.known(self.source)
         if not self.again and (done := find_done(source.sha256, seen.hosts)):
+            if fence := self.fence(run, seen):
+                return fence
             return plans.plan_nothing(run.inventory, self.runbook, source.told, done)
         present: tuple[EncryptionFile, ...] = ()
         if source.manifest and source.manifest.encryption:

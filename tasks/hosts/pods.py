@@ -266,6 +266,33 @@ echo $changed
     return Command(f"put {pod.manifest.name} in and wait until it is ready", script.strip())
 
 
+def there_command(pod: PodFile) -> Command:
+    """Fail where a manifest is neither in place nor taken out."""
+    manifest, kept = quote(str(pod.manifest)), quote(str(pod.kept))
+    script = (
+        f"[ -e {manifest} ] || [ -e {kept} ] || "
+        f'{{ echo "there is neither {pod.manifest} nor {pod.kept}" >&2; exit 1; }}'
+    )
+    return Command(f"look for {pod.manifest.name}", script)
+
+
+def resume_live_command(pod: PodFile, livez: str) -> Command:
+    """Put an API server's manifest back, if it was taken out, and wait until `livez` answers.
+
+    Prints CHANGED or UNCHANGED; fails when nothing is live after START_SECONDS.
+    """
+    script = f"""
+{_WAIT.strip()}
+{_put_in(pod)}
+live() {{ curl --fail --silent --insecure --max-time 5 {quote(livez)} > /dev/null; }}
+waited {START_SECONDS} live || {{
+  echo "no kube-apiserver of {pod.manifest} is live at {livez} after {START_SECONDS} s" >&2
+  exit 1; }}
+echo $changed
+"""
+    return Command(f"put {pod.manifest.name} in and wait until it is live", script.strip())
+
+
 def restart_command(pod: PodFile, *, restarts_kubelet: bool = True) -> Command:
     """End a pod's process at once and wait until the kubelet has started it again.
 

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from tasks.model.certificates import Strict
 from tasks.model.fields import Account, Address, HostPath, Name
 from tasks.model.machines import SshOverride
+from tasks.model.pods import APISERVER, PodFile
 
 
 class Client(Strict):
@@ -78,6 +79,11 @@ class KubeApiserver(Dependent):
         pattern=r"^https?://[\w.:\[\]-]+/[\w/?=&-]*$",
         description="Asked on that machine after the change.",
     )
+
+    @property
+    def pod(self) -> PodFile:
+        """Its manifest, and where that lies while it is taken out."""
+        return PodFile(self.manifest, APISERVER)
 
 
 class Haproxy(Strict):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tasks.model.restores import Mark, RestoreSource
 from tasks.model.snapshots import DataHash, Manifest
 
 
@@ -71,3 +72,26 @@ def _hash_too(manifest: Manifest, restored: Restored) -> bool:
     return (
         here is not None and there is not None and (here.compact_revision == there.compact_revision)
     )
+
+
+def find_unlike(
+    mark: Mark | None,
+    source: RestoreSource | None,
+    told: tuple[Restored, ...],
+    clusters: frozenset[str],
+) -> list[str]:
+    """Say in what restored members differ from their snapshot, and from what the mark says.
+
+    `clusters` are the ids that they have.
+    """
+    head, problems = told[0].revision, list[str]()
+    if mark is not None and head < mark.revision:
+        problems.append(f"the revision is {head}, and {mark.revision} was to be reached")
+    if differs := find_disagreement(told):
+        problems.append(differs)
+    if source is not None and source.keys is not None and told[0].keys != source.keys:
+        problems.append(f"there are {told[0].keys} keys, and the snapshot has {source.keys}")
+    manifest = source.manifest if source else None
+    if manifest is not None and manifest.cluster_id in clusters:
+        problems.append(f"the cluster's id is still {manifest.cluster_id}")
+    return problems

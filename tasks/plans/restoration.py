@@ -18,16 +18,35 @@ from tasks.plans.recovery import ReviveApiserver
 from tasks.plans.restore_marks import Wanted
 
 PROVIDE = Stage(1, "lend etcd's programs, all hosts at once")
-HALT = Stage(2, "stop what is left, all hosts at once")
-REPLAY = Stage(3, "the survivor's log, where no client is")
-READY = Stage(4, "make ready beside the data, all hosts at once")
-STOP = Stage(5, "stop, all hosts at once")
-PLACE = Stage(6, "put in place, all hosts at once")
-ISOLATE = Stage(7, "start where no client is, all hosts at once")
-PROVE = Stage(8, "verify before clients come")
-OPEN = Stage(9, "let clients in, all hosts at once")
-VERIFY = Stage(10, "verify")
-SERVE = Stage(11, "bring the API servers back, all at once")
+SILENCE = "stop the API servers, all at once"
+SILENCE_FIRST = Stage(2, SILENCE)
+HALT = Stage(3, "stop what is left, all hosts at once")
+REPLAY = Stage(4, "the survivor's log, where no client is")
+READY = Stage(5, "make ready beside the data, all hosts at once")
+SILENCE_THEN = Stage(6, SILENCE)
+STOP = Stage(7, "stop, all hosts at once")
+PLACE = Stage(8, "put in place, all hosts at once")
+ISOLATE = Stage(9, "start where no client is, all hosts at once")
+PROVE = Stage(10, "verify before clients come")
+OPEN = Stage(11, "let clients in, all hosts at once")
+VERIFY = Stage(12, "verify")
+SERVE = Stage(13, "bring the API servers back, all at once")
+CONCLUDE = Stage(14, "note that it is over, all hosts at once")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SilenceApiserver(Step):
+    """Stop an API server that lives on no member, before the members."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumeApiserver(Step):
+    """Start it again, and wait until it serves."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSource(Step):
+    """Put the snapshot of the survivor into the store, with its manifest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,9 +105,10 @@ class MarkOpened(Step):
 
 
 def plan_fence(inventory: Inventory, wanted: Wanted, hosts: tuple[RestoreHost, ...]) -> Plan | None:
-    """Plan how old members that came back after a recovery are stopped, on the hosts left out.
+    """Plan how old members that came back after a restore are stopped, on the hosts left out.
 
-    None where the recovery is not over, or none of those hosts can be reached.
+    None where the restore is not over, or none of those hosts can be reached. Which ones serve the
+    data of before is remembered by the cluster's id, or all hosts that are left bear its mark.
     """
     names, first = tuple(sorted(host.host for host in hosts)), hosts[0].marked
     is_over = (
@@ -97,15 +117,16 @@ def plan_fence(inventory: Inventory, wanted: Wanted, hosts: tuple[RestoreHost, .
         and all(first.is_same(h.marked) and h.marked.opened and h.runs for h in hosts if h.marked)
         and all(host.marked for host in hosts)
     )
-    if not is_over or not wanted.reached:
+    back = wanted.reached if is_over else wanted.fenced
+    if not back:
         return None
-    back = pointer("replace_member", member=list(wanted.reached))
+    joins = pointer("replace_member", member=list(back))
     return Plan(
         wanted.runbook,
         inventory.name,
-        f"the cluster is {', '.join(names)} alone; {', '.join(wanted.reached)} serve nobody",
-        tuple(_stop_steps(inventory, list(wanted.reached), STOP)),
-        (f"{back} lets them join the cluster that was recovered",),
+        f"the cluster is {', '.join(names)} alone; {', '.join(back)} serve nobody",
+        tuple(_stop_steps(inventory, list(back), STOP)),
+        (f"{joins} lets them join the cluster that was restored",),
     )
 
 
@@ -140,6 +161,7 @@ def plan_restoration(
     else:
         stopped = [*names, *wanted.reached]
         if survivor is not None and lacking:
+            steps += _silence_steps(inventory, wanted, SILENCE_FIRST)
             steps += _stop_steps(inventory, stopped, HALT)
             steps.append(
                 ReplaySurvivor(
@@ -150,6 +172,8 @@ def plan_restoration(
                 )
             )
         steps += _ready_steps(wanted, lacking, mark, rehearses=survivor is None)
+        if survivor is None or not lacking:
+            steps += _silence_steps(inventory, wanted, SILENCE_THEN)
         steps += _stop_steps(inventory, stopped, STOP)
         steps += [
             PlaceData(
@@ -166,8 +190,17 @@ def plan_restoration(
         wanted.runbook,
         inventory.name,
         f"{len(names)} member(s) that serve {wanted.told}, as a cluster with ids of its own",
-        (*steps, *_opening_steps(inventory, names)),
-        (*warnings, *_left_out(inventory, wanted), *_restarts(inventory, mark)),
+        (
+            *steps,
+            *_opening_steps(inventory, names),
+            *_serving_steps(
+                inventory,
+                wanted,
+                names,
+                stores=any(isinstance(one, ReplaySurvivor) for one in steps),
+            ),
+        ),
+        (*warnings, *_left_out(inventory, wanted), *_restarts(inventory, wanted, mark)),
     )
 
 
@@ -241,13 +274,46 @@ def _opening_steps(inventory: Inventory, names: list[str]) -> list[Step]:
         for name in names
     ]
     steps.append(VerifyOpened(stage=VERIFY, host=None, sentence="see every member serve"))
-    for name in names:
-        if inventory.layout(name).has_apiserver:
-            said = "let its API server run and be ready"
-            steps.append(ReviveApiserver(stage=SERVE, host=name, sentence=said, restarts=False))
-        said = "note that the restore is over"
-        steps.append(MarkOpened(stage=SERVE, host=name, sentence=said))
     return steps
+
+
+def _serving_steps(
+    inventory: Inventory, wanted: Wanted, names: list[str], *, stores: bool
+) -> list[Step]:
+    """Let API servers come; that it is over is noted last, so that no run forgets one of them."""
+    steps: list[Step] = []
+    if stores:
+        said = "put the survivor's snapshot into the store, with its manifest"
+        steps.append(StoreSource(stage=SERVE, host=None, sentence=said))
+    said = "let its API server run and be ready"
+    steps += [
+        ReviveApiserver(stage=SERVE, host=name, sentence=said, restarts=False)
+        for name in names
+        if inventory.layout(name).has_apiserver
+    ]
+    manifests = {one.name: one.manifest for one in inventory.kube_apiservers}
+    steps += [
+        ResumeApiserver(
+            stage=SERVE,
+            host=name,
+            sentence=f"put {manifests[name]} back and wait until its API server is live",
+        )
+        for name in wanted.apiservers
+    ]
+    said = "note that the restore is over"
+    return [*steps, *(MarkOpened(stage=CONCLUDE, host=name, sentence=said) for name in names)]
+
+
+def _silence_steps(inventory: Inventory, wanted: Wanted, stage: Stage) -> list[Step]:
+    manifests = {one.name: one.manifest for one in inventory.kube_apiservers}
+    return [
+        SilenceApiserver(
+            stage=stage,
+            host=name,
+            sentence=f"take {manifests[name]} out and wait until its API server is gone",
+        )
+        for name in wanted.apiservers
+    ]
 
 
 def _left_out(inventory: Inventory, wanted: Wanted) -> tuple[str, ...]:
@@ -264,21 +330,22 @@ def _left_out(inventory: Inventory, wanted: Wanted) -> tuple[str, ...]:
     )
 
 
-def _restarts(inventory: Inventory, mark: Mark) -> tuple[str, ...]:
+def _restarts(inventory: Inventory, wanted: Wanted, mark: Mark) -> tuple[str, ...]:
     """Say who remembers what is no more, and must be started anew."""
-    outside = [one.name for one in inventory.kube_apiservers]
-    servers = (
-        f"the API servers ({', '.join(outside)}: stop them before, start them after)"
-        if outside
-        else "API servers (those that live on the members are stopped first and started last)"
-    )
+    own = [h.name for h in inventory.hosts if inventory.layout(h.name).has_apiserver]
+    stopped = [name for name in (*own, *wanted.apiservers) if name not in wanted.left]
+    by_hand = [name for name, _ in wanted.unheard]
+    told = [f"{', '.join(stopped)} by this run: stopped first, started last"] if stopped else []
+    told += [f"{', '.join(by_hand)} by you: stop them before, start them after"] if by_hand else []
+    if not told:
+        told = ["kube_apiservers of the inventory names none: stop yours before, start them after"]
     why = (
         "every watch of an old revision is cancelled, and clients that handle that list anew"
         if mark.raised
         else "they go on from revisions that other writes have now"
     )
     return (
-        f"restart when it serves, in this order: {servers}, kube-controller-manager and "
-        "kube-scheduler, every kubelet, and what else watches: network plugins, operators "
-        f"({why})",
+        f"restart when it serves, in this order: API servers ({'; '.join(told)}), "
+        "kube-controller-manager and kube-scheduler, every kubelet, and what else watches: "
+        f"network plugins, operators ({why})",
     )

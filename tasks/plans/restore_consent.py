@@ -41,6 +41,23 @@ def check_consent(inventory: Inventory, consent: str | None, loss: str) -> None:
         )
 
 
+def check_apiservers(inventory: Inventory, wanted: Wanted) -> None:
+    """Raise Refused for API servers that this run cannot stop, unless the operator has done it."""
+    if not wanted.unheard or wanted.accepts_apiservers:
+        return
+    manifests = {one.name: one.manifest for one in inventory.kube_apiservers}
+    told = "\n  - ".join(
+        f"{name}: {why}; there: mv {manifests[name]} /root/, and wait until its process is gone"
+        for name, why in wanted.unheard
+    )
+    raise Refused(
+        f"{len(wanted.unheard)} API server(s) of {inventory.name} cannot be stopped by this run, "
+        f"and would write what they remember of the old data:\n  - {told}\nNothing was changed. "
+        f"Stop them by hand, and say so: {parameter(accept=['stopped-apiservers'])}. They are "
+        "started again when the cluster serves, by moving the manifests back"
+    )
+
+
 def restore_loss(
     inventory: Inventory,
     source: RestoreSource,

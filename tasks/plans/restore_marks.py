@@ -22,7 +22,9 @@ class Wanted:
     `told` says of what the restore is. `highest` is the highest revision that anybody recorded,
     `revision` the snapshot's (of a survivor's none is known yet), `size` its bytes. `left` are the
     hosts of the inventory that are left out by the operator's word, `reached` those of them that
-    can be reached. `has_programs`: the runner can lend etcd's programs to a host.
+    can be reached, `fenced` those of these that serve what a restore has ended. `has_programs`: the
+    runner can lend etcd's programs to a host. `apiservers` are the API servers outside that the run
+    stops first and starts last, `unheard` those that it cannot, with the reason.
     """
 
     runbook: str
@@ -34,9 +36,13 @@ class Wanted:
     highest: int
     left: frozenset[str]
     reached: tuple[str, ...] = ()
+    fenced: tuple[str, ...] = ()
+    apiservers: tuple[str, ...] = ()
+    unheard: tuple[tuple[str, str], ...] = ()
     is_rehearsed: bool = False
     has_programs: bool = False
     accepts_old_revisions: bool = False
+    accepts_apiservers: bool = False
 
 
 def find_done(sha256: str, hosts: tuple[RestoreHost, ...]) -> Mark | None:

@@ -26,6 +26,7 @@ from tasks.plans.leaves import StageLeaves
 from tasks.plans.member_changes import RefreshConfiguration, RetireHost
 from tasks.plans.reconfiguration import JoinMember, ReaddressMember, SettleMember
 from tasks.plans.recovery import RestoreManifest
+from tasks.plans.restoration import SilenceApiserver
 from tasks.plans.succession import (
     ExchangeAuthorities,
     MakeSuccessor,
@@ -73,6 +74,9 @@ def find_places(
 
 
 def _written(step: Step, host: str, inventory: Inventory) -> Iterable[PurePosixPath]:
+    if isinstance(step, SilenceApiserver):
+        pod = next(x.pod for x in inventory.kube_apiservers if x.name == host)
+        return (pod.manifest, pod.kept)
     layout = inventory.layout(host)
     if isinstance(step, TAKING_OUT) and layout.manifest is not None:
         return (layout.manifest, etcd_pod(layout.manifest).kept)

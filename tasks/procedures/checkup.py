@@ -17,7 +17,7 @@ from tasks.model.space import Growth
 from tasks.plans.health import alarm_sentences, down_way_out
 from tasks.plans.preflight import clock_findings
 from tasks.procedures import space
-from tasks.steps import health, onhosts, revisions
+from tasks.steps import health, onhosts, revisions, snapshots
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +42,14 @@ async def examine(run: Run, members: tuple[DesiredMember, ...]) -> Checkup:
         _ask(run, members), _read_clocks(run)
     )
     revisions.note_revision(run, revisions.highest_answer(found))
+    if revisions.forget_fenced(run, found):
+        await snapshots.share_fenced(run, {})
     differing = tuple(clock_findings(clocks))
     found, full, room, growth = await space.check_space(run, found)
     quotas = {e.status.member_id: e.status.db_quota or 0 for e in found.endpoints if e.status}
     problems = (
         *((foreign,) if foreign else ()),
+        *revisions.tell_fenced(run, found),
         *found.find_faults(members),
         *filter(None, (down_way_out(run.inventory, found),)),
         *alarm_sentences(run.inventory, found, quotas),
@@ -70,7 +73,7 @@ async def _ask(
         if run.inventory.authority.on_hosts:
             raise AuthorityRefused("a look needs no key of the authority's")
         async with health.etcd_client(run, members) as client:
-            direct = await health.read_health(run, client)
+            direct = await health.read_health(run, client, fenced=True)
     except RunbookError as error:
         why = error.message
     else:

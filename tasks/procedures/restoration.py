@@ -7,21 +7,18 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import ClassVar
 
 from typing_extensions import override
 
 from tasks.engine.journal import read_journal
+from tasks.engine.remembered import recall
 from tasks.engine.run import Run, together, unless
-from tasks.etcd.client import EtcdClient
-from tasks.etcd.gateway import Endpoint
 from tasks.etcd.probe import Probe
 from tasks.hosts.connection import HostConnection
-from tasks.hosts.restores import TOOLS, isolated_port
+from tasks.hosts.restores import TOOLS
 from tasks.model.cluster import ClusterHealth, DesiredMember, format_id
 from tasks.model.errors import MemberFailed, Transient
 from tasks.model.plan import Finding, Plan, Severity
@@ -29,14 +26,17 @@ from tasks.model.record import Event
 from tasks.model.restores import Mark, RestoreHost, RestoreSource, RestoreTools
 from tasks.plans import restoration as plans
 from tasks.plans import restore_consent as consents
+from tasks.plans.fences import find_fenced
 from tasks.plans.recovery import ReviveApiserver
-from tasks.plans.rehearsal import Restored, find_disagreement
+from tasks.plans.rehearsal import find_unlike
 from tasks.plans.restore_marks import Wanted, choose_mark
-from tasks.plans.survivors import may_elect
+from tasks.plans.survivors import fence_loss, may_elect
+from tasks.plans.trials import Trial, find_places
 from tasks.procedures import fetching, location
 from tasks.procedures.course import Actions, Recipe, Unlocked, Verified
+from tasks.procedures.isolation import isolated_client
 from tasks.report.runs import stage_facts
-from tasks.steps import health, locks, restoration, revisions, services, snapshots
+from tasks.steps import apiservers, health, locks, restoration, revisions, services, snapshots
 from tasks.store.places import Unstorable
 
 LOOK_SECONDS = 2.0
@@ -49,7 +49,8 @@ class Sight:
     """What was seen: the members that are to be, their hosts, and what the cluster still answers.
 
     `absent` are hosts that cannot be reached, with the reason; `left` those that are left out, of
-    which `reached` can be. `highest` is the highest revision that anybody has recorded.
+    which `reached` can be. `highest` is the highest revision that anybody has recorded. `unheard`
+    says of each API server outside why this run cannot stop it; empty: it can.
     """
 
     members: tuple[DesiredMember, ...]
@@ -59,6 +60,12 @@ class Sight:
     health: ClusterHealth
     highest: int
     reached: tuple[str, ...] = ()
+    unheard: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def ids(self) -> frozenset[str]:
+        """The ids of the clusters that members answer for."""
+        return frozenset(format_id(e.status.cluster_id) for e in self.health.endpoints if e.status)
 
     def host(self, name: str) -> RestoreHost:
         """Get one host by its name."""
@@ -77,9 +84,17 @@ class RestorationRecipe(Recipe[Sight]):
 
     waits: ClassVar[bool] = False
 
-    def __init__(self, consent: str | None, without: tuple[str, ...], *, dry_run: bool) -> None:
+    def __init__(
+        self,
+        consent: str | None,
+        without: tuple[str, ...],
+        accept: frozenset[str],
+        *,
+        dry_run: bool,
+    ) -> None:
         self.consent = consent
         self.left = frozenset(without)
+        self.accept = accept
         self.is_dry = dry_run
         self.source: RestoreSource | None = None
         self.has_programs = False
@@ -107,8 +122,10 @@ class RestorationRecipe(Recipe[Sight]):
                 absent[host.name] = error.message
 
         reachable = [host for host in run.hosts.values() if host.name not in absent]
-        (found, highest), _ = await asyncio.gather(
-            self._ask(run, members), together(map(see, reachable))
+        (found, highest), _, unheard = await asyncio.gather(
+            self._ask(run, members),
+            together(map(see, reachable)),
+            apiservers.find_unheard(run),
         )
         consents.check_hosts(run.inventory, absent, self.left)
         self.has_programs = await fetching.find_programs(run) is not None
@@ -120,6 +137,7 @@ class RestorationRecipe(Recipe[Sight]):
             found,
             highest,
             tuple(name for name in run.hosts if name in hosts and name in self.left),
+            unheard,
         )
 
     async def _ask(self, run: Run, members: tuple[DesiredMember, ...]) -> tuple[ClusterHealth, int]:
@@ -131,7 +149,7 @@ class RestorationRecipe(Recipe[Sight]):
                 found = await client.observe_cluster()
             if self.waits and may_elect(found):
                 async with await health.make_client(run, endpoints) as client:
-                    found = await health.read_health(run, client)
+                    found = await health.read_health(run, client, fenced=True)
         except Transient:
             found = ClusterHealth((), reads_linearizable=False)
         store, saved = snapshots.open_snapshots(run.inventory), 0
@@ -148,6 +166,46 @@ class RestorationRecipe(Recipe[Sight]):
             for name, why in seen.absent.items()
         )
 
+    def wants(
+        self,
+        run: Run,
+        seen: Sight,
+        *,
+        told: str,
+        size: int,
+        sha256: str = "",
+        revision: int = 0,
+        is_rehearsed: bool = False,
+    ) -> Wanted:
+        """Say what is asked for of this snapshot, with all that is the same for every one."""
+        fenced = find_fenced(run.inventory, seen.health, recall(run.inventory.name).fenced)
+        return Wanted(
+            runbook=self.runbook,
+            told=told,
+            token=f"{run.inventory.name}-{run.backup}",
+            sha256=sha256,
+            size=size,
+            revision=revision,
+            highest=seen.highest,
+            left=seen.left,
+            reached=seen.reached,
+            fenced=tuple(name for name in seen.reached if name in fenced),
+            apiservers=tuple(name for name, why in seen.unheard.items() if not why),
+            unheard=tuple((name, why) for name, why in seen.unheard.items() if why),
+            is_rehearsed=is_rehearsed,
+            has_programs=self.has_programs,
+            accepts_old_revisions="old-revisions" in self.accept,
+            accepts_apiservers="stopped-apiservers" in self.accept,
+        )
+
+    def fence(self, run: Run, seen: Sight) -> Plan | None:
+        """Plan how old members that came back are stopped, with consent; None where none did."""
+        plan = plans.plan_fence(run.inventory, self.wanted(run, seen), seen.hosts)
+        if plan is not None:
+            back = tuple(sorted(plan.hosts_of(plans.StopMember)))
+            self.agree(run, fence_loss(run.inventory, back))
+        return plan
+
     def draft(
         self, run: Run, seen: Sight, survivor: str | None, warnings: tuple[str, ...], loss: str
     ) -> Plan:
@@ -155,11 +213,14 @@ class RestorationRecipe(Recipe[Sight]):
         wanted = self.wanted(run, seen)
         mark, is_begun = choose_mark(run.inventory, wanted, seen.hosts)
         consents.refuse_unable(run.inventory, wanted, seen.hosts, is_new=not is_begun)
+        consents.check_apiservers(run.inventory, wanted)
         self.mark = mark
         plan = plans.plan_restoration(run.inventory, wanted, seen.hosts, mark, survivor, warnings)
         self.agree(run, loss)
         if self.is_dry:
             plan = replace(plan, warnings=(loss, *plan.warnings))
+        else:
+            revisions.note_pending(run, seen.ids | self.ended_ids())
         self.drafted = plan
         return plan
 
@@ -167,6 +228,15 @@ class RestorationRecipe(Recipe[Sight]):
         """Raise Refused without the operator's word, with what is lost; a dry run needs none."""
         if not self.is_dry:
             consents.check_consent(run.inventory, self.consent, loss)
+
+    def ended_ids(self) -> frozenset[str]:
+        """Say which clusters' data this restore replaces, beside those that answer."""
+        manifest = self.source.manifest if self.source else None
+        return frozenset({manifest.cluster_id} if manifest else ())
+
+    @override
+    def trial(self, run: Run, seen: Sight, plan: Plan) -> Trial:
+        return Trial(find_places(plan, run.inventory))
 
     def tools(self, run: Run, host: RestoreHost) -> RestoreTools:
         """Say with what a host restores, once it has been provided with it."""
@@ -181,6 +251,9 @@ class RestorationRecipe(Recipe[Sight]):
     def actions(self, seen: Sight, probe: Probe | None) -> Actions:
         async def rehearse(run: Run, _step: plans.RehearseSource) -> None:
             await self.rehearse(run)
+
+        async def store(run: Run, _step: plans.StoreSource) -> None:
+            await self.store(run)
 
         async def prove(run: Run, _step: plans.ProveData) -> None:
             await self.prove(run, seen)
@@ -200,6 +273,9 @@ class RestorationRecipe(Recipe[Sight]):
             plans.OpenMember: restoration.open_member,
             plans.VerifyOpened: verify,
             plans.MarkOpened: self._mark,
+            plans.SilenceApiserver: apiservers.silence_apiserver,
+            plans.ResumeApiserver: apiservers.resume_apiserver,
+            plans.StoreSource: store,
             ReviveApiserver: services.revive_apiserver,
         }
 
@@ -248,6 +324,9 @@ class RestorationRecipe(Recipe[Sight]):
     ) -> None:
         """Take the snapshot of a survivor; here: there is a snapshot already."""
 
+    async def store(self, run: Run) -> None:
+        """Put the survivor's snapshot into the store; here: it came from there."""
+
     async def prove(self, run: Run, seen: Sight) -> None:
         """See, before clients are let in, that all members have what the snapshot has.
 
@@ -256,7 +335,7 @@ class RestorationRecipe(Recipe[Sight]):
         hosts = tuple(run.hosts[member.name] for member in seen.members)
         async with isolated_client(run, seen.members) as client:
             told, clusters = await restoration.read_restored(run, client, seen.members, hosts)
-        problems = self._differences(told, clusters)
+        problems = find_unlike(self.mark, self.source, told, clusters)
         if problems:
             raise MemberFailed(
                 "what was restored is not what the snapshot has, and no client was let in:\n  - "
@@ -265,48 +344,29 @@ class RestorationRecipe(Recipe[Sight]):
                 f"*.replaced-{run.backup}"
             )
 
-    def _differences(self, told: tuple[Restored, ...], clusters: frozenset[str]) -> list[str]:
-        mark, source, head = self.mark, self.source, told[0].revision
-        problems = []
-        if mark is not None and head < mark.revision:
-            problems.append(f"the revision is {head}, and {mark.revision} was to be reached")
-        if differs := find_disagreement(told):
-            problems.append(differs)
-        if source is not None and source.keys is not None and told[0].keys != source.keys:
-            problems.append(f"there are {told[0].keys} keys, and the snapshot has {source.keys}")
-        manifest = source.manifest if source else None
-        if manifest is not None and manifest.cluster_id in clusters:
-            problems.append(f"the cluster's id is still {manifest.cluster_id}")
-        return problems
-
     @override
     async def verify(self, run: Run, seen: Sight) -> Verified:
         found = await wait_until_served(run, seen)
         revisions.note_revision(run, revisions.highest_answer(found))
+        own = {format_id(e.status.cluster_id) for e in found.endpoints if e.status}
+        fenced = revisions.note_fenced(run, seen.ids | self.ended_ids(), own)
+        await snapshots.share_fenced(run, fenced)
         facts = {}
         if self.drafted is not None:
             facts = stage_facts(self.drafted, read_journal(run.journal.path))
-        ids = {format_id(e.status.cluster_id) for e in found.endpoints if e.status}
-        return Verified(found, facts=facts | {"cluster id": ", ".join(sorted(ids))})
+        facts |= {"cluster id": ", ".join(sorted(own))}
+        if fenced:
+            facts["ended with it"] = f"cluster id {', '.join(sorted(fenced))}"
+        return Verified(found, facts=facts | self.facts(run))
+
+    def facts(self, run: Run) -> dict[str, str]:
+        """Say what else belongs into the report; here: nothing."""
+        del run
+        return {}
 
     @override
     async def confirm(self, run: Run, seen: Sight) -> Verified:
         return Verified(seen.health)
-
-
-@asynccontextmanager
-async def isolated_client(
-    run: Run, members: tuple[DesiredMember, ...]
-) -> AsyncIterator[EtcdClient]:
-    """Open a client of etcds that only this run reaches: through SSH, on their hosts' loopbacks."""
-
-    async def reach(member: DesiredMember) -> Endpoint:
-        port = isolated_port(run.inventory.layout(member.name))
-        way = ("127.0.0.1", await run.hosts[member.name].forward("127.0.0.1", port))
-        return Endpoint(member.name, member.client_url, way, member=member.member)
-
-    async with await health.make_client(run, await together(map(reach, members))) as client:
-        yield client
 
 
 async def wait_until_served(run: Run, seen: Sight) -> ClusterHealth:

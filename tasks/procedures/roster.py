@@ -99,7 +99,8 @@ class Roster:
         """Ask all members; those that the list names and nobody knew are asked, too.
 
         `settled`: for a plan, which must not conclude from the middle of an election that quorum
-        is lost. Raises Refused when etcd's authentication hides the members.
+        is lost. Raises Refused when etcd's authentication hides the members, and where some came
+        back that a restore has ended.
         """
         patience = run.inventory.etcd.settings.election_seconds
         while True:
@@ -109,6 +110,7 @@ class Roster:
                 )
                 found = await observing
             refuse_unseen(found)
+            health.refuse_others(run, found)
             if self._condemned is not None:
                 found = found.condemning(self._condemned)
             self._silent = frozenset(e.endpoint for e in found.endpoints if e.status is None)

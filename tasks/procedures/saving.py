@@ -50,10 +50,11 @@ async def _save(run: Run) -> Manifest:
         saved = await snapshots.save_snapshot(run, client)
     revisions.note_revision(run, saved.revision)
     removed = await snapshots.remove_expired(run)
+    unfinished = await snapshots.end_unfinished(run)
     proven = await snapshots.tell_proven(run)
     table = snapshot_table([(run.inventory.name, saved)])
     remarks = snapshot_remarks(saved, run.snapshot or saved.file, removed)
-    remarks = (*remarks, proven)
+    remarks = (*remarks, *filter(None, (unfinished,)), proven)
     run.journal.append(
         Event.OBSERVED, columns=table.columns, rows=table.rows, problems=(), remarks=remarks
     )

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from time import monotonic
 
 from tasks.engine.authority import client_trust, known_authorities, signing_authority
+from tasks.engine.remembered import recall
 from tasks.engine.run import Run, step, together
 from tasks.engine.secret import read_secret
 from tasks.etcd.client import POLL_SECONDS, EtcdClient
@@ -25,6 +26,7 @@ from tasks.model.certificates import Generation
 from tasks.model.cluster import ClusterHealth, DesiredMember
 from tasks.model.errors import EtcdUnavailable, MemberFailed, RunbookError
 from tasks.model.urls import address_port, has_name, split_url
+from tasks.plans.fences import refuse_fenced
 from tasks.plans.gate import find_obstacles
 
 PICKY = frozenset({"ETCD_PEER_CERT_ALLOWED_CN", "ETCD_PEER_CERT_ALLOWED_HOSTNAME"})
@@ -249,9 +251,20 @@ async def move_leader_away(
 
 
 @step("read the cluster's health")
-async def read_health(run: Run, client: EtcdClient) -> ClusterHealth:
-    """Ask every member at once, again while one is elected; what is wrong is in the answer."""
-    return await client.observe_settled(run.inventory.etcd.settings.election_seconds)
+async def read_health(run: Run, client: EtcdClient, *, fenced: bool = False) -> ClusterHealth:
+    """Ask every member at once, again while one is elected; what is wrong is in the answer.
+
+    Raises Refused where members serve what a restore has ended, unless these may be `fenced`.
+    """
+    found = await client.observe_settled(run.inventory.etcd.settings.election_seconds)
+    if not fenced:
+        refuse_others(run, found)
+    return found
+
+
+def refuse_others(run: Run, found: ClusterHealth) -> None:
+    """Raise Refused where old members came back that a restore has ended: they are no cluster."""
+    refuse_fenced(run.inventory, found, recall(run.inventory.name).fenced)
 
 
 @step("verify the cluster")

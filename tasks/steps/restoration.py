@@ -357,9 +357,12 @@ async def save_replayed(run: Run, client: EtcdClient, directory: Path, told: str
                 raise
         await asyncio.sleep(POLL_SECONDS)
     status = await client.get_status(endpoint)
-    keys, _ = await client.read_data(endpoint, status.revision)
     store, stream = open_store(str(directory), "replayed"), SnapshotStream(client, endpoint)
-    await store_stream(store, "snapshot.db", stream.parts())
+    patient = replace(endpoint, patience_seconds=HASH_SECONDS)
+    (keys, data_hash), _ = await asyncio.gather(
+        client.read_data(patient, status.revision),
+        store_stream(store, "snapshot.db", stream.parts()),
+    )
     file = directory / "replayed" / "snapshot.db"
     return RestoreSource(
         file=file,
@@ -370,6 +373,7 @@ async def save_replayed(run: Run, client: EtcdClient, directory: Path, told: str
         revision=status.revision,
         keys=keys,
         manifest=None,
+        data_hash=data_hash,
     )
 
 

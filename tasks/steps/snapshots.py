@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from prefect.events import emit_event
 from prefect.settings import get_current_settings
+from pydantic import TypeAdapter, ValidationError
 
 from tasks.engine import metrics
 from tasks.engine.authority import client_trust
+from tasks.engine.remembered import recall, remember
 from tasks.engine.run import Run, step, together
 from tasks.etcd.client import HASH_SECONDS, EtcdClient
 from tasks.etcd.gateway import Endpoint
 from tasks.etcd.snapshots import SnapshotStream
 from tasks.hosts.connection import HostConnection
 from tasks.hosts.dependents import encryption_command, parse_encryption
-from tasks.model.cluster import ClusterHealth, format_id
+from tasks.model.cluster import ClusterHealth, EndpointStatus, format_id
 from tasks.model.errors import EtcdUnavailable, Refused, RunbookError
 from tasks.model.inventory import Inventory
 from tasks.model.pointers import parameter
 from tasks.model.record import Event
+from tasks.model.restores import RestoreSource
 from tasks.model.snapshots import (
     MANIFEST,
     EncryptionFile,
@@ -32,15 +39,23 @@ from tasks.model.snapshots import (
     taken_order,
 )
 from tasks.pki.inspect import read_bundle
+from tasks.plans.fences import refuse_fenced
 from tasks.plans.health import order_sources
 from tasks.plans.retention import choose_expired
 from tasks.report.metrics import of_snapshots
 from tasks.report.snapshots import proven_sentence
-from tasks.store.places import Store, Unstorable, open_store
+from tasks.store.places import PART_BYTES, Store, Unstorable, open_store
 from tasks.store.streaming import store_stream
 
+FENCED = "fenced-ids"
+"""In the store: which clusters' ids restores have ended, and by what."""
+UNFINISHED_HOURS = 24
 LOOKED_AT = 200
 """Manifests, each a request to an S3 server: of some weeks at one every six hours."""
+
+
+Encryption = tuple[tuple[EncryptionFile, ...], tuple[str, ...]]
+"""With what API servers encrypt, and which machines could not be asked."""
 
 
 def open_snapshots(inventory: Inventory) -> Store:
@@ -64,12 +79,13 @@ async def save_snapshot(run: Run, client: EtcdClient) -> Manifest:
     """Save and verify a snapshot, from the healthy follower that is furthest.
 
     The next one is asked where one fails. Snapshot and manifest are whole, or not there. Raises
-    EtcdUnavailable when no member gives one, Refused when the store does not take it; nothing of
-    the cluster is changed.
+    EtcdUnavailable when no member gives one, Refused when the store does not take it, or where old
+    members came back that a restore has ended; nothing of the cluster is changed.
     """
     health, (encryption, unseen) = await asyncio.gather(
         client.observe_settled(), see_encryption(run)
     )
+    refuse_fenced(run.inventory, health, recall(run.inventory.name).fenced)
     failures: list[str] = []
     for url in order_sources(health):
         endpoint = next(e for e in client.endpoints if e.url == url)
@@ -113,7 +129,47 @@ async def _save_from(
     return whole
 
 
-async def see_encryption(run: Run) -> tuple[tuple[EncryptionFile, ...], tuple[str, ...]]:
+@step("put the survivor's snapshot into the store", retry_delays_seconds=())
+async def store_source(run: Run, source: RestoreSource, manifest: Manifest) -> bool:
+    """Copy a snapshot that was taken for a recovery into the store, with its manifest.
+
+    Raises Unstorable: the cluster serves by then, and the survivor's data lie beside its own.
+    """
+    store = open_snapshots(run.inventory)
+    whole = manifest.model_copy(update={"size": source.size, "sha256": source.sha256})
+    await store_stream(store, whole.file, _parts(source.file), whole.recipients)
+    await asyncio.to_thread(store.write, whole.beside, whole.render())
+    run.snapshot = store.url(whole.file)
+    run.journal.append(Event.SNAPSHOT, url=run.snapshot, **whole.model_dump(mode="json"))
+    return True
+
+
+async def _parts(path: Path) -> AsyncIterator[bytes]:
+    with path.open("rb") as file:
+        while part := await asyncio.to_thread(file.read, PART_BYTES):
+            yield part
+
+
+async def describe_source(
+    run: Run, client: EtcdClient, source: RestoreSource, encryption: Encryption
+) -> Manifest:
+    """Describe the snapshot of a survivor whose copy still runs alone."""
+    (endpoint,) = client.endpoints
+    health = await client.observe_cluster()
+    described = await describe(run, client, endpoint, health, await client.get_status(endpoint))
+    files, unseen = encryption
+    return described.model_copy(
+        update={
+            "revision": source.revision,
+            "key_count": source.keys,
+            "hash_kv": source.data_hash,
+            "encryption": files,
+            "encryption_unseen": unseen,
+        }
+    )
+
+
+async def see_encryption(run: Run) -> Encryption:
     """Ask the API servers that are known for what they encrypt with; then who did not answer."""
     inventory = run.inventory
     nodes = [h for name, h in run.hosts.items() if inventory.layout(name).manifest is not None]
@@ -138,10 +194,19 @@ async def _describe(
     """Ask for what a restored snapshot is compared with, at a revision that it surely has."""
     status = await client.get_status(endpoint)
     patient = replace(endpoint, patience_seconds=HASH_SECONDS)
-    version, members, (keys, data_hash) = await asyncio.gather(
-        client.get_version(endpoint),
-        client.list_members(endpoint, linearizable=False),
+    described, (keys, data_hash) = await asyncio.gather(
+        describe(run, client, endpoint, health, status),
         client.read_data(patient, status.revision),
+    )
+    return described.model_copy(update={"key_count": keys, "hash_kv": data_hash})
+
+
+async def describe(
+    run: Run, client: EtcdClient, endpoint: Endpoint, health: ClusterHealth, status: EndpointStatus
+) -> Manifest:
+    """Ask for what is in a manifest beside the data themselves."""
+    version, members = await asyncio.gather(
+        client.get_version(endpoint), client.list_members(endpoint, linearizable=False)
     )
     statuses = {e.status.member_id: e.status for e in health.endpoints if e.status}
     furthest = max(s.raft_applied_index for s in (*statuses.values(), status))
@@ -156,8 +221,8 @@ async def _describe(
         behind=furthest - status.raft_applied_index,
         size=0,
         sha256="",
-        key_count=keys,
-        hash_kv=data_hash,
+        key_count=None,
+        hash_kv=None,
         cluster_version=version.cluster,
         members=tuple(
             SnapshotMember(
@@ -218,6 +283,7 @@ async def tell_proven(run: Run) -> str:
     store = open_snapshots(run.inventory)
     try:
         newest, proven = await find_proven(run)
+        await asyncio.to_thread(_learn_fenced, run, store)
     except Unstorable as error:
         return f"how old the last proven snapshot is, is not known: {error}"
     sentence = proven_sentence(name, store.url(""), newest, proven, now)
@@ -253,6 +319,42 @@ def _find_proven(store: Store) -> tuple[Manifest | None, Manifest | None]:
         if found.proven:
             return newest, found
     return newest, None
+
+
+async def share_fenced(run: Run, fenced: dict[str, str]) -> None:
+    """Let other runners know, through the store, which clusters' ids a restore has ended.
+
+    A store that does not take it is noted; this runner remembers it in any case.
+    """
+    store, content = open_snapshots(run.inventory), (json.dumps(fenced) + "\n").encode()
+    try:
+        await asyncio.to_thread(store.write, FENCED, content)
+    except Unstorable as error:
+        run.journal.append(Event.PROGRESS, text=f"other runners cannot know what ended: {error}")
+
+
+def _learn_fenced(run: Run, store: Store) -> None:
+    """Remember what another runner's restore has ended."""
+    if FENCED in store.names():
+        with suppress(ValidationError):
+            known = TypeAdapter(dict[str, str]).validate_json(store.read(FENCED))
+            name = run.inventory.name
+            remember(name, fenced=known | recall(name).fenced)
+
+
+@step("end uploads that were never finished")
+async def end_unfinished(run: Run) -> str:
+    """Remove what killed runs left in the store half-written; says which, or why it is not known.
+
+    A run that still writes has begun within UNFINISHED_HOURS.
+    """
+    store = open_snapshots(run.inventory)
+    before = datetime.now(UTC) - timedelta(hours=UNFINISHED_HOURS)
+    try:
+        ended = await asyncio.to_thread(store.end_unfinished, before)
+    except Unstorable as error:
+        return f"whether killed runs left unfinished uploads is not known: {error}"
+    return f"removed what killed runs had half-written: {', '.join(ended)}" if ended else ""
 
 
 @step("remove the snapshots that no rule keeps")

@@ -10,6 +10,7 @@ import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -70,6 +71,10 @@ class Store(ABC):
     def writing(self, name: str) -> AbstractContextManager[IO[bytes]]:
         """Open a file that is there once the block has ended well, and else is not."""
 
+    @abstractmethod
+    def end_unfinished(self, before: datetime) -> tuple[str, ...]:
+        """Remove what was being written before that time by runs that were killed; names it."""
+
     @contextmanager
     def _translated(self, what: str) -> Iterator[None]:
         try:
@@ -114,6 +119,16 @@ class Directory(Store):
         """List the files; what is being written is none yet."""
         return tuple(name for name in super().names() if not name.startswith("."))
 
+    def end_unfinished(self, before: datetime) -> tuple[str, ...]:
+        """Remove parts that have not grown since."""
+        ended = []
+        with self._translated("cleared"):
+            for partial in sorted(Path(self._folder).glob(".*.partial")):
+                if partial.stat().st_mtime < before.timestamp():
+                    partial.unlink(missing_ok=True)
+                    ended.append(partial.name.removeprefix(".").rsplit(".", 2)[0])
+        return tuple(ended)
+
 
 class Bucket(Store):
     """A folder of an S3 server's bucket; credentials are found as Amazon's own tools find them."""
@@ -137,6 +152,25 @@ class Bucket(Store):
                     file.discard()
                 file.closed = True  # or closing it, when it is collected, would send the rest
                 raise
+
+    def end_unfinished(self, before: datetime) -> tuple[str, ...]:
+        """Abort uploads that have begun before; nobody lists them, and their parts are paid for."""
+        bucket, _, folder = self._folder.partition("/")
+        ended = []
+        with self._translated("cleared of unfinished uploads"):
+            found = self._files.call_s3(
+                "list_multipart_uploads", Bucket=bucket, Prefix=f"{folder}/"
+            )
+            for upload in found.get("Uploads", []):
+                if upload["Initiated"] < before:
+                    self._files.call_s3(
+                        "abort_multipart_upload",
+                        Bucket=bucket,
+                        Key=upload["Key"],
+                        UploadId=upload["UploadId"],
+                    )
+                    ended.append(upload["Key"].rpartition("/")[2])
+        return tuple(ended)
 
 
 def _sync(folder: Path) -> None:

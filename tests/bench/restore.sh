@@ -17,10 +17,10 @@ echo "--- what is left"
 on "$first" "sudo ETCDCTL_API=3 /usr/local/bin/etcdctl --endpoints=https://$first:2379 $tls endpoint status -w table" || :
 
 echo "--- a snapshot of it, on every host"
-on "$first" "sudo ETCDCTL_API=3 /usr/local/bin/etcdctl --endpoints=https://$first:2379 $tls snapshot save /var/tmp/left.db"
-"${copy[@]}" "$SSH_USER@$first:/var/tmp/left.db" "$WORK/"
+on "$first" "sudo ETCDCTL_API=3 /usr/local/bin/etcdctl --endpoints=https://$first:2379 $tls snapshot save /var/lib/left.db"
+"${copy[@]}" "$SSH_USER@$first:/var/lib/left.db" "$WORK/"
 for host in $HOSTS; do
-  [ "${host#*=}" = "$first" ] || "${copy[@]}" "$WORK/left.db" "$SSH_USER@${host#*=}:/var/tmp/"
+  [ "${host#*=}" = "$first" ] || "${copy[@]}" "$WORK/left.db" "$SSH_USER@${host#*=}:/var/lib/"
 done
 
 echo "--- stop, set aside, restore"
@@ -30,10 +30,10 @@ done
 for host in $HOSTS; do
   on "${host#*=}" "if sudo test -e /var/lib/etcd/default.etcd; then \
     sudo mv /var/lib/etcd/default.etcd /var/lib/etcd/left-$RANDOM$RANDOM; fi"
-  on "${host#*=}" "sudo ETCDCTL_API=3 /usr/local/bin/etcdutl snapshot restore /var/tmp/left.db \
+  on "${host#*=}" "sudo ETCDCTL_API=3 /usr/local/bin/etcdutl snapshot restore /var/lib/left.db \
     --name=${host%%=*} --initial-cluster=$cluster --initial-cluster-token=$token \
     --initial-advertise-peer-urls=https://${host#*=}:2380 --data-dir=/var/lib/etcd/default.etcd" 2>/dev/null
-  on "${host#*=}" "sudo chown -R etcd:etcd /var/lib/etcd/default.etcd; sudo rm /var/tmp/left.db"
+  on "${host#*=}" "sudo chown -R etcd:etcd /var/lib/etcd/default.etcd; sudo rm /var/lib/left.db"
 done
 
 echo "--- start"

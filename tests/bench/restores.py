@@ -28,7 +28,11 @@ from tests.lab.preparedness import unavailable_reason
 
 HERE = Path(__file__).parent
 ROOT = Path(__file__).parents[2]
-RUN_SECONDS = 600.0
+RUN_SECONDS = 900.0
+LOT_MEGABYTES = 100
+QUOTA_BYTES = 8 << 30
+COPIES = 4
+"""Of the data on a host's disk at once: the old ones, a copy, the snapshot, what is restored."""
 SURVIVOR = "master01"
 DATA = "/var/lib/etcd/default.etcd"
 
@@ -45,7 +49,7 @@ def main() -> int:
     """Measure both in turn; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.restores", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each (3)")
-    parser.add_argument("--megabytes", type=int, default=100, help="of data (100)")
+    parser.add_argument("--megabytes", type=int, default=100, help="of data, in hundreds (100)")
     parser.add_argument("--etcd", default="3.6.16", help="version (3.6.16)")
     options = parser.parse_args()
     if (reason := unavailable_reason()) is not None:
@@ -54,14 +58,23 @@ def main() -> int:
     times = {"by hand": Times(), "recover_quorum": Times()}
     with (
         tempfile.TemporaryDirectory(prefix="etcd-bench-") as directory,
-        Lab.start("bench-r", hosts=3, etcd=options.etcd) as lab,
+        Lab.start(
+            "bench-r",
+            hosts=3,
+            etcd=options.etcd,
+            data_disk_mb=COPIES * options.megabytes + 2000,
+        ) as lab,
         prefect_server(Path(directory) / "home") as server,
         server.awake(),
     ):
         work = Path(directory)
+        quota = f"settings: {{quota_backend_bytes: {QUOTA_BYTES}}}"
+        text = lab.inventory.read_text().replace("settings: {}", quota)
+        lab.inventory.write_text(text)
         scene = raise_cluster(lambda **_: lab, Prefect(server.home, server.api), work, spare=0)
         environment = runner_environment(server.home, server.api)
-        fill(lab, SURVIVOR, options.megabytes)
+        for _ in range(options.megabytes // LOT_MEGABYTES):
+            fill(lab, SURVIVOR, LOT_MEGABYTES)
         for number in range(options.rounds):
             for name, found in times.items():
                 own = work / f"{number}{name.replace(' ', '')}"

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +100,33 @@ async def test_a_stream_that_breaks_leaves_nothing(
             await store_stream(store, name, parts(700, broken_at), recipients)
     assert opened().names() == ("old.db",)
     assert store.read("old.db") == b"old"
+
+
+KILLED = """
+import os, sys
+from tasks.store.places import open_store
+store = open_store(sys.argv[1], "main", sys.argv[2] or None)
+with store.writing("half.db") as file:
+    file.write(bytes(9 << 20))
+    file.flush()
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_what_a_killed_run_left_is_ended_by_a_later_one(opened: Callable[[], Store]) -> None:
+    """A directory has a part, a bucket an upload that nobody lists; what is young is left alone."""
+    store = opened()
+    store.write("whole.db", b"whole")
+    place = store.url("").removesuffix("/main/")
+    endpoint = getattr(store._files, "endpoint_url", None) or ""
+    killed = subprocess.run([sys.executable, "-c", KILLED, place, endpoint], check=False)
+    assert killed.returncode == -9
+    assert opened().names() == ("whole.db",)
+    if not endpoint:  # the S3 server dates every upload at 2010
+        assert store.end_unfinished(datetime.now(UTC) - timedelta(hours=1)) == ()
+    assert store.end_unfinished(datetime.now(UTC) + timedelta(seconds=1)) == ("half.db",)
+    assert store.end_unfinished(datetime.now(UTC) + timedelta(seconds=1)) == ()
+    assert opened().names() == ("whole.db",)
 
 
 async def test_a_run_that_is_cancelled_leaves_nothing(opened: Callable[[], Store]) -> None:

@@ -8,86 +8,36 @@ from __future__ import annotations
 import gzip
 import json
 import time
-from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tasks.engine.journal import read_journal
-from tasks.model.record import Event
 from tests.integration.members import find_leader
-from tests.integration.runbooks import Ended, Prefect, etcdctl, finish, run_runbook, start_runbook
+from tests.integration.restores import (
+    DATA,
+    KEYS,
+    LEAP,
+    check_table,
+    check_whole,
+    header,
+    keys_of,
+    lose,
+    processes,
+)
+from tests.integration.runbooks import Prefect, etcdctl, run_runbook
 from tests.integration.writers import DIRECTORY, Writers
 from tests.lab.etcd_programs import INSTALLED
 
 if TYPE_CHECKING:
-    from tests.lab.fixtures import StartLab
     from tests.lab.lab import Lab
 
-pytest_plugins = ["tests.lab.fixtures", "tests.integration.fixtures"]
+pytest_plugins = [
+    "tests.lab.fixtures",
+    "tests.integration.fixtures",
+    "tests.integration.restore_fixtures",
+]
 pytestmark = [pytest.mark.lab, pytest.mark.chaos, pytest.mark.timeout(900)]
-
-KEYS = 30
-LEAP = 1_000_000_000
-DATA = "/var/lib/etcd/default.etcd"
-
-
-@pytest.fixture(scope="module")
-def lab(start_module_lab: StartLab, prefect: Prefect) -> Lab:
-    """Bootstrap a cluster that has some keys, and save a snapshot of it."""
-    lab = start_module_lab(hosts=3)
-    ended = run_runbook(prefect, "bootstrap_cluster", lab)
-    assert ended.status == 0, ended.output
-    for number in range(KEYS):
-        etcdctl(lab, "put", f"key{number}", "x" * 1000)
-    ended = run_runbook(prefect, "take_snapshot", lab.inventory, named="--clusters")
-    assert ended.status == 0, ended.output
-    return lab
-
-
-@pytest.fixture
-def words(lab: Lab, etcd_version: str) -> tuple[str, ...]:
-    """Give consent, and what else this version needs a word for."""
-    old = ("--accept", "old-revisions") if etcd_version == INSTALLED else ()
-    return ("--consent", lab.name, *old)
-
-
-def header(lab: Lab, host: str) -> dict[str, int]:
-    """Ask one member for its cluster's id and its revision."""
-    (row,) = json.loads(etcdctl(lab, "endpoint", "status", "-w", "json", on=host))
-    return dict(row["Status"]["header"])
-
-
-def keys_of(lab: Lab, host: str) -> set[str]:
-    """List the keys that one member has."""
-    return set(etcdctl(lab, "get", "", "--prefix", "--keys-only", on=host).split())
-
-
-def lose(lab: Lab, *names: str) -> None:
-    """Let members die at once, and their data be gone, as with their disks."""
-    for name in names:
-        lab[name].run(
-            f"systemctl kill --signal=KILL etcd; systemctl stop etcd; rm -rf {DATA}"
-        ).check()
-
-
-def processes(lab: Lab) -> dict[str, str]:
-    """Tell which process each member is."""
-    asked = ["systemctl", "show", "etcd", "-p", "MainPID", "-p", "ActiveEnterTimestamp"]
-    return {name: host.run(asked).check().stdout for name, host in lab.hosts.items()}
-
-
-def check_whole(lab: Lab, prefect: Prefect) -> None:
-    """See full health, data that etcd's account owns, and nothing that a restore left behind."""
-    ended = run_runbook(prefect, "check_health", lab)
-    assert ended.status == 0, ended.output
-    for host in lab.hosts.values():
-        assert host.run(f"stat -c %U {DATA}/member/snap/db").stdout.strip() == "etcd"
-        left = host.run(f"ls -d {DATA}.etcd-runbooks* 2>/dev/null; systemctl list-units 'etcd-*'")
-        assert "etcd-runbooks" not in left.stdout
-        host.run(f"rm -rf {DATA}.replaced-*").check()  # the lab's disks are memory
 
 
 def test_a_cluster_that_lost_its_data_is_restored(
@@ -204,81 +154,6 @@ def test_a_copied_database_is_restored_with_a_word(
     check_whole(lab, prefect)
 
 
-def kill(prefect: Prefect, lab: Lab, runbook: str, point: str, *options: str) -> Ended:
-    """Run a runbook that dies right after a line of its journal."""
-    killer = ("-m", "tests.integration.killed_run", point)
-    return finish(start_runbook(prefect, runbook, lab, *options, launcher=killer))
-
-
-ALL = ("master01", "master02", "master03")
-EVERYWHERE = (
-    "restore the snapshot beside the data",
-    "stop the member",
-    "put what is ready in place",
-    "start etcd where no client is",
-    "let clients in",
-    "mark the restore as done",
-)
-BEFORE = ("lock the cluster", "see what a restore finds")
-STEPS = {
-    "restore_cluster": Counter(
-        [
-            *(f"{step} on {host}" for step in (*BEFORE, *EVERYWHERE) for host in ALL),
-            "restore the snapshot where no client is",
-            "see what was restored, before clients come",
-            *["verify the cluster"] * 2,
-        ]
-    ),
-    "recover_quorum": Counter(
-        [
-            *(f"{step} on {host}" for step in (*BEFORE, *EVERYWHERE) for host in ALL),
-            *(f"stop the member on {host}" for host in ALL),
-            "read the end of the log on master01",
-            "run a copy of the data alone on master01",
-            "take a snapshot of the survivor",
-            "remove the copy on master01",
-            "see what was restored, before clients come",
-            *["verify the cluster"] * 2,
-        ]
-    ),
-}
-"""What a whole run does; a recovery stops members before it reads the survivor's data, too."""
-
-
-def check_table(prefect: Prefect, runbook: str) -> None:
-    """See that the last run did what the table says: a step that is added must be added here."""
-    records = read_journal(prefect.journals[-1])
-    done = Counter(r.details["step"] for r in records if r.event is Event.STEP_FINISHED)
-    assert done == STEPS[runbook]
-
-
-def points(runbook: str) -> list[str]:
-    """List the boundaries at which a run is killed: of each step on one host."""
-    steps = [s for s in STEPS[runbook] if not s.endswith((" on master02", " on master03"))]
-    return [f"{e}|{step}" for step in steps for e in (Event.STEP_STARTED, Event.STEP_FINISHED)]
-
-
-@pytest.mark.parametrize("point", points("restore_cluster"))
-def test_a_restore_that_is_killed_anywhere_is_finished_by_the_next_run(
-    lab: Lab, prefect: Prefect, words: tuple[str, ...], point: str
-) -> None:
-    """As one cluster; what was written after clients were let in is there."""
-    killed = kill(prefect, lab, "restore_cluster", point, *words, "--again")
-    assert killed.status == -9, killed.output
-    written = set()
-    if "let clients in" in point or "verify" in point or "mark" in point:
-        time.sleep(4)
-        if lab["master01"].run(["systemctl", "is-active", "--quiet", "etcd"]).status == 0:
-            etcdctl(lab, "put", "written", "since")
-            written = {"written"}
-    again = () if written else ("--again",)
-    ended = run_runbook(prefect, "restore_cluster", lab, *words, *again)
-    assert ended.status == 0, ended.output
-    assert len({header(lab, host)["cluster_id"] for host in lab.hosts}) == 1
-    assert written <= keys_of(lab, "master03")
-    check_whole(lab, prefect)
-
-
 def lose_one_then_another(lab: Lab, tmp_path: Path, survivor: str) -> Writers:
     """Let writers write until a majority is dead; what was acknowledged, the survivor has."""
     one, two = (name for name in lab.hosts if name != survivor)
@@ -322,70 +197,13 @@ def test_a_lost_majority_is_recovered_from_the_survivor(
     after = header(lab, survivor)
     assert after["cluster_id"] != before["cluster_id"]
     assert after["revision"] > before["revision"]
-    check_whole(lab, prefect)
-
-
-@pytest.mark.parametrize("point", points("recover_quorum"))
-def test_a_recovery_that_is_killed_anywhere_is_finished_by_the_next_run(
-    lab: Lab, prefect: Prefect, words: tuple[str, ...], point: str
-) -> None:
-    """With all that the survivor had."""
-    etcdctl(lab, "put", "last", point)
-    before = keys_of(lab, "master01")
-    lose(lab, "master02", "master03")
-    killed = kill(prefect, lab, "recover_quorum", point, *words)
-    assert killed.status == -9, killed.output
-    ended = run_runbook(prefect, "recover_quorum", lab, *words)
-    assert ended.status == 0 or "has its quorum" in ended.stderr, ended.output
-    for host in lab.hosts:
-        assert keys_of(lab, host) == before
-    value = etcdctl(lab, "get", "last", "--print-value-only", on="master03").strip()
-    assert value == point
-    check_whole(lab, prefect)
-
-
-def until(done: Callable[[], bool], seconds: float = 60) -> None:
-    """Wait for something."""
-    deadline = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
-
-
-def test_a_dead_majority_that_comes_back_does_not_join(
-    lab: Lab, prefect: Prefect, words: tuple[str, ...]
-) -> None:
-    """It is another cluster; the recovered one stays what it is, and takes them in on request."""
-    before = header(lab, "master01")
-    for name in ("master02", "master03"):
-        lab[name].power_cut()
-    unsaid = run_runbook(prefect, "recover_quorum", lab, *words)
-    assert unsaid.status == 2, unsaid.output
-    assert "--without master02 --without master03" in unsaid.stderr
-    without = ("--without", "master02", "--without", "master03")
-    ended = run_runbook(prefect, "recover_quorum", lab, *words, *without)
-    assert ended.status == 0, ended.output
-    after = header(lab, "master01")
-    assert after["cluster_id"] != before["cluster_id"]
-    etcdctl(lab, "put", "recovered", "x", on="master01")
-    for name in ("master02", "master03"):
-        lab[name].start()
-    until(lambda: lab["master03"].run(["systemctl", "is-active", "etcd"]).status == 0)
-    time.sleep(10)
-    assert header(lab, "master01")["cluster_id"] == after["cluster_id"]
-    assert header(lab, "master02")["cluster_id"] == before["cluster_id"]
-    listed = json.loads(etcdctl(lab, "member", "list", "-w", "json", on="master01"))["members"]
-    assert [member["name"] for member in listed] == ["master01"]
-    told = run_runbook(prefect, "check_health", lab)
-    assert told.status == 1, told.output
-    assert "disagree on the cluster id" in told.stderr
-    fenced = run_runbook(prefect, "recover_quorum", lab, *words, *without)
-    assert fenced.status == 0, fenced.output
-    for name in ("master02", "master03"):
-        assert lab[name].run(["systemctl", "is-active", "etcd"]).status != 0
-    assert header(lab, "master01")["cluster_id"] == after["cluster_id"]
-    both = ("--member", "master02", "--member", "master03")
-    back = run_runbook(prefect, "replace_member", lab, *both)
-    assert back.status == 0, back.output
-    assert "recovered" in keys_of(lab, "master03")
+    (saved,) = [
+        manifest
+        for path in (prefect.home / "etcd-runbooks" / "snapshots" / lab.name).glob("*.json")
+        if (manifest := json.loads(path.read_text()))["runbook"] == "recover_quorum"
+        and manifest["source"] == survivor
+    ]
+    assert int(saved["cluster_id"], 16) == before["cluster_id"]
+    proven = run_runbook(prefect, "rehearse_snapshot", lab.inventory, named="--clusters")
+    assert proven.status == 0, proven.output
     check_whole(lab, prefect)

@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 from prefect.settings import PREFECT_HOME, temporary_settings
 
+from tasks.engine.remembered import recall
 from tasks.engine.run import open_run
 from tasks.model.cluster import DesiredMember
 from tasks.model.errors import Refused
 from tasks.model.restores import RestoreSource
 from tasks.procedures.fetching import Request, refuse_other_cluster
-from tasks.steps.revisions import note_revision, read_revision
+from tasks.steps import snapshots
+from tasks.steps.revisions import note_fenced, note_pending, note_revision, read_revision
 from tests.unit.plan_cases import inventory
 from tests.unit.test_plans_retention import NOW, taken
 
@@ -31,6 +33,24 @@ async def test_the_highest_revision_is_kept(tmp_path: Path) -> None:
             assert read_revision(run) == 0
             note_revision(run, 7)
             assert read_revision(run) == 7
+
+
+async def test_what_a_restore_has_ended_is_remembered_and_shared(tmp_path: Path) -> None:
+    """By a run that died and the one that finished it; another runner learns it from the store."""
+    own = inventory(snapshots={"store": str(tmp_path / "store")})
+    with temporary_settings({PREFECT_HOME: tmp_path / "one"}):
+        async with open_run(own, "recover_quorum") as run:
+            note_revision(run, 5)
+            note_pending(run, {"a"})
+            fenced = note_fenced(run, {"b"}, {"b"})
+            assert list(fenced) == ["a"]
+            assert (recall("c1").pending, read_revision(run)) == ((), 5)
+            await snapshots.share_fenced(run, fenced)
+    with temporary_settings({PREFECT_HOME: tmp_path / "other"}):
+        async with open_run(own, "check_health") as run:
+            assert recall("c1").fenced == {}
+            await snapshots.tell_proven.fn(run)
+            assert recall("c1").fenced == fenced
 
 
 def source(tmp_path: Path, url: str, cluster: str | None) -> RestoreSource:

@@ -7,11 +7,11 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from tasks.model.cluster import ClusterHealth, EndpointHealth, EndpointStatus, Member
+from tasks.model.cluster import ClusterHealth, EndpointHealth, EndpointStatus, Member, format_id
 from tasks.model.errors import Refused
 from tasks.model.restores import LogEnd, Mark, RestoreHost, RestoreSource, RestoreTools
+from tasks.plans import fences, restore_consent, restore_marks, survivors
 from tasks.plans import restoration as plans
-from tasks.plans import restore_consent, restore_marks, survivors
 from tests.unit.plan_cases import NAMES, inventory
 
 VERSION = "3.5.16"
@@ -37,6 +37,9 @@ WANTED = restore_marks.Wanted(
     left=frozenset(),
 )
 C1 = inventory()
+WITH_APISERVERS = inventory(
+    kube_apiservers=[{"name": "api1", "address": "10.0.0.91"}, {"name": "api2", "host": "m1"}]
+)
 
 
 def host(name: str = "m1", **changes: object) -> RestoreHost:
@@ -77,6 +80,8 @@ def plan(
 
 ALL = set(NAMES)
 LAST = {"OpenMember": ALL, "VerifyOpened": {"runner"}, "MarkOpened": ALL}
+OUTSIDE = replace(WANTED, apiservers=("api1", "api2"))
+APISERVERS = {"SilenceApiserver": {"api1", "api2"}, "ResumeApiserver": {"api1", "api2"}}
 ISOLATED = {"StopMember": ALL, "IsolateMember": ALL, "ProveData": {"runner"}, **LAST}
 
 
@@ -103,6 +108,35 @@ def test_a_run_that_died_is_continued(
 ) -> None:
     """By what is on the hosts; what is ready or in place is not made again."""
     assert plan(seen) == ISOLATED | also
+
+
+def test_api_servers_outside_are_stopped_first_and_started_last() -> None:
+    """Before any member; and before it is noted that the restore is over, lest one be forgotten."""
+    for survivor in (None, "m1"):
+        mark, _ = restore_marks.choose_mark(C1, OUTSIDE, hosts())
+        made = plans.plan_restoration(WITH_APISERVERS, OUTSIDE, hosts(), mark, survivor)
+        stages = {type(step).__name__: step.stage.number for step in made.steps}
+        assert made.hosts_of(plans.SilenceApiserver) == {"api1", "api2"}
+        halts = [s.stage.number for s in made.steps if isinstance(s, plans.StopMember)]
+        assert stages["SilenceApiserver"] < min(halts)
+        assert stages["VerifyOpened"] < stages["ResumeApiserver"] < stages["MarkOpened"]
+        assert "api1, api2 by this run" in made.warnings[-1]
+    opened = hosts(marked=MARK, runs=True)
+    left = plans.plan_restoration(WITH_APISERVERS, OUTSIDE, opened, MARK, None)
+    assert not left.hosts_of(plans.SilenceApiserver)
+    assert left.hosts_of(plans.ResumeApiserver) == {"api1", "api2"}
+
+
+def test_an_api_server_that_cannot_be_stopped_needs_a_word() -> None:
+    """With what to do by hand, and where."""
+    wanted = replace(WANTED, apiservers=("api2",), unheard=(("api1", "it is silent"),))
+    with pytest.raises(Refused, match=r"(?s)api1: it is silent; there: mv .*stopped-apiservers"):
+        restore_consent.check_apiservers(WITH_APISERVERS, wanted)
+    taken = replace(wanted, accepts_apiservers=True)
+    restore_consent.check_apiservers(WITH_APISERVERS, taken)
+    made = plans.plan_restoration(WITH_APISERVERS, taken, hosts(), MARK, None)
+    assert made.hosts_of(plans.SilenceApiserver) == {"api2"}
+    assert "api2 by this run: stopped first, started last; api1 by you" in made.warnings[-1]
 
 
 def test_a_host_that_was_opened_is_not_restored_again() -> None:
@@ -235,6 +269,50 @@ def test_old_members_that_come_back_are_stopped() -> None:
     ):
         assert plans.plan_fence(C1, wanted, seen) is None
     assert plans.plan_fence(C1, replace(wanted, reached=()), over) is None
+    known = plans.plan_fence(C1, replace(wanted, fenced=("m3",)), (over[0], host("m2", runs=True)))
+    assert known is not None
+    assert known.hosts_of(plans.StopMember) == {"m3"}
+
+
+def answers(**ids: int) -> ClusterHealth:
+    """Let members answer for clusters."""
+    endpoints = (
+        EndpointHealth(
+            name,
+            name,
+            is_healthy=bool(cluster),
+            status=EndpointStatus(cluster, 1, VERSION, 1, 2, 9, 9, 1, 1) if cluster else None,
+        )
+        for name, cluster in ids.items()
+    )
+    return ClusterHealth(tuple(endpoints), reads_linearizable=True)
+
+
+@pytest.mark.parametrize(
+    ("ids", "back"),
+    [
+        ({"m1": 11, "m2": 10, "m3": 10}, ["m2", "m3"]),
+        ({"m1": 0, "m2": 10, "m3": 10}, ["m2", "m3"]),
+        ({"m1": 11, "m2": 0, "m3": 10}, ["m3"]),
+        ({"m1": 11, "m2": 11, "m3": 11}, []),
+        ({"m1": 12, "m2": 12, "m3": 12}, []),
+        ({"m1": 10, "m2": 10, "m3": 10}, []),
+    ],
+    ids=["both", "alone", "one", "none", "unknown", "taken back"],
+)
+def test_old_members_are_known_by_the_id_that_was_ended(
+    ids: dict[str, int], back: list[str]
+) -> None:
+    """Also where they alone answer; where all members have it, the old data were taken back."""
+    fenced = {format_id(10): "recover_quorum of today"}
+    found = fences.find_fenced(C1, answers(**ids), fenced)
+    assert sorted(found) == back
+    fences.refuse_fenced(C1, answers(**ids), {})
+    if back:
+        with pytest.raises(Refused, match=r"ended by recover_quorum of today.*--without"):
+            fences.refuse_fenced(C1, answers(**ids), fenced)
+    else:
+        fences.refuse_fenced(C1, answers(**ids), fenced)
 
 
 def test_a_recovery_whose_snapshot_is_gone_is_refused() -> None:

@@ -52,6 +52,7 @@ NAMED: dict[str, set[str]] = {
     "tasks/plans/bootstrap.py": {"bootstrap_cluster"},
     "tasks/plans/corruption.py": {"restore_cluster"},
     "tasks/plans/diagnosis.py": {"check_certificates", "reclaim_space", "rotate_certificates"},
+    "tasks/plans/fences.py": {"check_health"},
     "tasks/plans/health.py": {"repair_corruption"},
     "tasks/plans/kubeadm.py": {"bootstrap_cluster"},
     "tasks/plans/nodes.py": {"harden_members"},
@@ -128,6 +129,10 @@ POINTERS: dict[str, list[tuple[str, tuple[str, ...], dict[str, Value]]]] = {
     "tasks/plans/kubeadm.py": [
         ("pointer", ("remove_member",), {"cluster": "c1", "member": ["m1"]})
     ],
+    "tasks/plans/fences.py": [
+        ("pointer", ("recover_quorum",), {"consent": "c1", "without": ["m2", "m3"]}),
+        ("pointer", ("replace_member",), {"member": ["m2", "m3"]}),
+    ],
     "tasks/plans/leaves.py": [("pointer", ("replace_member",), {"member": ["m1"]})],
     "tasks/plans/member_hosts.py": [("pointer", ("remove_member",), {"member": ["m1"]})],
     "tasks/plans/reconfiguration.py": [
@@ -147,6 +152,7 @@ POINTERS: dict[str, list[tuple[str, tuple[str, ...], dict[str, Value]]]] = {
     "tasks/plans/restore_consent.py": [
         ("parameter", ("restore_cluster", "recover_quorum"), {"without": ["m1", "m2"]}),
         ("parameter", ("restore_cluster", "recover_quorum"), {"consent": "c1"}),
+        ("parameter", ("restore_cluster", "recover_quorum"), {"accept": ["stopped-apiservers"]}),
         ("parameter", ("restore_cluster", "recover_quorum"), {"without": ["m1"]}),
         ("parameter", ("restore_cluster", "recover_quorum"), {"accept": ["old-revisions"]}),
     ],
