@@ -178,6 +178,8 @@ class RestorationRecipe(Recipe[Sight]):
         is_rehearsed: bool = False,
     ) -> Wanted:
         """Say what is asked for of this snapshot, with all that is the same for every one."""
+        # Whoever leaves a host out keeps what is on it from starting.
+        gone = {one.name for one in run.inventory.kube_apiservers if one.host in seen.left}
         fenced = find_fenced(run.inventory, seen.health, recall(run.inventory.name).fenced)
         return Wanted(
             runbook=self.runbook,
@@ -191,7 +193,9 @@ class RestorationRecipe(Recipe[Sight]):
             reached=seen.reached,
             fenced=tuple(name for name in seen.reached if name in fenced),
             apiservers=tuple(name for name, why in seen.unheard.items() if not why),
-            unheard=tuple((name, why) for name, why in seen.unheard.items() if why),
+            unheard=tuple(
+                (name, why) for name, why in seen.unheard.items() if why and name not in gone
+            ),
             is_rehearsed=is_rehearsed,
             has_programs=self.has_programs,
             accepts_old_revisions="old-revisions" in self.accept,

@@ -30,6 +30,7 @@ from tests.integration.writers import DIRECTORY, Writers
 from tests.lab.etcd_programs import INSTALLED
 
 if TYPE_CHECKING:
+    from tests.lab.fixtures import StartLab
     from tests.lab.lab import Lab
 
 pytest_plugins = [
@@ -154,16 +155,21 @@ def test_a_copied_database_is_restored_with_a_word(
     check_whole(lab, prefect)
 
 
+def client_files(lab: Lab, host: str) -> Path:
+    """Put a client's files for writers on a host."""
+    files = lab[host].root / DIRECTORY.removeprefix("/")
+    ssl = lab[host].root / "etc/etcd/ssl"
+    files.mkdir(exist_ok=True)
+    for name in ("ca.pem", "client.pem", "client-key.pem"):
+        (files / name).write_bytes((ssl / name).read_bytes())
+    return files
+
+
 def lose_one_then_another(lab: Lab, tmp_path: Path, survivor: str) -> Writers:
     """Let writers write until a majority is dead; what was acknowledged, the survivor has."""
     one, two = (name for name in lab.hosts if name != survivor)
     etcdctl(lab, "put", "begun", "x")
-    files = lab[survivor].root / DIRECTORY.removeprefix("/")
-    ssl = lab[survivor].root / "etc/etcd/ssl"
-    files.mkdir(exist_ok=True)
-    for name in ("ca.pem", "client.pem", "client-key.pem"):
-        (files / name).write_bytes((ssl / name).read_bytes())
-    with Writers(lab, tmp_path, count=3, files=files) as writers:
+    with Writers(lab, tmp_path, count=3, files=client_files(lab, survivor)) as writers:
         time.sleep(2)
         lose(lab, one)
         time.sleep(3)
@@ -206,4 +212,34 @@ def test_a_lost_majority_is_recovered_from_the_survivor(
     assert int(saved["cluster_id"], 16) == before["cluster_id"]
     proven = run_runbook(prefect, "rehearse_snapshot", lab.inventory, named="--clusters")
     assert proven.status == 0, proven.output
+    check_whole(lab, prefect)
+
+
+def test_five_members_are_recovered_from_the_further_of_two(
+    start_lab: StartLab, prefect: Prefect, tmp_path: Path, etcd_version: str
+) -> None:
+    """One of the two that are left heard nothing of the last seconds; nothing is lost."""
+    lab = start_lab(hosts=5)
+    ended = run_runbook(prefect, "bootstrap_cluster", lab)
+    assert ended.status == 0, ended.output
+    before = header(lab, "master01")
+    with Writers(lab, tmp_path, count=3, files=client_files(lab, "master01")) as writers:
+        time.sleep(1)
+        lab["master02"].run("systemctl kill --signal=STOP etcd").check()
+        time.sleep(3)
+        lose(lab, "master03", "master04", "master05")
+        for name in ("master01", "master02"):
+            lab[name].run("systemctl kill --signal=KILL etcd; systemctl stop etcd").check()
+    words = ("--accept", "old-revisions") if etcd_version == INSTALLED else ()
+    refused = run_runbook(prefect, "recover_quorum", lab, *words)
+    assert "would be recovered from master01" in refused.stderr, refused.output
+    ended = run_runbook(prefect, "recover_quorum", lab, "--consent", lab.name, *words)
+    assert ended.status == 0, ended.output
+    for host in lab.hosts:
+        report = writers.check(on=host)
+        assert report.acknowledged > 100
+        assert report.lost == ()
+    assert (
+        len({header(lab, host)["cluster_id"] for host in lab.hosts} | {before["cluster_id"]}) == 2
+    )
     check_whole(lab, prefect)

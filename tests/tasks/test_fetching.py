@@ -37,7 +37,7 @@ async def test_the_highest_revision_is_kept(tmp_path: Path) -> None:
 
 async def test_what_a_restore_has_ended_is_remembered_and_shared(tmp_path: Path) -> None:
     """By a run that died and the one that finished it; another runner learns it from the store."""
-    own = inventory(snapshots={"store": str(tmp_path / "store")})
+    own = inventory(snapshots={"store": str(tmp_path / "store"), "proven_within_hours": None})
     with temporary_settings({PREFECT_HOME: tmp_path / "one"}):
         async with open_run(own, "recover_quorum") as run:
             note_revision(run, 5)
