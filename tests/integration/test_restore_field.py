@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.field.hosts import lay
-from tests.field.layouts import UNIT, File, kubeasz, kubespray
+from tests.field.layouts import UNIT, File, kubeasz
 from tests.integration.adoptions import adopt, give_key
 from tests.integration.field_life import give_client_files, witness
 from tests.integration.runbooks import Prefect, run_runbook
-from tests.integration.test_two_etcds import EVENTS, events_script
+from tests.integration.test_two_etcds import EVENTS, raise_two
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,13 +75,7 @@ def test_the_other_etcd_on_the_hosts_is_left_alone(
     start_lab: StartLab, prefect: Prefect, tmp_path: Path
 ) -> None:
     """Kubespray's etcd for events lost its quorum; the first one keeps its processes."""
-    lab = start_lab(hosts=3, etcd="3.5.16", etcd_source="installed")
-    cluster = kubespray(tmp_path, {name: str(host.address) for name, host in lab.hosts.items()})
-    lay(lab, cluster)
-    for name, laid in cluster.hosts.items():
-        lab[name].run(events_script(laid)).check()
-    for host in lab.hosts.values():
-        host.run(f"systemctl start {EVENTS}", timeout=60).check()
+    lab, cluster = raise_two(start_lab, tmp_path)
     path = tmp_path / "events.yaml"
     ended = adopt(prefect, lab, path, "--unit", EVENTS)
     assert ended.status == 0, ended.output

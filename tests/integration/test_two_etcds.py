@@ -13,7 +13,7 @@ import pytest
 
 from tasks.model.inventory_file import load_inventory
 from tests.field.hosts import lay
-from tests.field.layouts import UNIT, Laid, kubespray
+from tests.field.layouts import UNIT, Cluster, Laid, kubespray
 from tests.integration.adoptions import adopt, give_key, serials
 from tests.integration.rotations import authority_digits
 from tests.integration.runbooks import Ended, Prefect, run_runbook
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.lab.fixtures import StartLab
+    from tests.lab.lab import Lab
 
 pytest_plugins = ["tests.lab.fixtures", "tests.integration.fixtures"]
 pytestmark = [
@@ -54,18 +55,23 @@ def events_script(laid: Laid) -> str:
     )
 
 
-def test_the_second_etcd_is_worked_on_by_its_own_ports(
-    start_lab: StartLab, prefect: Prefect, tmp_path: Path
-) -> None:
-    """Its ports are read, asked and kept; what it shares with the other one is named."""
+def raise_two(start_lab: StartLab, files: Path) -> tuple[Lab, Cluster]:
+    """Start both on three hosts."""
     lab = start_lab(hosts=3, etcd="3.5.16", etcd_source="installed")
-    addresses = {name: str(host.address) for name, host in lab.hosts.items()}
-    cluster = kubespray(tmp_path, addresses)
+    cluster = kubespray(files, {name: str(host.address) for name, host in lab.hosts.items()})
     lay(lab, cluster)
     for name, laid in cluster.hosts.items():
         lab[name].run(events_script(laid)).check()
     for host in lab.hosts.values():
         host.run(f"systemctl start {EVENTS}", timeout=60).check()
+    return lab, cluster
+
+
+def test_the_second_etcd_is_worked_on_by_its_own_ports(
+    start_lab: StartLab, prefect: Prefect, tmp_path: Path
+) -> None:
+    """Its ports are read, asked and kept; what it shares with the other one is named."""
+    lab, cluster = raise_two(start_lab, tmp_path)
     path = tmp_path / "events.yaml"
     ended = adopt(prefect, lab, path, "--unit", EVENTS)
     assert ended.status == 0, ended.output
