@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import Literal
 
@@ -22,7 +21,7 @@ from tasks.procedures.course import Choices, Unlocked, follow
 from tasks.procedures.fetching import known
 from tasks.procedures.isolation import isolated_client
 from tasks.procedures.restoration import RestorationRecipe, Sight
-from tasks.steps import restoration, snapshots
+from tasks.steps import replay, restoration, snapshots
 from tasks.steps.snapshots import Encryption
 from tasks.store.places import Unstorable
 from tasks.store.temporary import temporary
@@ -92,7 +91,7 @@ class _Recovery(RestorationRecipe):
         seen = await super().look(run, unlocked)
 
         async def read(host: HostConnection) -> None:
-            if (end := await restoration.read_log_end(run, host)) is not None:
+            if (end := await replay.read_log_end(run, host)) is not None:
                 self.ends[host.name] = end
 
         self.ends = {}
@@ -134,15 +133,17 @@ class _Recovery(RestorationRecipe):
         own, member = seen.host(host.name), seen.member(host.name)
         tools = self.tools(run, own)
         directory = run.on_exit.enter_context(temporary("restore"))
-        await restoration.replay(run, host, seen=own, tools=tools, own=member)
+        await replay.replay(run, host, seen=own, tools=tools, own=member)
         async with isolated_client(run, (member,)) as client:
-            source = await unless(
-                restoration.watch_isolated(run, (host,)),
-                restoration.save_replayed(run, client, directory, f"what {host} has"),
+            found = await unless(
+                restoration.watch_isolated(run, (host,)), replay.read_replayed(run, client)
             )
-            manifest = await snapshots.describe_source(run, client, source, self.encryption)
-        await restoration.end_replay(run, host, seen=own)
-        self.source = replace(source, manifest=manifest)
+            manifest = await snapshots.describe_source(run, client, found, self.encryption)
+        source = await replay.save_replayed(
+            run, host, seen=own, found=found, manifest=manifest, directory=directory
+        )
+        await replay.end_replay(run, host, seen=own)
+        self.source = source
         self.mark = raise_above(known(self.mark), source.sha256, source.revision)
         run.on_exit.push_async_exit(partial(self._keep, run))
 

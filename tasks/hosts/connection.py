@@ -11,6 +11,7 @@ import asyncio
 import time
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import asyncssh
@@ -29,8 +30,9 @@ from tasks.hosts.batch import (
     talking_script,
 )
 from tasks.hosts.files import CHANGED, UNCHANGED, upload_script
-from tasks.hosts.held import ASK_SECONDS, HeldSession
+from tasks.hosts.held import ASK_SECONDS, HeldSession, find_forbidden
 from tasks.hosts.logins import Logins
+from tasks.hosts.transfers import receive, send
 from tasks.hosts.ways import Way, find_way
 from tasks.model.errors import (
     AccessRefused,
@@ -43,10 +45,11 @@ from tasks.model.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import PurePosixPath
 
     from tasks.hosts.sessions import Session
+    from tasks.hosts.transfers import Process
     from tasks.model.machines import Host, Ssh
 
 REMEMBER_SECONDS = 15.0
@@ -162,6 +165,23 @@ class HostConnection:
             raise CommandFailed(self.name, name, status, stderr)
         return said[-1] == CHANGED
 
+    async def download(
+        self, source: PurePosixPath, target: Path, *, size: int, timeout_seconds: float = 300.0
+    ) -> None:
+        """Copy so many bytes of a file of root's into one of the runner's; raises as `run` does.
+
+        Who needs to know that they are the file's compares a checksum.
+        """
+        name, token = f"download {source}", make_token()
+        script = f"cat -- {quote(str(source))}"
+        began = time.monotonic()
+        spoken = talking_script(script, token).encode()
+        status, stderr = await self._receive(spoken, token, size, target, timeout_seconds)
+        result = Result(name, status, "", stderr, time.monotonic() - began)
+        self._on_result(self.name, Command(name, script), result)
+        if status:
+            raise CommandFailed(self.name, name, status, stderr)
+
     @asynccontextmanager
     async def hold(self, script: str) -> AsyncIterator[Session]:
         """Keep a script running as root for as long as the block; it ends with its input."""
@@ -192,7 +212,8 @@ class HostConnection:
         self._raise_remembered(RunbookError)
         connection = await self._connect()
         if (address, port) not in self._forwards:
-            await self._check_forwarding(connection, address, port)
+            if told := await find_forbidden(connection, address, port):
+                raise AccessRefused(told, host=self.name)
             listener = await connection.forward_local_port("127.0.0.1", 0, address, port)
             self._forwards[address, port] = listener.get_port()
         return self._forwards[address, port]
@@ -263,6 +284,20 @@ class HostConnection:
         self, spoken: bytes, file: Path, timeout_seconds: float
     ) -> tuple[int, str, str]:
         """Run a script as root that reads a file of the runner's behind itself."""
+        return await self._stream(lambda p: send(p, spoken, file), file.name, timeout_seconds)
+
+    async def _receive(
+        self, spoken: bytes, token: str, size: int, target: Path, timeout_seconds: float
+    ) -> tuple[int, str]:
+        """Run a script as root whose output is written into a file of the runner's."""
+        status, _, stderr = await self._stream(
+            lambda p: receive(p, spoken, token, size, target), target.name, timeout_seconds
+        )
+        return status, stderr
+
+    async def _stream(
+        self, work: Callable[[Process], Awaitable[None]], what: str, timeout_seconds: float
+    ) -> tuple[int, str, str]:
         connection = await self._connect()
         try:
             async with (
@@ -274,18 +309,14 @@ class HostConnection:
                     max_pktsize=PACKET_BYTES,
                 ) as process,
             ):
-                with suppress(BrokenPipeError), file.open("rb") as source:
-                    process.stdin.write(spoken)
-                    while part := await asyncio.to_thread(source.read, WINDOW_BYTES // 4):
-                        process.stdin.write(part)
-                        await process.stdin.drain()
-                    process.stdin.write_eof()
+                with suppress(BrokenPipeError):
+                    await work(process)
                 done = await process.wait()
         except asyncssh.ChannelOpenError as error:
             raise await self._unopened(connection, error) from error
         except TimeoutError as error:
             raise CommandTimedOut(
-                f"{file.name} did not arrive in {timeout_seconds:g} s", host=self.name
+                f"{what} did not arrive in {timeout_seconds:g} s", host=self.name
             ) from error
         except (OSError, asyncssh.Error) as error:
             raise self._translated(error) from error
@@ -327,27 +358,6 @@ class HostConnection:
         self._connection = opened
         self._has_answered = True
         return opened
-
-    async def _check_forwarding(
-        self, connection: asyncssh.SSHClientConnection, address: str, port: int
-    ) -> None:
-        """Raise AccessRefused where the server forwards nothing to there.
-
-        It says so before it connects: no connection comes of port 0. A server that lets some
-        ports be reached is asked for the one that is meant, too.
-        """
-        for to, asked in (("127.0.0.1", 0), (address, port)):
-            try:
-                _, writer = await connection.open_connection(to, asked)
-            except asyncssh.ChannelOpenError as error:
-                if error.code != asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED:
-                    return
-                if asked:
-                    told = refusals.no_tunnel(address, port)
-                    raise AccessRefused(told, host=self.name) from error
-            else:
-                writer.close()
-                return
 
     async def _unopened(
         self, connection: asyncssh.SSHClientConnection, error: asyncssh.ChannelOpenError

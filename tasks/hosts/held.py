@@ -1,4 +1,4 @@
-"""A script that is held open on a host, over SSH."""
+"""A script that is held open on a host, over SSH, and whether ports are forwarded there."""
 
 from __future__ import annotations
 
@@ -8,11 +8,32 @@ from contextlib import suppress
 
 import asyncssh
 
+from tasks.hosts import refusals
 from tasks.hosts.batch import BEGIN, hear
 from tasks.model.errors import CommandTimedOut, RunbookError
 
 ASK_SECONDS = 5.0
 """How long who was refused is asked why."""
+
+
+async def find_forbidden(connection: asyncssh.SSHClientConnection, address: str, port: int) -> str:
+    """Say that the server forwards nothing to there; empty where it does.
+
+    It says so before it connects: no connection comes of port 0. A server that lets some
+    ports be reached is asked for the one that is meant, too.
+    """
+    for to, asked in (("127.0.0.1", 0), (address, port)):
+        try:
+            _, writer = await connection.open_connection(to, asked)
+        except asyncssh.ChannelOpenError as error:
+            if error.code != asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED:
+                return ""
+            if asked:
+                return refusals.no_tunnel(address, port)
+        else:
+            writer.close()
+            return ""
+    return ""
 
 
 class HeldSession:

@@ -331,6 +331,35 @@ echo {CHANGED}
     return Command("let all of the copy's log count", script.strip())
 
 
+def end_gracefully_command(layout: Layout) -> Command:
+    """End what `isolate_command` started, and wait: etcd writes all into its database then."""
+    name = quote(isolated_unit(layout).name)
+    script = f"""
+systemctl stop {name}
+state=$(systemctl show {name} -p ActiveState -p Result)
+case $state in *=failed*) echo "etcd did not end well: $state" >&2; exit 1 ;; esac
+systemctl reset-failed {name} 2>/dev/null || :
+"""
+    return Command("end the copy's etcd", script.strip())
+
+
+def seal_command(copy: PurePosixPath, snapshot: PurePosixPath) -> Command:
+    """Make a snapshot of the database of a copy whose etcd has ended: with its checksum behind it.
+
+    Tells the file's bytes, the database's SHA-256 and the file's.
+    """
+    file = quote(str(snapshot))
+    script = f"""
+mv -fT {quote(str(copy / "member/snap/db"))} {file}
+sum() {{ sha256sum < {file} | cut -c-64; }}
+own=$(sum)
+printf "$(sed 's/../\\\\x&/g' <<< "$own")" >> {file}
+chown 0:0 {file}; chmod 0600 {file}
+echo "$(stat -c %s {file}) $own $(sum)"
+"""
+    return Command("make a snapshot of the copy's database", script.strip())
+
+
 def discard_copy_command(copy: PurePosixPath) -> Command:
     """Remove the copy of a survivor's data that this run has made."""
     return Command("remove the copy of the data", f"rm -rf {quote(str(copy))}")

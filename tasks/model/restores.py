@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tasks.model.snapshots import DataHash, Manifest
+from tasks.model.snapshots import Manifest
 
 MARK = "etcd-runbooks-restored.json"
 """In `member` of a data directory, where etcd looks at nothing that it has not made."""
@@ -101,7 +101,7 @@ class RestoreSource:
 
     `sha256` is the database's, as in a manifest, `file_sha256` of all the file. `revision` is the
     highest that is known to be in it; `keys` are counted at its very head, None where they were
-    not, and `data_hash` is etcd's own there. `has_checksum`: the file came with one.
+    not. `has_checksum`: the file came with one. `at` is the host that has the file already.
     """
 
     file: Path
@@ -113,7 +113,7 @@ class RestoreSource:
     keys: int | None
     manifest: Manifest | None
     has_checksum: bool = True
-    data_hash: DataHash | None = None
+    at: str = ""
 
     @property
     def is_proven(self) -> bool:

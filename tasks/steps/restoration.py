@@ -6,45 +6,29 @@ What is known of the snapshot is handed in: it may have been taken in the same r
 from __future__ import annotations
 
 import asyncio
-import base64
-import gzip
 import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
-from urllib.parse import urlsplit
+from pathlib import PurePosixPath
 
 from tasks.engine.run import Run, step, together, unless
-from tasks.etcd.client import HASH_SECONDS, POLL_SECONDS, EtcdClient
-from tasks.etcd.databases import digest_file
-from tasks.etcd.logs import LogSegment, LogUnreadable, commit_record, read_log
-from tasks.etcd.snapshots import SnapshotStream
-from tasks.hosts import files, pods, restores
+from tasks.etcd.client import HASH_SECONDS, EtcdClient
+from tasks.hosts import files, isolated, pods, restores
 from tasks.hosts.connection import HostConnection
 from tasks.hosts.services import parse_last_words
 from tasks.hosts.supervisors import supervisor
-from tasks.model.certificates import Role
 from tasks.model.cluster import DesiredMember, format_id
-from tasks.model.errors import EtcdUnavailable, MemberFailed, RunbookError
-from tasks.model.layout import Layout
+from tasks.model.errors import MemberFailed, RunbookError
 from tasks.model.member_settings import TextFile
 from tasks.model.observation import ServiceState
-from tasks.model.restores import MARK, LogEnd, Mark, RestoreHost, RestoreSource, RestoreTools
+from tasks.model.restores import MARK, Mark, RestoreHost, RestoreSource, RestoreTools
 from tasks.plans.rehearsal import Restored
 from tasks.plans.restoration import MarkOpened, OpenMember, PlaceData, ProvideTools, StopMember
-from tasks.store.places import open_store
-from tasks.store.streaming import store_stream
 
-REPLAY_SECONDS = 600.0
 UPLOAD_SECONDS = RESTORE_SECONDS = 1800.0
 SEE_SECONDS = 30.0
 WATCH_SECONDS = 1.0
-LOG_SECONDS = 120.0
 PROVE_SECONDS = 120.0
-TAILS = (8, 1 << 20)
-"""MiB of a log's end: etcd takes requests of 1.5 MiB, unless it was told to take larger ones."""
-QUOTA_BYTES = 100 << 30
-"""None of a member's limits is a reason to call what is restored unsound."""
 
 
 @step("see what a restore finds on {host}", retry_delays_seconds=(1.0,))
@@ -60,37 +44,6 @@ async def see_host(run: Run, host: HostConnection) -> RestoreHost:
         own.status_command(), restores.see_command(layout), timeout_seconds=SEE_SECONDS
     )
     return restores.parse_seen(host.name, seen, own.parse_status(status))
-
-
-@step("read the end of the log on {host}", retry_delays_seconds=(1.0,))
-async def read_log_end(run: Run, host: HostConnection) -> LogEnd | None:
-    """Read where a member's write-ahead log ends; None where there is none to be read."""
-    try:
-        end, _ = await _read_end(run, host)
-    except LogUnreadable:
-        return None
-    return end
-
-
-async def _read_end(run: Run, host: HostConnection) -> tuple[LogEnd, LogSegment]:
-    """Read the last megabytes of a log, or all of it where these do not do; and its newest file."""
-    layout = run.inventory.layout(host.name)
-    for mebibytes in TAILS:
-        command = restores.log_command(layout, mebibytes)
-        (result,) = await host.run(command, timeout_seconds=LOG_SECONDS)
-        segments = tuple(map(_segment, result.stdout.splitlines()))
-        try:
-            return await asyncio.to_thread(read_log, segments), segments[-1]
-        except LogUnreadable:
-            if mebibytes == TAILS[-1]:
-                raise
-    raise LogUnreadable("it was not read")
-
-
-def _segment(line: str) -> LogSegment:
-    name, size, start, head, tail = line.split()
-    begin, end = (gzip.decompress(base64.b64decode(text)) for text in (head, tail))
-    return LogSegment(name, int(size), begin, end, int(start))
 
 
 @step("stop the member on {host}", retry_delays_seconds=())
@@ -147,14 +100,15 @@ async def ready_data(
     After a failure something half-made is there, which the next attempt removes.
     """
     layout = run.inventory.layout(host.name)
-    await host.upload(
-        source.file,
-        restores.snapshot_path(seen.stage),
-        sha256=source.file_sha256,
-        mode="0600",
-        backup=run.inventory.paths.backups / run.backup,
-        timeout_seconds=UPLOAD_SECONDS,
-    )
+    if source.at != host.name:
+        await host.upload(
+            source.file,
+            restores.snapshot_path(seen.stage),
+            sha256=source.file_sha256,
+            mode="0600",
+            backup=run.inventory.paths.backups / run.backup,
+            timeout_seconds=UPLOAD_SECONDS,
+        )
     own = next(m for m in members if m.name == host.name)
     words = (
         f"--name={own.member}",
@@ -197,44 +151,14 @@ async def isolate_member(
         f"--data-dir={layout.data}",
         *((f"--wal-dir={layout.wal}",) if layout.wal else ()),
         f"--name={own.member}",
-        f"--listen-peer-urls=https://{_listening(own.peer_url)}:{layout.peer_port}",
+        f"--listen-peer-urls=https://{isolated.listening(own.peer_url)}:{layout.peer_port}",
         f"--initial-advertise-peer-urls={own.peer_url}",
         f"--initial-cluster={own.member}={own.peer_url}",
-        *_peer_words(layout),
-        *_client_words(layout, own),
+        *isolated.peer_words(layout),
+        *isolated.client_words(layout, own),
     )
     await host.run(restores.isolate_command(layout, tools, seen.owner, words), changes=True)
     return True
-
-
-def _listening(url: str) -> str:
-    """Choose the address to listen on: all of them, since a URL's need not be the host's own."""
-    is_newer = ":" in (urlsplit(url).hostname or "")
-    return "[::]" if is_newer else "0.0.0.0"  # noqa: S104 - peers show certificates
-
-
-def _client_words(layout: Layout, own: DesiredMember) -> tuple[str, ...]:
-    pair = layout.pair(Role.SERVER)
-    return (
-        f"--listen-client-urls=https://127.0.0.1:{restores.isolated_port(layout)}",
-        f"--advertise-client-urls={own.client_url}",
-        f"--cert-file={pair.certificate}",
-        f"--key-file={pair.key}",
-        f"--trusted-ca-file={layout.trusted}",
-        "--client-cert-auth",
-        f"--quota-backend-bytes={QUOTA_BYTES}",
-        "--logger=zap",
-    )
-
-
-def _peer_words(layout: Layout) -> tuple[str, ...]:
-    pair = layout.pair(Role.PEER)
-    return (
-        f"--peer-cert-file={pair.certificate}",
-        f"--peer-key-file={pair.key}",
-        f"--peer-trusted-ca-file={layout.peer_trusted}",
-        "--peer-client-cert-auth",
-    )
 
 
 async def watch_isolated(run: Run, hosts: tuple[HostConnection, ...]) -> None:
@@ -302,92 +226,3 @@ async def mark_opened(run: Run, host: HostConnection, _step: MarkOpened, *, mark
     layout = run.inventory.layout(host.name)
     (result,) = await host.run(restores.mark_command(layout, _mark_file(done)), changes=True)
     return files.parse_change(result)
-
-
-@step("run a copy of the data alone on {host}", retry_delays_seconds=())
-async def replay(
-    run: Run, host: HostConnection, *, seen: RestoreHost, tools: RestoreTools, own: DesiredMember
-) -> bool:
-    """Copy a stopped member's data, let all of its log count, and run etcd on the copy alone.
-
-    The member's own data are read, and nothing else.
-    """
-    layout = run.inventory.layout(host.name)
-    copy = _copy(seen)
-    await host.run(
-        restores.copy_data_command(layout, copy), changes=True, timeout_seconds=RESTORE_SECONDS
-    )
-    end, newest = await _read_end(run, host)
-    frame = base64.b64encode(commit_record(end)).decode()
-    words = (
-        f"--data-dir={copy}",
-        f"--name={own.member}",
-        "--force-new-cluster",
-        f"--listen-peer-urls=http://127.0.0.1:{restores.isolated_port(layout) + 1}",
-        f"--initial-advertise-peer-urls={own.peer_url}",
-        f"--initial-cluster={own.member}={own.peer_url}",
-        *_client_words(layout, own),
-    )
-    await host.run(
-        restores.extend_log_command(copy, newest.name, end.offset, newest.size, frame),
-        restores.isolate_command(layout, tools, seen.owner, words),
-        changes=True,
-    )
-    return True
-
-
-@step("take a snapshot of the survivor", retry_delays_seconds=())
-async def save_replayed(run: Run, client: EtcdClient, directory: Path, told: str) -> RestoreSource:
-    """Wait until etcd serves its copy, and stream a snapshot into a directory of the runner.
-
-    Its checksum is compared on the way. Raises EtcdUnavailable.
-    """
-    del run
-    (endpoint,) = client.endpoints
-    clock = asyncio.get_running_loop().time
-    deadline = clock() + REPLAY_SECONDS
-    while True:
-        try:
-            status = await client.get_status(endpoint)
-            if status.leader:
-                await client.read_linearizable(endpoint)
-                break
-        except EtcdUnavailable:
-            if clock() > deadline:
-                raise
-        await asyncio.sleep(POLL_SECONDS)
-    status = await client.get_status(endpoint)
-    store, stream = open_store(str(directory), "replayed"), SnapshotStream(client, endpoint)
-    patient = replace(endpoint, patience_seconds=HASH_SECONDS)
-    (keys, data_hash), _ = await asyncio.gather(
-        client.read_data(patient, status.revision),
-        store_stream(store, "snapshot.db", stream.parts()),
-    )
-    file = directory / "replayed" / "snapshot.db"
-    return RestoreSource(
-        file=file,
-        file_sha256=await asyncio.to_thread(digest_file, file),
-        told=told,
-        size=stream.size,
-        sha256=stream.sha256,
-        revision=status.revision,
-        keys=keys,
-        manifest=None,
-        data_hash=data_hash,
-    )
-
-
-@step("remove the copy on {host}")
-async def end_replay(run: Run, host: HostConnection, *, seen: RestoreHost) -> bool:
-    """End etcd on the copy of the survivor's data, and remove the copy."""
-    layout = run.inventory.layout(host.name)
-    await host.run(
-        restores.end_isolated_command(layout),
-        restores.discard_copy_command(_copy(seen)),
-        changes=True,
-    )
-    return True
-
-
-def _copy(seen: RestoreHost) -> PurePosixPath:
-    return seen.stage.with_name(f"{seen.stage.name}-replay")

@@ -41,6 +41,7 @@ from tasks.model.snapshots import (
 from tasks.pki.inspect import read_bundle
 from tasks.plans.fences import refuse_fenced
 from tasks.plans.health import order_sources
+from tasks.plans.rehearsal import Restored
 from tasks.plans.retention import choose_expired
 from tasks.report.metrics import of_snapshots
 from tasks.report.snapshots import proven_sentence
@@ -151,18 +152,18 @@ async def _parts(path: Path) -> AsyncIterator[bytes]:
 
 
 async def describe_source(
-    run: Run, client: EtcdClient, source: RestoreSource, encryption: Encryption
+    run: Run, client: EtcdClient, found: Restored, encryption: Encryption
 ) -> Manifest:
-    """Describe the snapshot of a survivor whose copy still runs alone."""
+    """Describe the snapshot of a survivor, whose copy runs alone."""
     (endpoint,) = client.endpoints
     health = await client.observe_cluster()
     described = await describe(run, client, endpoint, health, await client.get_status(endpoint))
     files, unseen = encryption
     return described.model_copy(
         update={
-            "revision": source.revision,
-            "key_count": source.keys,
-            "hash_kv": source.data_hash,
+            "revision": found.revision,
+            "key_count": found.keys,
+            "hash_kv": found.hash_kv,
             "encryption": files,
             "encryption_unseen": unseen,
         }

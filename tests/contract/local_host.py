@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from tasks.hosts.batch import BEGIN, SHELL, hear, make_token, talking_script
 from tasks.hosts.connection import HostConnection
+from tasks.hosts.transfers import receive
 from tasks.model.errors import CommandTimedOut, RunbookError
 from tasks.model.machines import Host, Ssh
 
@@ -57,6 +58,20 @@ class LocalHost(HostConnection):
     ) -> tuple[int, str, str]:
         content = await asyncio.to_thread(file.read_bytes)
         return await self._execute(spoken + content, timeout_seconds)
+
+    async def _receive(
+        self, spoken: bytes, token: str, size: int, target: Path, timeout_seconds: float
+    ) -> tuple[int, str]:
+        process = await asyncio.create_subprocess_exec(
+            *SHELL.split(),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        async with asyncio.timeout(timeout_seconds):
+            await receive(process, spoken, token, size, target)
+            _, stderr = await process.communicate()
+        return process.returncode or 0, stderr.decode()
 
     @asynccontextmanager
     async def hold(self, script: str) -> AsyncIterator[Session]:

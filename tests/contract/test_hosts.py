@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -294,6 +295,21 @@ async def test_an_upload_is_whole_or_not_there(
     state = files.parse_file(seen, with_text=False)
     assert state is not None
     assert (state.sha256, state.mode) == (digest, "0755")
+
+
+async def test_a_download_is_the_file_byte_for_byte(place: Place, tmp_path: Path) -> None:
+    """Whatever it holds; one that is not there is an error, and what is beyond the size is left."""
+    content = os.urandom(3 << 20) + b"\r\n\x00\x04" * 100
+    digest = hashlib.sha256(content).hexdigest()
+    path, target = place.directory / "many", tmp_path / "came"
+    backup = place.directory / "backup"
+    await place.host.upload(content, path, sha256=digest, mode="0600", backup=backup)
+    await place.host.download(path, target, size=len(content))
+    assert target.read_bytes() == content
+    await place.host.download(path, target, size=1000)
+    assert target.read_bytes() == content[:1000]
+    with pytest.raises(CommandFailed, match="No such file"):
+        await place.host.download(place.directory / "none", target, size=1000)
 
 
 async def test_a_lock_is_held_by_one_and_freed_with_its_session(place: Place) -> None:

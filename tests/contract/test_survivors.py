@@ -6,19 +6,29 @@ import asyncio
 import base64
 import gzip
 import lzma
+import os
 import subprocess
 from contextlib import closing, suppress
 from pathlib import Path, PurePosixPath
 
 import pytest
 
-from tasks.etcd.databases import Wrong, add_digest, find_fault, find_peer_urls
+from tasks.etcd import scratch
+from tasks.etcd.databases import (
+    Wrong,
+    add_digest,
+    digest_file,
+    find_fault,
+    find_peer_urls,
+    read_digest,
+)
 from tasks.etcd.logs import LogSegment, LogUnreadable, commit_record, read_log
-from tasks.hosts.restores import extend_log_command
+from tasks.hosts.restores import extend_log_command, seal_command
 from tasks.model.errors import EtcdUnavailable
 from tasks.model.restores import LogEnd
 from tests.contract.etcd_real import RealCluster
-from tests.contract.test_scratch import BINARIES, save
+from tests.contract.local_host import LocalHost
+from tests.contract.test_scratch import BINARIES, ask, save
 
 KEYS = 30
 pytestmark = pytest.mark.skipif(not BINARIES, reason="no etcd with its tools is on this machine")
@@ -85,6 +95,34 @@ async def test_a_survivor_has_all_that_it_wrote(tmp_path: Path, version: str) ->
         best = max(range(3), key=lambda i: ends[i].rank)
         commit_all(data[best])
         assert await replayed(cluster, best) == (1 + 2 * KEYS, KEYS)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the file is to be root's")
+@pytest.mark.parametrize("version", BINARIES)
+async def test_the_database_of_an_etcd_that_ended_is_its_snapshot(
+    tmp_path: Path, version: str
+) -> None:
+    """Whole, with a checksum, restored by etcd's own tool: to the last write, by the same hash."""
+    with closing(RealCluster(BINARIES[version], tmp_path, size=1)) as cluster:
+        cluster.start()
+        async with cluster.client(5.0) as client:
+            await client.wait_until_healthy(cluster.members, 20)
+            await cluster.write(KEYS)
+            before = await ask(client)
+        cluster.processes[0].terminate()
+        cluster.processes[0].wait(timeout=20)
+        snapshot, data = tmp_path / "made.db", tmp_path / cluster.members[0].name
+        command = seal_command(PurePosixPath(data), PurePosixPath(snapshot))
+        (result,) = await LocalHost().run(command)
+    digest, told = read_digest(snapshot)
+    assert digest == told
+    assert result.stdout.split() == [str(snapshot.stat().st_size), digest, digest_file(snapshot)]
+    assert find_fault(snapshot, None) is None
+    programs, directory = BINARIES[version].parent, tmp_path / "scratch"
+    directory.mkdir()
+    await scratch.restore(programs, snapshot, directory / "data")
+    async with scratch.running(programs, directory, directory / "data") as client:
+        assert await ask(client) == before
 
 
 async def test_a_record_that_was_torn_is_no_part_of_the_log(tmp_path: Path) -> None:
