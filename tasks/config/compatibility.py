@@ -47,7 +47,7 @@ def _names(text: str) -> frozenset[str]:
 
 # `etcd --help` of 3.6.16 names each successor; 3.7.3 has none of the old names. The gates are
 # values of ETCD_FEATURE_GATES, the others variables of their own.
-_GATES = {
+GATES = {
     "COMPACT_HASH_CHECK_ENABLED": "CompactHashCheck",
     "ENABLE_LEASE_CHECKPOINT": "LeaseCheckpoint",
     "ENABLE_LEASE_CHECKPOINT_PERSIST": "LeaseCheckpointPersist",
@@ -55,7 +55,7 @@ _GATES = {
     "STOP_GRPC_SERVICE_ON_DEFRAG": "StopGRPCServiceOnDefrag",
     "TXN_MODE_WRITE_WITH_SHARED_BUFFER": "TxnModeWriteWithSharedBuffer",
 }
-_RENAMED = (
+RENAMED = (
     "BOOTSTRAP_DEFRAG_THRESHOLD_MEGABYTES COMPACT_HASH_CHECK_TIME COMPACTION_BATCH_LIMIT "
     "COMPACTION_SLEEP_INTERVAL CORRUPT_CHECK_TIME DISTRIBUTED_TRACING_ADDRESS "
     "DISTRIBUTED_TRACING_INSTANCE_ID DISTRIBUTED_TRACING_SAMPLING_RATE "
@@ -74,11 +74,11 @@ def _experimental_rules() -> tuple[_Rule, ...]:
             f"set ETCD_FEATURE_GATES to {gate}=VALUE instead",
             since,
         )
-        for name, gate in _GATES.items()
+        for name, gate in GATES.items()
     )
     renamed = (
         _Rule(_names(f"EXPERIMENTAL_{name}"), gone, f"name it ETCD_{name}", since)
-        for name in _RENAMED
+        for name in RENAMED
     )
     early = (
         _Rule(
@@ -87,7 +87,7 @@ def _experimental_rules() -> tuple[_Rule, ...]:
             f"name it ETCD_EXPERIMENTAL_{name}, or use etcd 3.6",
             until=(3, 6),
         )
-        for name in _RENAMED
+        for name in RENAMED
     )
     return (*gates, *renamed, *early)
 

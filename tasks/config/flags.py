@@ -40,6 +40,8 @@ NUMBERS = frozenset(
     "auth-token-ttl backend-batch-limit bcrypt-cost bootstrap-defrag-threshold-megabytes "
     "compaction-batch-limit distributed-tracing-sampling-rate election-timeout heartbeat-interval "
     "max-concurrent-streams max-learners max-request-bytes max-snapshots max-txn-ops max-wals "
+    "proxy-dial-timeout proxy-failure-wait proxy-read-timeout proxy-refresh-interval "
+    "proxy-write-timeout "
     "quota-backend-bytes self-signed-cert-validity snapshot-catchup-entries snapshot-count".split()
 )
 

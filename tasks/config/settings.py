@@ -32,14 +32,16 @@ _CONTAINERS = frozenset({"docker", "podman", "nerdctl", "ctr", "runc", "rkt", "s
 
 
 @dataclass(frozen=True, slots=True)
-class _Resolved:
+class Resolved:
+    """What files say, and each value with where it is written."""
+
     settings: Settings
     given: Mapping[str, Given]
 
 
 def read_settings(files: SettingsFiles) -> Settings:
     """Read what a member would start with; what could not be understood is in the faults."""
-    return _resolve(files).settings
+    return resolve(files).settings
 
 
 def read_process(
@@ -69,11 +71,11 @@ def add_setting(files: SettingsFiles, name: str, value: str, *, beside: str) -> 
 
     Raises NotUnderstood, with file and line, where that cannot be done without changing more.
     """
-    before = _resolve(files)
+    before = resolve(files)
     if before.given.get(name) is not None:
         return edit_settings(files, {name: value})
     given = before.given.get(beside)
-    wanted = {**_values(before.settings), name: value}
+    wanted = {**values_of(before.settings), name: value}
     ways = (
         f" --{name}={value}",
         f"\n{variable_name(name)}={value}",
@@ -85,10 +87,10 @@ def add_setting(files: SettingsFiles, name: str, value: str, *, beside: str) -> 
         entry = _ENTRY.search(text[: slot.start])
         listed = (f"\n{entry[0]}--{name}={value}",) if entry else ()
         for way in (*listed, *ways):
-            edited = _put(files, slot.path, text[: slot.end] + way + text[slot.end :])
-            after = _resolve(edited).settings
+            edited = put_text(files, slot.path, text[: slot.end] + way + text[slot.end :])
+            after = resolve(edited).settings
             is_clean = not after.faults and len(after.ignored) == len(before.settings.ignored)
-            if is_clean and _values(after) == wanted:
+            if is_clean and values_of(after) == wanted:
                 return edited
     place = given.place if given else Place(files.files[0].path if files.files else files.unit)
     raise NotUnderstood(place, f"--{name} is not set, and cannot be added here; set it by hand")
@@ -99,12 +101,13 @@ def changed_files(before: SettingsFiles, after: SettingsFiles) -> tuple[TextFile
     return tuple(file for file in after.files if file.text != before.text(file.path))
 
 
-def _resolve(files: SettingsFiles) -> _Resolved:
+def resolve(files: SettingsFiles) -> Resolved:
+    """Read files, with the places of the values, for who edits them."""
     launch = read_manifest(files.manifest) if files.manifest else read_unit(files)
     return _take(launch, files)
 
 
-def _take(launch: Launch, files: SettingsFiles) -> _Resolved:
+def _take(launch: Launch, files: SettingsFiles) -> Resolved:
     """Take a launch as etcd does: a settings file alone, or flags before variables."""
     faults, ignored = list(launch.faults), list(launch.ignored)
     program = launch.words[0] if launch.words else None
@@ -141,7 +144,7 @@ def _take(launch: Launch, files: SettingsFiles) -> _Resolved:
     settings = Settings(
         found, program.text if program else "", tuple(faults), tuple(ignored), shadowed
     )
-    return _Resolved(settings, given)
+    return Resolved(settings, given)
 
 
 def _program_fault(program: str) -> str | None:
@@ -157,7 +160,7 @@ def _program_fault(program: str) -> str | None:
 
 
 def _edit(files: SettingsFiles, name: str, value: str) -> SettingsFiles:
-    before = _resolve(files)
+    before = resolve(files)
     if before.settings.value(name) == value:
         return files
     if before.settings.faults:
@@ -168,11 +171,11 @@ def _edit(files: SettingsFiles, name: str, value: str) -> SettingsFiles:
         raise NotUnderstood(
             place, f"neither --{name} nor {variable_name(name)} is set, so it cannot be changed"
         )
-    wanted = {**_values(before.settings), name: value}
+    wanted = {**values_of(before.settings), name: value}
     for slot in given.slots:
         edited = _write(files, slot, value)
-        after = _resolve(edited).settings if edited else None
-        if edited and after and not after.faults and _values(after) == wanted:
+        after = resolve(edited).settings if edited else None
+        if edited and after and not after.faults and values_of(after) == wanted:
             return edited
     raise NotUnderstood(
         given.place,
@@ -180,7 +183,8 @@ def _edit(files: SettingsFiles, name: str, value: str) -> SettingsFiles:
     )
 
 
-def _values(settings: Settings) -> dict[str, str]:
+def values_of(settings: Settings) -> dict[str, str]:
+    """Get the values alone, by name."""
     return {name: setting.value for name, setting in settings.items()}
 
 
@@ -189,12 +193,14 @@ def _write(files: SettingsFiles, slot: Slot, value: str) -> SettingsFiles | None
     if text is None:
         return None
     try:
-        return _put(files, slot.path, text[: slot.start] + slot.write(value) + text[slot.end :])
+        return put_text(files, slot.path, text[: slot.start] + slot.write(value) + text[slot.end :])
     except ValueError:
         return None
 
 
-def _put(files: SettingsFiles, path: str, text: str) -> SettingsFiles:
+def put_text(files: SettingsFiles, path: str, text: str) -> SettingsFiles:
+    """Give one of the files another text."""
+
     def put(group: tuple[TextFile, ...]) -> tuple[TextFile, ...]:
         return tuple(replace(f, text=text) if f.path == path else f for f in group)
 

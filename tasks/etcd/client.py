@@ -45,6 +45,7 @@ LISTED_KEYS = 500
 COMPARED_SECONDS = 5.0
 """How long the answer holds: a hash reads all of a member's data."""
 
+LEASE_SECONDS = 600
 _HEALTH_KEY = b"etcd-runbooks/health"
 T = TypeVar("T")
 D = TypeVar("D")
@@ -124,6 +125,38 @@ class EtcdClient(Gateway):
     async def update_member(self, endpoint: Endpoint, member_id: int, peer_url: str) -> None:
         """Give a member another peer URL; its peers dial that one from now on."""
         await self._call(endpoint, wire.update_member(member_id, peer_url), lambda _: None)
+
+    async def enable_downgrade(self, endpoint: Endpoint, version: str) -> None:
+        """Let the cluster go down to a minor version; raises EtcdRefused where it may not."""
+        await self._call(endpoint, wire.enable_downgrade(version), lambda _: None)
+
+    async def cancel_downgrade(self, endpoint: Endpoint) -> None:
+        """End a downgrade that is under way; raises EtcdRefused where none is."""
+        await self._call(endpoint, wire.CANCEL_DOWNGRADE, lambda _: None)
+
+    async def write_key(self, endpoint: Endpoint, key: bytes) -> None:
+        """Write a key and delete it, so that the members save how far their data are."""
+        await self._call(endpoint, wire.put_key(key), lambda _: None)
+        await self._call(endpoint, wire.delete_key(key), lambda _: None)
+
+    async def write_lease(self, endpoint: Endpoint, number: int) -> None:
+        """Write through a quorum what no key, watch or revision knows of: a lease of this id.
+
+        From the second time on etcd answers that it is there, which takes a quorum as well.
+        """
+        try:
+            await self._call(endpoint, wire.grant_lease(number, LEASE_SECONDS), lambda _: None)
+        except EtcdRefused as error:
+            if wire.LEASE_EXISTS not in error.message:
+                raise
+
+    async def end_lease(self, endpoint: Endpoint, number: int) -> None:
+        """End such a lease; it ends by itself, too."""
+        await self._call(endpoint, wire.revoke_lease(number), lambda _: None)
+
+    async def read_metrics(self, endpoint: Endpoint) -> str:
+        """Get the member's metrics as they are, for one that `get_metrics` does not know."""
+        return await self._ask(endpoint, "GET", "/metrics", lambda content: content.decode())
 
     async def count_keys(self, endpoint: Endpoint, revision: int) -> int:
         """Count the keys in a member's data at a revision; EtcdRefused where it is compacted."""

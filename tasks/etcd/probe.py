@@ -1,12 +1,14 @@
 """The probe of a run's gap in service: linearizable reads, as the cluster's clients make them.
 
 It has a thread and an event loop of its own, so that the runner's work does not stretch the gaps
-that it measures. It only reads.
+that it measures. It reads; where it is to write, it writes a lease of its own, which no key, no
+watch and no revision knows of.
 """
 
 from __future__ import annotations
 
 import asyncio
+import secrets
 import ssl
 import sys
 import threading
@@ -25,12 +27,15 @@ STOP_SECONDS = 5.0
 SWITCH_SECONDS = 0.0005
 FIRST_STAGE = "before the first step"
 
+_Ask = Callable[[EtcdClient, Endpoint], Awaitable[None]]
+
 
 class Probe:
     """Reads 20 times a second as one careful client, and as one of each endpoint.
 
     The careful one goes to the next endpoint at once when a read fails or takes longer than a
-    second; the others never do. `mark` and `use` may be called from any thread.
+    second; the others never do. With `writes` another careful one writes. `mark` and `use` may be
+    called from any thread.
     """
 
     def __init__(
@@ -40,6 +45,7 @@ class Probe:
         *,
         login: Login | None = None,
         interval_seconds: float = INTERVAL_SECONDS,
+        writes: bool = False,
     ) -> None:
         self._endpoints = endpoints
         self._login = login.apart() if login else None
@@ -51,6 +57,8 @@ class Probe:
         now = monotonic()
         self._careful = Meter(now)
         self._unforgiving = {endpoint.name: Meter(now) for endpoint in endpoints}
+        self._writer = Meter(now) if writes else None
+        self._lease = secrets.randbits(62) | 1
         self._ended: float | None = None
         self._switch_interval = sys.getswitchinterval()
         self.mark(FIRST_STAGE)
@@ -74,8 +82,9 @@ class Probe:
         """Begin a stage: what is read from now on counts to it."""
         now = monotonic()
         with self._lock:
-            for meter in (self._careful, *self._unforgiving.values()):
-                meter.mark(stage, now)
+            for meter in (self._careful, *self._unforgiving.values(), self._writer):
+                if meter is not None:
+                    meter.mark(stage, now)
 
     def use(self, tls: ssl.SSLContext) -> None:
         """Read with another client certificate and trust from now on, over new connections."""
@@ -84,7 +93,8 @@ class Probe:
     def results(self) -> tuple[Gap, ...]:
         """Tell what was met so far, stage by stage."""
         with self._lock:
-            return read_meters(self._careful, self._unforgiving, self._ended or monotonic())
+            now = self._ended or monotonic()
+            return read_meters(self._careful, self._unforgiving, now, self._writer)
 
     def _main(self) -> None:
         asyncio.run(self._read_all())
@@ -92,6 +102,7 @@ class Probe:
     async def _read_all(self) -> None:
         readers = [self._read_carefully()]
         readers += [self._read_one(endpoint) for endpoint in self._endpoints]
+        readers += [self._write_carefully(self._writer)] if self._writer else []
         tasks = [asyncio.ensure_future(reader) for reader in readers]
         while not self._ending.is_set():
             await asyncio.sleep(self._interval)
@@ -100,22 +111,32 @@ class Probe:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _read_carefully(self) -> None:
+        await self._repeat(self._carefully(self._careful, EtcdClient.read_linearizable))
+
+    async def _write_carefully(self, meter: Meter) -> None:
+        async def write(client: EtcdClient, endpoint: Endpoint) -> None:
+            await client.write_lease(endpoint, self._lease)
+
+        await self._repeat(self._carefully(meter, write))
+
+    def _carefully(self, meter: Meter, ask: _Ask) -> Callable[[EtcdClient], Awaitable[None]]:
+        """Make what asks one endpoint, and the next at once where that fails."""
         chosen = 0
 
-        async def read(client: EtcdClient) -> None:
+        async def do(client: EtcdClient) -> None:
             nonlocal chosen
             for _ in self._endpoints:
-                if await self._attempt(client, self._endpoints[chosen], self._careful):
+                if await self._attempt(client, self._endpoints[chosen], meter, ask):
                     return
                 chosen = (chosen + 1) % len(self._endpoints)
 
-        await self._repeat(read)
+        return do
 
     async def _read_one(self, endpoint: Endpoint) -> None:
         meter = self._unforgiving[endpoint.name]
 
         async def read(client: EtcdClient) -> None:
-            await self._attempt(client, endpoint, meter)
+            await self._attempt(client, endpoint, meter, EtcdClient.read_linearizable)
 
         await self._repeat(read)
 
@@ -134,9 +155,11 @@ class Probe:
                     await read(client)
                     await asyncio.sleep(max(0.0, self._interval - (monotonic() - began)))
 
-    async def _attempt(self, client: EtcdClient, endpoint: Endpoint, meter: Meter) -> bool:
+    async def _attempt(
+        self, client: EtcdClient, endpoint: Endpoint, meter: Meter, ask: _Ask
+    ) -> bool:
         try:
-            await client.read_linearizable(endpoint)
+            await ask(client, endpoint)
         except RunbookError as error:
             with self._lock:
                 meter.fail(error.message)

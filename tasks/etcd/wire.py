@@ -152,6 +152,38 @@ def transfer_leadership(member_id: int) -> Call:
     return Call("/v3/maintenance/transfer-leadership", {"targetID": str(member_id)})
 
 
+def put_key(key: bytes) -> Call:
+    """Write an empty key."""
+    return Call("/v3/kv/put", {"key": encode_bytes(key)})
+
+
+def delete_key(key: bytes) -> Call:
+    """Delete a key."""
+    return Call("/v3/kv/deleterange", {"key": encode_bytes(key)})
+
+
+CANCEL_DOWNGRADE = Call("/v3/maintenance/downgrade", {"action": "CANCEL"})
+
+
+def enable_downgrade(version: str) -> Call:
+    """Let the cluster go down to a minor version, named with its patch 0: 3.5.0."""
+    return Call("/v3/maintenance/downgrade", {"action": "ENABLE", "version": version})
+
+
+def grant_lease(number: int, seconds: int) -> Call:
+    """Make a lease of this id: a write that no key and no revision knows of."""
+    return Call("/v3/lease/grant", {"ID": str(number), "TTL": str(seconds)})
+
+
+def revoke_lease(number: int) -> Call:
+    """End a lease."""
+    return Call("/v3/lease/revoke", {"ID": str(number)})
+
+
+LEASE_EXISTS = "lease already exists"
+"""What is answered to `grant_lease` when the id is taken: by consensus, as to any write."""
+
+
 def add_learner(peer_url: str) -> Call:
     """Ask to add a member that has no vote yet; not idempotent: list the members before."""
     return Call("/v3/cluster/member/add", {"peerURLs": [peer_url], "isLearner": True})
@@ -235,7 +267,15 @@ def parse_status(answer: dict[str, Any]) -> EndpointStatus:
         alarms=tuple(_alarm(int(match[1] or 0), match[2]) for match in alarms),
         db_quota=parse_uint64(answer, "dbSizeQuota") or None,
         revision=parse_uint64(header, "revision"),
+        storage_version=_text(answer, "storageVersion") or None,
+        downgrades_to=_parse_downgrade(answer.get("downgradeInfo")),
     )
+
+
+def _parse_downgrade(told: object) -> str | None:
+    if not isinstance(told, dict) or told.get("enabled") is not True:
+        return None
+    return _text(told, "targetVersion") or None
 
 
 def parse_count(answer: dict[str, Any]) -> int:

@@ -147,7 +147,8 @@ class EndpointStatus:
     """An endpoint's answer to /v3/maintenance/status; sizes in bytes, leader 0 when none.
 
     `alarms` are the cluster's, as this member knows them; `errors` are what else it complains of.
-    `db_quota` is told from 3.6 on.
+    `db_quota`, `storage_version` and `downgrades_to`, the version that a downgrade under way is to
+    end at, are told from 3.6 on.
     """
 
     cluster_id: int
@@ -164,6 +165,8 @@ class EndpointStatus:
     alarms: tuple[Alarm, ...] = ()
     db_quota: int | None = None
     revision: int = 0
+    storage_version: str | None = None
+    downgrades_to: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

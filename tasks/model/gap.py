@@ -25,7 +25,8 @@ class Gap:
 
     `seconds` is the stage's length; `reads` were acknowledged. `longest` is the longest time
     between two acknowledged reads that reaches into the stage, in seconds, with its whole length
-    also where it began in the stage before.
+    also where it began in the stage before. `writes` and `longest_write` are the same of a careful
+    client that writes, None where none did.
     """
 
     stage: str
@@ -34,6 +35,8 @@ class Gap:
     failures: int
     longest: float
     endpoints: tuple[EndpointGap, ...] = ()
+    writes: int = 0
+    longest_write: float | None = None
 
 
 @dataclass(slots=True)
@@ -87,12 +90,16 @@ class Meter:
             one.longest = max(one.longest, time - self._last)
 
 
-def read_meters(careful: Meter, unforgiving: dict[str, Meter], now: float) -> tuple[Gap, ...]:
+def read_meters(
+    careful: Meter, unforgiving: dict[str, Meter], now: float, writer: Meter | None = None
+) -> tuple[Gap, ...]:
     """Put what the careful client and those of each endpoint met together, stage by stage.
 
-    A stage of no length, in which nothing was read, is left out.
+    `writer` counts the writes of a careful client, where there is one. A stage of no length, in
+    which nothing was read, is left out.
     """
     by_endpoint = {name: meter.count(now) for name, meter in unforgiving.items()}
+    written = writer.count(now) if writer else []
     gaps = []
     for index, (stage, seconds, one) in enumerate(careful.count(now)):
         endpoints = tuple(
@@ -101,5 +108,17 @@ def read_meters(careful: Meter, unforgiving: dict[str, Meter], now: float) -> tu
             for _, _, its in rows[index : index + 1]
         )
         if one.reads or one.failures or seconds >= 1:
-            gaps.append(Gap(stage, seconds, one.reads, one.failures, one.longest, endpoints))
+            done = written[index][2] if written else None
+            gaps.append(
+                Gap(
+                    stage,
+                    seconds,
+                    one.reads,
+                    one.failures,
+                    one.longest,
+                    endpoints,
+                    done.reads if done else 0,
+                    done.longest if done else None,
+                )
+            )
     return tuple(gaps)

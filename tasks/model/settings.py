@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -118,12 +118,20 @@ class Settings(Strict):
         return variables
 
 
+Uploaded = Annotated[ArchiveBinaries | DirectoryBinaries, Field(discriminator="source")]
+
+
 class Etcd(Strict):
     """Which etcd, whose account it runs as, and its settings."""
 
     version: str = Field(pattern=r"^\d+\.\d+\.\d+$", examples=["3.5.16"])
     binaries: InstalledBinaries | ArchiveBinaries | DirectoryBinaries = Field(
         InstalledBinaries(), discriminator="source"
+    )
+    versions: dict[str, Uploaded] = Field(
+        default_factory=dict,
+        description="Further versions that upgrade_cluster may pass through, with their programs: "
+        "one of each minor version between what runs and `version`.",
     )
     run_as: Account = Field("etcd", description="System user; made where it is missing.")
     client_port: Port = Field(2379, description="Of the URL that members tell their clients.")
@@ -136,6 +144,15 @@ class Etcd(Strict):
         """The version as numbers."""
         major, minor, patch = map(int, self.version.split("."))
         return major, minor, patch
+
+    @field_validator("versions")
+    @classmethod
+    def _are_versions(cls, versions: dict[str, Uploaded]) -> dict[str, Uploaded]:
+        for version in versions:
+            if not re.fullmatch(r"\d+\.\d+\.\d+", version):
+                msg = f"{version!r} is no version such as 3.5.32"
+                raise ValueError(msg)
+        return versions
 
     @field_validator("version")
     @classmethod

@@ -32,7 +32,8 @@ class Surprise(IntEnum):
 
 
 TRUST = "trusted authorities"
-"""What `Difference.about` says of them."""
+PROGRAM = "program"
+"""What `Difference.about` says of them, of the latter where it is of another version."""
 
 ADDRESSES = frozenset(map(variable_name, (*PEER_ADDRESSES, *CLIENT_ADDRESSES)))
 """What a change of a member's address writes, by variable; `Difference.about` says flags so too."""
@@ -45,13 +46,18 @@ RESTARTING = frozenset({Surprise.NO_START, Surprise.VERSION, Surprise.SETTINGS})
 class Difference:
     """One thing that would be otherwise after the next start; `sentence` names the host.
 
-    `about` is the variable that differs, or the file that is not there.
+    `about` is the variable that differs, or the file that is not there; of several, in a command's
+    arguments, they are joined by blanks.
     """
 
     host: str
     kind: Surprise
     sentence: str
     about: str = ""
+
+    def is_of(self, written: frozenset[str]) -> bool:
+        """Whether it is of nothing but these."""
+        return bool(self.about) and (self.about in written or set(self.about.split()) <= written)
 
 
 def find_differences(seen: tuple[StartObservation, ...]) -> tuple[Difference, ...]:
@@ -76,7 +82,7 @@ def find_against(found: tuple[Difference, ...], written: frozenset[str]) -> tupl
 
     `written` are the variables and files, by name, that the run itself writes.
     """
-    return tuple(each for each in found if each.kind in RESTARTING and each.about not in written)
+    return tuple(each for each in found if each.kind in RESTARTING and not each.is_of(written))
 
 
 def _minor(version: str) -> tuple[int, int]:
@@ -171,10 +177,10 @@ def _obstacles(host: StartObservation, cluster: tuple[int, int] | None) -> list[
     runs = f"{cluster[0]}.{cluster[1]}"
     if _minor(there) < cluster:
         below = f"{host.next.program} is etcd {there}, below the {runs} that the cluster runs"
-        reasons.append((below, ""))
+        reasons.append((below, PROGRAM))
     elif _minor(there) > (cluster[0], cluster[1] + 1):
         skips = f"the cluster runs {runs}: a minor version cannot be skipped"
-        reasons.append((f"{host.next.program} is etcd {there}, and {skips}", ""))
+        reasons.append((f"{host.next.program} is etcd {there}, and {skips}", PROGRAM))
     return reasons
 
 
@@ -187,7 +193,7 @@ def _changes(running: RunningEtcd, start: NextStart) -> list[tuple[Surprise, str
     changes = []
     if _is_etcd(start) and start.version and start.version != running.version:
         becomes = f"etcd {running.version} becomes {start.version}"
-        changes.append((Surprise.VERSION, becomes, ""))
+        changes.append((Surprise.VERSION, becomes, PROGRAM))
     elif running.is_replaced:
         other = f"{start.program} is another file than the one that runs"
         changes.append((Surprise.REMARK, other, ""))
@@ -196,7 +202,7 @@ def _changes(running: RunningEtcd, start: NextStart) -> list[tuple[Surprise, str
         have, want = " ".join(running.arguments), " ".join(start.arguments)
         before, after = _flags(running.arguments), _flags(start.arguments)
         names = {variable_name(name) for name, _ in before ^ after}
-        about = min(names) if names and names <= ADDRESSES else ""
+        about = " ".join(sorted(names - _FIRST_START_ONLY))
         # What else there is to differ, such as the order, is told as well.
         if not names or names - _FIRST_START_ONLY:
             changes.append((Surprise.SETTINGS, f"the arguments {have!r} become {want!r}", about))

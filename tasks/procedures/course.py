@@ -66,6 +66,8 @@ class Recipe(ABC, Generic[S]):
     runbook: ClassVar[str]
     unmeasured_until: ClassVar[Stage | None] = None
     """The service is measured from this stage on; None: from the first."""
+    measures_writes: ClassVar[bool] = False
+    """Whether writes are measured, too, where a step may stop them alone."""
 
     async def open(self, run: Run) -> None:
         """Refuse before any host is asked what cannot be done at all; here: without authority."""
@@ -214,7 +216,8 @@ async def _carry_out(
                 before, rest = plan.cut_before(stage)
                 await perform(run, before, recipe.actions(seen, None), gate=gate)
             if members := recipe.measured(seen):
-                probe = await measuring.enter_async_context(health.measured_service(run, members))
+                service = health.measured_service(run, members, writes=recipe.measures_writes)
+                probe = await measuring.enter_async_context(service)
             mark = probe.mark if probe else lambda _: None
             actions = recipe.actions(seen, probe)
             if unsaved_until is not None:

@@ -15,6 +15,7 @@ from tasks.config.settings import changed_files
 from tasks.engine.authority import read_authority_certificate
 from tasks.engine.run import Run, step
 from tasks.hosts import files
+from tasks.hosts.batch import Command
 from tasks.hosts.connection import HostConnection
 from tasks.hosts.supervisors import supervisor
 from tasks.model.certificates import Role
@@ -150,10 +151,39 @@ async def refresh_configuration(
     return await _edit(run, host, partial(editing.name_members, members=members))
 
 
+@step("edit the settings of {host}")
+async def edit_settings(
+    run: Run,
+    host: HostConnection,
+    edit: Callable[[SettingsFiles], SettingsFiles],
+    before: Callable[[tuple[PurePosixPath, ...]], Command] | None = None,
+) -> tuple[PurePosixPath, ...]:
+    """Edit how a member starts, and tell which files that changed; nothing is restarted.
+
+    `before` makes the command that is run before these files are written. Raises CommandFailed,
+    with file and line, where they cannot be changed.
+    """
+    changed = await _edited(run, host, edit)
+    paths = tuple(PurePosixPath(file.path) for file in changed)
+    if changed and before is not None:
+        await host.run(before(paths), changes=True)
+    if changed:
+        await _write(run, host, changed)
+    return paths
+
+
 async def _edit(
     run: Run, host: HostConnection, edit: Callable[[SettingsFiles], SettingsFiles]
 ) -> bool:
-    """Edit what says how a member starts; files whose text has changed meanwhile stay."""
+    """Edit what says how a member starts; whether that changed a file."""
+    changed = await _edited(run, host, edit)
+    return bool(changed) and await _write(run, host, changed)
+
+
+async def _edited(
+    run: Run, host: HostConnection, edit: Callable[[SettingsFiles], SettingsFiles]
+) -> tuple[TextFile, ...]:
+    """Make the texts of an edit; raises CommandFailed where one has changed meanwhile."""
     own = supervisor(run.inventory.layout(host.name))
     (result,) = await host.run(own.settings_command())
     before = own.parse_settings(result)
@@ -162,10 +192,10 @@ async def _edit(
     except NotUnderstood as error:
         raise CommandFailed(host.name, "edit etcd's settings", 1, str(error)) from error
     if not changed:
-        return False
+        return ()
     found = await host.run(*(files.read_file_command(PurePosixPath(f.path)) for f in changed))
     for file, result in zip(changed, found, strict=True):
         seen = files.parse_file(result)
         if seen is None or seen.text != before.text(file.path):
             raise CommandFailed(host.name, f"edit {file.path}", 1, "it has just been changed")
-    return await _write(run, host, changed)
+    return changed

@@ -72,10 +72,15 @@ async def open_login(run: Run) -> Login | None:
 
 
 @asynccontextmanager
-async def measured_service(run: Run, members: tuple[DesiredMember, ...]) -> AsyncIterator[Probe]:
-    """Read linearizably 20 times a second for as long as the block, as the cluster's clients do."""
+async def measured_service(
+    run: Run, members: tuple[DesiredMember, ...], *, writes: bool = False
+) -> AsyncIterator[Probe]:
+    """Read linearizably 20 times a second for as long as the block, as the cluster's clients do.
+
+    With `writes` it writes as often, leases alone.
+    """
     endpoints, login = await reach_endpoints(run, members), await open_login(run)
-    probe = Probe(endpoints, await client_tls(run), login=login)
+    probe = Probe(endpoints, await client_tls(run), login=login, writes=writes)
     probe.start()
     try:
         yield probe

@@ -13,7 +13,7 @@ from tasks.hosts.connection import HostConnection
 from tasks.model.errors import CommandFailed, InvalidInventory
 from tasks.model.inventory import Inventory
 from tasks.model.observation import Directory, Places
-from tasks.model.settings import ArchiveBinaries, DirectoryBinaries
+from tasks.model.settings import ArchiveBinaries, DirectoryBinaries, InstalledBinaries
 from tasks.plans.bootstrap import (
     InstallPrograms,
     MakeAccount,
@@ -35,7 +35,11 @@ class Programs:
 
 def load_programs(inventory: Inventory) -> Programs:
     """Read the programs that are to be uploaded; raises InvalidInventory for a wrong SHA-256."""
-    binaries = inventory.etcd.binaries
+    return load_binaries(inventory.etcd.binaries)
+
+
+def load_binaries(binaries: InstalledBinaries | ArchiveBinaries | DirectoryBinaries) -> Programs:
+    """Read the programs of one version; raises InvalidInventory for a wrong SHA-256."""
     if isinstance(binaries, ArchiveBinaries):
         contents = _from_archive(binaries)
         return Programs(contents, {n: hashlib.sha256(c).hexdigest() for n, c in contents.items()})

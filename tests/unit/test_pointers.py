@@ -62,6 +62,10 @@ NAMED: dict[str, set[str]] = {
     "tasks/plans/sources.py": {"rotate_certificates"},
     "tasks/plans/restore_consent.py": {"recover_quorum", "replace_member"},
     "tasks/plans/survivors.py": {"replace_member", "restore_cluster"},
+    "tasks/plans/upgrade_findings.py": {"replace_member", "restore_cluster"},
+    "tasks/plans/upgrade_routes.py": {"restore_cluster"},
+    "tasks/procedures/upgrades.py": {"check_health", "harden_members", "show_member"},
+    "tasks/steps/upgrades.py": {"check_health"},
     "tasks/plans/voters.py": {"recover_certificates", "recover_quorum", "restore_cluster"},
     "tasks/plans/recovery.py": {"rotate_authority"},
     "tasks/plans/restarts.py": {"rotate_authority"},
@@ -81,6 +85,9 @@ POINTERS: dict[str, list[tuple[str, tuple[str, ...], dict[str, Value]]]] = {
     ],
     "flows/rotate_authority.py": [
         ("parameter", ("rotate_authority",), {"accept_shared": True}),
+    ],
+    "tasks/plans/upgrade_findings.py": [
+        ("parameter", ("upgrade_cluster",), {"accept": ["settings"]}),
     ],
     "tasks/procedures/adoption.py": [
         ("parameter", ("adopt_cluster",), {"output": "FILE"}),

@@ -1,0 +1,218 @@
+"""The plan of an upgrade: each hop, one member at a time, followers first; and how it is undone.
+
+Pure. A mixed cluster, and a downgrade that is under way, are states to go on from.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from tasks.model.inventory import Inventory
+from tasks.model.plan import Plan, Stage, Step
+from tasks.model.upgrades import Translation, UpgradeSight
+from tasks.plans.upgrade_routes import Hop, Minor, Route, format_minor, minor_of
+
+BESIDE = Stage(1, "put the programs beside those that run")
+CANCEL = Stage(2, "call a downgrade off", is_serial=True)
+FIRST_HOP = 10
+LAST = Stage(99, "remove what was put beside")
+_MACHINES = {0x3E: "x86_64", 0xB7: "aarch64", 0x28: "armv7l", 0x15: "ppc64le", 0x16: "s390x"}
+"""ELF's e_machine of what etcd is released for, as `uname -m` calls it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagePrograms(Step):
+    """Put a version's programs beside those that run, and see that they run there."""
+
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelDowngrade(Step):
+    """Call a downgrade off."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnableDowngrade(Step):
+    """Let the cluster go down to a minor version, and wait until its data are written for that."""
+
+    minor: Minor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpgradeMember(Step):
+    """Give one member another version of etcd, and settings that it knows.
+
+    `clears_log`: entries of the v2 store, if there are any in its log, go before, since the version
+    ends for them. `successor` is who leads after it, if it leads.
+    """
+
+    version: str
+    minor: Minor
+    successor: str | None = None
+    clears_log: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwaitVersion(Step):
+    """Wait until the cluster's own version is the minor version of all of its members."""
+
+    minor: Minor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompareData(Step):
+    """Compare all members' data, with each other and with what they were before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClearPrograms(Step):
+    """Remove what was put beside."""
+
+    versions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What an upgrade does: the hops, and what becomes of each host's settings at each of them."""
+
+    route: Route
+    translations: Mapping[tuple[str, str], Translation] = field(default_factory=dict)
+    """By host and version."""
+
+
+def order_hosts(
+    hosts: Collection[str], leader: str | None, first: Collection[str] = ()
+) -> tuple[str, ...]:
+    """Order the members of a hop: those that are down, the followers, the leader."""
+    names = list(hosts)
+    return tuple(sorted(names, key=lambda n: (n not in first, n == leader, names.index(n))))
+
+
+def plan_upgrade(
+    inventory: Inventory,
+    hosts: Mapping[str, UpgradeSight],
+    work: Work,
+    cluster: Minor,
+    leader: str | None,
+    down: Collection[str] = (),
+) -> Plan:
+    """Plan all hops; nothing is to do where every member runs the version, and nothing is left."""
+    goal, route = inventory.etcd.version, work.route
+    steps: list[Step] = [
+        StagePrograms(
+            stage=BESIDE,
+            host=name,
+            sentence=f"put etcd {version} into {hosts[name].beside(version)}, and see it run there",
+            version=version,
+        )
+        for version in route.versions
+        for name in hosts
+        if any(name in hop.hosts for hop in route.hops if hop.version == version)
+    ]
+    if route.cancels:
+        said = f"call the downgrade to {route.cancels} off; members of the later version stay"
+        steps.append(CancelDowngrade(stage=CANCEL, host=None, sentence=said))
+        if not route.hops:
+            steps.append(_await(CANCEL, minor_of(goal)))
+    versions = {name: sight.version for name, sight in hosts.items()}
+    hops = (*_leftovers(hosts, route), *route.hops)
+    for number, hop in enumerate(hops):
+        stage = Stage(FIRST_HOP + number, f"{hop.title}, one member at a time", is_serial=True)
+        order = order_hosts(hop.hosts, leader, down)
+        if hop.enables:
+            steps.append(_enable(stage, hop))
+        for name in order:
+            successor = next((other for other in order if other != name), None)
+            steps.append(_upgrade(stage, hop, hosts[name], versions[name], work, successor))
+            if name == leader and successor:
+                leader = successor
+        versions |= dict.fromkeys(hop.hosts, hop.version)
+        if hop.minor != cluster or hop.enables:
+            steps.append(_await(stage, hop.minor))
+            cluster = hop.minor
+        said = "compare all members' data with each other and with what they were"
+        steps.append(CompareData(stage=stage, host=None, sentence=said))
+    for name, sight in hosts.items():
+        own = [v for v in route.versions if any(name in h.hosts for h in route.hops)]
+        left = tuple(dict.fromkeys((*sight.staged, *own)))
+        if left:
+            said = f"remove what was put beside: {', '.join(left)}"
+            steps.append(ClearPrograms(stage=LAST, host=name, sentence=said, versions=left))
+    return Plan("upgrade_cluster", inventory.name, _goal(goal, versions, hops), tuple(steps))
+
+
+def _goal(goal: str, versions: Mapping[str, str], hops: Sequence[Hop]) -> str:
+    way = " -> ".join(dict.fromkeys(hop.version for hop in hops))
+    if not hops:
+        return f"every member runs etcd {goal}"
+    return f"every member runs etcd {goal}; the way is {way}, {len(versions)} members"
+
+
+def _leftovers(hosts: Mapping[str, UpgradeSight], route: Route) -> tuple[Hop, ...]:
+    """Make a hop of no other version for members whose settings a run has left changed."""
+    moved = {name for hop in route.hops for name in hop.hosts}
+    left = [s for name, s in hosts.items() if s.kept and name not in moved]
+    return tuple(Hop(s.version, (s.host,), minor_of(s.version)) for s in left)
+
+
+def _enable(stage: Stage, hop: Hop) -> EnableDowngrade:
+    return EnableDowngrade(
+        stage=stage,
+        host=None,
+        sentence=f"let the cluster go down to {format_minor(hop.minor)}; wait until every member's "
+        "data are written for it",
+        minor=hop.minor,
+    )
+
+
+def _await(stage: Stage, minor: Minor) -> AwaitVersion:
+    said = f"wait until the cluster's version is {format_minor(minor)}"
+    return AwaitVersion(stage=stage, host=None, sentence=said, minor=minor)
+
+
+def _upgrade(
+    stage: Stage, hop: Hop, sight: UpgradeSight, before: str, work: Work, successor: str | None
+) -> UpgradeMember:
+    to = minor_of(hop.version)
+    clears = to == (3, 6) and minor_of(before) < to
+    parts = [f"bring {sight.host} from {before} to {hop.version}; not while it leads"]
+    if clears and (sight.log.entries or minor_of(sight.version) < (3, 5)):
+        parts.append(
+            "where its log holds entries of the v2 store, for which 3.6 ends, let it save a "
+            "snapshot of its log first (one more restart)"
+        )
+    done = work.translations.get((sight.host, hop.version))
+    parts += [change.sentence for change in done.changes] if done else []
+    parts.append(f"exchange {sight.program}, restart, wait until all are healthy")
+    return UpgradeMember(
+        stage=stage,
+        host=sight.host,
+        sentence="; ".join(parts),
+        version=hop.version,
+        minor=hop.minor,
+        successor=successor,
+        clears_log=clears,
+    )
+
+
+def written_places(sight: UpgradeSight, work: Work) -> tuple[PurePosixPath, ...]:
+    """Name the settings' files that change on a host."""
+    return tuple(
+        PurePosixPath(file.path)
+        for (host, _), done in work.translations.items()
+        if host == sight.host and done.changes
+        for file in done.files.files
+        if file.text != sight.settings.text(file.path)
+    )
+
+
+def find_architecture(content: bytes) -> str | None:
+    """Say for which machine a program is, as `uname -m` calls it; None where it is none of ours."""
+    if content[:4] != b"\x7fELF" or len(content) < 20:  # noqa: PLR2004 - e_machine's end
+        return None
+    (machine,) = struct.unpack_from("<H", content, 18)
+    return _MACHINES.get(machine)

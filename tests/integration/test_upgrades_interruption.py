@@ -1,0 +1,157 @@
+"""kill -9 of the runner at the boundaries of upgrades; the next run goes on, or back.
+
+A kill point is a line of the journal, "#n" its n-th: the runner dies right after it is on disk.
+The tables of steps are checked against whole runs, up and down. Writers that never pause must not
+lose a write.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tasks.engine.journal import read_journal
+from tasks.model.record import Event
+from tests.integration.members import Scene, raise_cluster
+from tests.integration.rotations import wait_for_restarts
+from tests.integration.runbooks import Prefect, etcdctl, finish, start_runbook
+from tests.integration.upgrades import LATER, MIDDLE, aim_at, leftovers, upgrade, versions
+from tests.integration.writers import Writers
+
+if TYPE_CHECKING:
+    from tests.lab.fixtures import StartLab
+
+pytest_plugins = ["tests.lab.fixtures", "tests.integration.fixtures"]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(900), pytest.mark.one_etcd]
+
+HOSTS = ("master01", "master02", "master03")
+# How often a whole run does each step, on each host where it has one.
+BOTH = {
+    "lock the cluster on {}": 1,
+    "see what would start on {}": 1,
+    "see programs and log on {}": 1,
+    "try places and ways on {}": 1,
+    "put programs beside on {}": 1,
+    "move leadership away from {}": 1,
+    "edit the settings of {}": 1,
+    "put programs in place on {}": 1,
+    "restart etcd on {}": 1,
+    "remove what was put beside on {}": 1,
+    "read the cluster's health": 3,
+    "save a snapshot": 1,
+    "compare the members' data": 3,
+    "verify the cluster": 4,
+}
+UP = BOTH | {
+    "look for members noted as removed on {}": 2,
+    "look for v2 entries on {}": 1,
+    "wait for the cluster's version": 1,
+}
+DOWN = BOTH | {"let the cluster go down": 1, "wait for the cluster's version": 2}
+LOOKS = ("see what would", "see programs", "try places", "look for", "read the", "lock the")
+
+
+def step_counts(table: dict[str, int]) -> Counter[str]:
+    """Count the steps of a whole run by their full names."""
+    return Counter(
+        {
+            name.format(host): count
+            for name, count in table.items()
+            for host in (HOSTS if "{}" in name else ("",))
+        }
+    )
+
+
+def kill_points(table: dict[str, int]) -> tuple[str, ...]:
+    """List the kill points: begin and end of each step; of those that look, one."""
+    points = [f"{Event.PLANNED}|"]
+    for step, count in step_counts(table).items():
+        if step.startswith(LOOKS) and not step.endswith(HOSTS[1]):
+            continue
+        for number in range(1, count + 1):
+            points += [f"{e}|{step}#{number}" for e in (Event.STEP_STARTED, Event.STEP_FINISHED)]
+    return tuple(points)
+
+
+UP_SAMPLE = (
+    "step-finished|put programs in place on master02#1",
+    "step-started|wait for the cluster's version#1",
+)
+DOWN_SAMPLE = ("step-finished|let the cluster go down#1",)
+
+
+@pytest.fixture(scope="module")
+def scene(
+    start_module_lab: StartLab, prefect: Prefect, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Scene]:
+    """Bootstrap a cluster of the older version; writers go on through all tests."""
+    files = tmp_path_factory.mktemp("scene")
+    made = raise_cluster(start_module_lab, prefect, files, spare=0, etcd=MIDDLE)
+    with Writers(made.lab, files, files=made.clients) as writers:
+        yield made
+    report = writers.check()
+    assert report.acknowledged > 100
+    assert report.lost == ()
+
+
+def bring(prefect: Prefect, scene: Scene, version: str) -> None:
+    """Bring all members to a version, from wherever they are."""
+    ended = upgrade(prefect, aim_at(scene, version, MIDDLE, LATER))
+    assert ended.status == 0, ended.output
+    assert set(versions(scene.lab, scene.members).values()) == {version}
+    assert leftovers(scene.lab) == ""
+    etcdctl(scene.lab, "put", "written", version)
+    assert etcdctl(scene.lab, "get", "written", "--print-value-only").strip() == version
+
+
+def kill_on_the_way(prefect: Prefect, scene: Scene, start: str, goal: str, point: str) -> None:
+    """Let a run die at a point on its way."""
+    bring(prefect, scene, start)
+    aimed = aim_at(scene, goal, MIDDLE, LATER)
+    killer = ("-m", "tests.integration.killed_run", point)
+    killed = finish(start_runbook(prefect, "upgrade_cluster", aimed.inventory, launcher=killer))
+    assert killed.status == -9, killed.output
+    wait_for_restarts(scene.lab)
+
+
+def count_steps(prefect: Prefect) -> Counter[str]:
+    """Count the steps that the last run did."""
+    records = read_journal(prefect.journals[-1])
+    return Counter(r.details["step"] for r in records if r.event is Event.STEP_FINISHED)
+
+
+@pytest.mark.chaos
+def test_the_tables_are_the_steps_of_whole_runs(scene: Scene, prefect: Prefect) -> None:
+    """A step that is added to the runbook must be added here."""
+    bring(prefect, scene, MIDDLE)
+    bring(prefect, scene, LATER)
+    assert count_steps(prefect) == step_counts(UP)
+    bring(prefect, scene, MIDDLE)
+    assert count_steps(prefect) == step_counts(DOWN)
+    assert set(UP_SAMPLE) <= set(kill_points(UP))
+    assert set(DOWN_SAMPLE) <= set(kill_points(DOWN))
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("back", [False, True], ids=["on", "back"])
+@pytest.mark.parametrize("point", kill_points(UP))
+def test_an_upgrade_killed_anywhere_is_finished_or_undone_by_the_next(
+    scene: Scene, prefect: Prefect, point: str, back: bool
+) -> None:
+    """Every boundary; a mixed cluster goes on, and goes back."""
+    kill_on_the_way(prefect, scene, MIDDLE, LATER, point)
+    bring(prefect, scene, MIDDLE if back else LATER)
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("back", [False, True], ids=["on", "back"])
+@pytest.mark.parametrize("point", kill_points(DOWN))
+def test_a_downgrade_killed_anywhere_is_finished_or_called_off_by_the_next(
+    scene: Scene, prefect: Prefect, point: str, back: bool
+) -> None:
+    """Every boundary, that within the downgrade's own beginning, too."""
+    kill_on_the_way(prefect, scene, LATER, MIDDLE, point)
+    bring(prefect, scene, LATER if back else MIDDLE)

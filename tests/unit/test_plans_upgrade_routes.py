@@ -1,0 +1,87 @@
+"""Ways from what runs to a version: hops, what is missing, and what cannot be gone back."""
+
+from __future__ import annotations
+
+import pytest
+
+from tasks.model.errors import Refused
+from tasks.plans.upgrade_routes import find_route, minor_of
+
+KNOWN = ("3.5.16", "3.5.30", "3.6.4", "3.6.16", "3.7.3", "3.4.23")
+HOSTS = ("a", "b", "c")
+
+
+def runs(*versions: str) -> dict[str, str]:
+    """Say what each of three hosts runs; one version is all of theirs."""
+    return dict(zip(HOSTS, versions * (3 if len(versions) == 1 else 1), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("running", "cluster", "goal", "hops"),
+    [
+        (runs("3.4.23"), "3.4", "3.5.30", ["3.5.30 abc"]),
+        (runs("3.4.23"), "3.4", "3.7.3", ["3.5.30 abc", "3.6.16 abc", "3.7.3 abc"]),
+        (runs("3.5.16"), "3.5", "3.6.16", ["3.5.30 abc", "3.6.16 abc"]),
+        (runs("3.5.30"), "3.5", "3.6.16", ["3.6.16 abc"]),
+        (runs("3.6.4"), "3.6", "3.7.3", ["3.6.16 abc", "3.7.3 abc"]),
+        (runs("3.5.16"), "3.5", "3.5.30", ["3.5.30 abc"]),
+        (runs("3.5.30"), "3.5", "3.5.16", ["3.5.16 abc"]),
+        (runs("3.5.30", "3.4.23", "3.4.23"), "3.4", "3.6.16", ["3.5.30 bc", "3.6.16 abc"]),
+        (runs("3.5.30", "3.4.23", "3.4.23"), "3.4", "3.4.23", ["3.4.23 a"]),
+        (runs("3.6.16", "3.5.16", "3.5.30"), "3.5", "3.7.3",
+         ["3.5.30 b", "3.6.16 bc", "3.7.3 abc"]),
+        (runs("3.5.30"), "3.4", "3.7.3", ["3.6.16 abc", "3.7.3 abc"]),
+        (runs("3.7.3"), "3.7", "3.5.30", ["3.6.16 abc down", "3.5.30 abc down"]),
+        (runs("3.6.16"), "3.6", "3.5.16", ["3.5.16 abc down"]),
+        (runs("3.7.3", "3.6.16", "3.6.16"), "3.6", "3.5.30",
+         ["3.6.16 a", "3.5.30 abc down"]),
+        (runs("3.7.3"), "3.7", "3.7.3", []),
+    ],
+)  # fmt: skip
+def test_the_hops(running: dict[str, str], cluster: str, goal: str, hops: list[str]) -> None:
+    """Each minor version once, over a patch that may leave it; a mixed cluster goes on."""
+    found = find_route(running, minor_of(cluster), goal, KNOWN)
+    told = [
+        f"{hop.version} {''.join(hop.hosts)}{' down' if hop.enables else ''}" for hop in found.hops
+    ]
+    assert told == hops
+    assert found.cancels is None
+
+
+def test_a_downgrade_under_way_is_gone_on_with_or_called_off() -> None:
+    """The cluster's version is the lower one from its beginning on."""
+    mixed = runs("3.5.30", "3.6.16", "3.6.16")
+    on = find_route(mixed, (3, 5), "3.5.30", KNOWN, (3, 5))
+    assert (on.hops[0].hosts, on.hops[0].enables, on.cancels) == (("b", "c"), False, None)
+    off = find_route(mixed, (3, 5), "3.6.16", KNOWN, (3, 5))
+    assert (off.hops[0].hosts, off.cancels) == (("a",), "3.5")
+    begun = find_route(runs("3.6.16"), (3, 5), "3.6.16", KNOWN, (3, 5))
+    assert (begun.hops, begun.cancels) == ((), "3.5")
+
+
+@pytest.mark.parametrize(
+    ("running", "cluster", "goal", "known", "said"),
+    [
+        ("3.4.23", "3.4", "3.6.16", ("3.6.16",), "etcd 3.5: name one from 3.5.26 on"),
+        ("3.5.16", "3.5", "3.6.16", ("3.5.16", "3.6.16"), "etcd 3.5: name one from 3.5.26 on"),
+        ("3.6.4", "3.6", "3.7.3", ("3.6.4", "3.7.3"), "etcd 3.6: name one from 3.6.11 on"),
+        ("3.5.30", "3.5", "3.6.16", (), "etcd.binaries does not say where"),
+        ("3.5.30", "3.5", "3.4.23", KNOWN, "loses every write since it was taken"),
+        ("3.5.30", "3.5", "3.5.23", KNOWN, "must not be run"),
+    ],
+)
+def test_what_is_refused(
+    running: str, cluster: str, goal: str, known: tuple[str, ...], said: str
+) -> None:
+    """What the inventory lacks, a way back that etcd does not have, a release of bad repute."""
+    with pytest.raises(Refused) as refused:
+        find_route(runs(running), minor_of(cluster), goal, known)
+    assert said in refused.value.message
+
+
+def test_all_that_is_missing_is_told_at_once() -> None:
+    """From 3.4 to 3.7 with nothing but the last."""
+    with pytest.raises(Refused) as refused:
+        find_route(runs("3.4.23"), (3, 4), "3.7.3", ("3.7.3",))
+    assert "etcd 3.5: " in refused.value.message
+    assert "etcd 3.6: " in refused.value.message
