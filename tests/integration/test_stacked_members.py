@@ -233,6 +233,28 @@ def test_a_killed_replacement_is_finished_by_the_next_run(
 
 
 @pytest.mark.chaos
+@pytest.mark.timeout(1800)
+def test_a_replacement_that_is_killed_at_each_step_in_turn_gets_through(
+    kubernetes: KubernetesCluster, prefect: Prefect, tmp_path: Path
+) -> None:
+    """Each run begins where the last one died, and dies at the next line; the last does not."""
+    node, inventory = kubernetes.first, kubernetes.lab.inventory
+    words = ("replace_member", "--member", node.name)
+    wipe(kubernetes, node)
+    with stacked_writers(kubernetes, tmp_path) as writers:
+        for step in REPLACE_STEPS:
+            for event in ("step-started", "step-finished"):
+                # What is a run's second step of a name is this run's first.
+                point = f"{event}|{step.format(node.name).partition('#')[0]}"
+                died = killed(prefect, inventory, point, *words)
+                assert died.status == -9, f"{point}: {died.output}"
+        ended = replace(prefect, kubernetes, node)
+    assert ended.status == 0, ended.output
+    assert writers.check().lost == ()
+    see_whole(kubernetes, prefect)
+
+
+@pytest.mark.chaos
 def test_a_member_leaves_and_comes_back_to_its_node(
     kubernetes: KubernetesCluster, prefect: Prefect, tmp_path: Path
 ) -> None:
