@@ -9,7 +9,9 @@ The laws (measured on kubelets of 1.34 and 1.37, whose pod workers and mirror po
 - While its API server is connected, etcd takes its whole time-out to end, and the kubelet hangs in
   deleting a mirror pod: the API server goes first.
 - A container that ends is started again after a back-off that grows and lies in the kubelet's
-  memory: a kubelet that was restarted has none.
+  memory: a kubelet that was restarted has none. A manifest that is put in again as it was is the
+  same pod, with the back-off that it had. That counts from the container that ended last: where it
+  is removed, the next begins at once.
 - A kubelet that has not met its API server since it started stops no pod: it is stopped instead,
   and one that starts anew runs what the files say.
 
@@ -130,6 +132,23 @@ waited() { # waited SECONDS COMMAND...: until the command succeeds
   until "$@"; do [ $SECONDS -lt $until ] || return 1; sleep 0.2; done; }
 """
 
+_FORGET = (
+    r"""
+forget() { # forget NAME: removes its containers that have ended; fails when there is none
+  local found id
+  found=$(timeout 10 crictl ps --all --quiet --state exited \
+    --label io.kubernetes.pod.namespace=kube-system --label io.kubernetes.container.name="$1" \
+    --label io.kubernetes.pod.name="$1-$(node_name)" 2>/dev/null) || return 1
+  [ -n "$found" ] || return 1
+  for id in $found; do timeout 10 crictl rm "$id" > /dev/null 2>&1 || :; done; }
+# Where nothing can be removed, the longest back-off is waited for.
+start_limit() { if timeout 10 crictl ps --quiet > /dev/null 2>&1; then echo {start}
+  else echo {longest}; fi; }
+""".replace("{start}", str(START_SECONDS))
+    .replace("{longest}", str(BACK_OFF_SECONDS))
+    .strip()
+)
+
 _STOP = r"""
 take_out() { # take_out MANIFEST KEPT
   [ -e "$1" ] || return 0
@@ -164,6 +183,7 @@ else
   end_by_hand {etcd.container}
   waited {END_SECONDS} ended {etcd.container} || fail {manifest} {etcd.container}
 fi
+forget {etcd.container} || :
 [ $changed = {UNCHANGED} ] || sleep {SETTLE_SECONDS}
 echo $changed
 """
@@ -195,6 +215,7 @@ def _take_apiserver_out(apiserver: PodFile, *, restarts_kubelet: bool) -> str:
     return f"""
 {PODS}{SEEN_API.strip()}
 {_WAIT.strip()}
+{_FORGET}
 {_STOP.strip().replace("{changed}", CHANGED)}
 changed={UNCHANGED}
 install -d -m 0700 {quote(str(kept))}
@@ -216,21 +237,24 @@ waited {END_SECONDS} refuses || fail {other} {apiserver.container}
 waited {GRACE_SECONDS} ended {apiserver.container} || {{
   pids=$(own_processes {apiserver.container}); [ -z "$pids" ] || kill -KILL $pids 2>/dev/null || :
 }}
-waited {END_SECONDS} ended {apiserver.container} || fail {other} {apiserver.container}""".strip()
+waited {END_SECONDS} ended {apiserver.container} || fail {other} {apiserver.container}
+forget {apiserver.container} || :""".strip()
 
 
 def start_command(pod: PodFile) -> Command:
     """Put a manifest that was taken out back and wait until its process runs.
 
     Prints CHANGED or UNCHANGED. Fails when there is neither a manifest in place nor one that was
-    taken out, and when nothing runs after START_SECONDS; the manifest is then in place.
+    taken out, and when nothing runs after START_SECONDS (or the longest back-off, where what has
+    ended can't be removed); the manifest is then in place.
     """
     script = f"""
 {PODS}{_WAIT.strip()}
 {_put_in(pod)}
 runs() {{ [ -n "$(own_processes {pod.container})" ]; }}
-waited {START_SECONDS} runs || {{
-  echo "the kubelet has not started {pod.container} of {pod.manifest} within {START_SECONDS} s" >&2
+limit=$(start_limit)
+waited "$limit" runs || {{
+  echo "the kubelet has not started {pod.container} of {pod.manifest} within $limit s" >&2
   exit 1; }}
 echo $changed
 """
@@ -259,8 +283,9 @@ case $address in *:*) address="[$address]" ;; esac
 # The old one may end slowly: a new one has another process.
 ready() {{ [ -n "$(own_processes {pod.container})" ] &&
   api_ready "https://${{address:-127.0.0.1}}:${{port:-6443}}"; }}{rescue * past_back_off}
-waited {START_SECONDS} ready || {{
-  echo "{pod.container} of {pod.manifest} is not ready after {START_SECONDS} s" >&2; exit 1; }}
+limit=$(start_limit)
+waited "$limit" ready || {{
+  echo "{pod.container} of {pod.manifest} is not ready after $limit s" >&2; exit 1; }}
 echo $changed
 """
     return Command(f"put {pod.manifest.name} in and wait until it is ready", script.strip())
@@ -335,8 +360,10 @@ def _put_in(pod: PodFile) -> str:
     """Rename a kept manifest into its directory; a kubelet that was stopped for it is started."""
     manifest, kept = quote(str(pod.manifest)), quote(str(pod.kept))
     return f"""
+{_FORGET}
 changed={UNCHANGED}
 if [ ! -e {manifest} ]; then
+  [ ! -e {kept} ] || ! forget {pod.container} || sleep {SETTLE_SECONDS}
   [ -e {kept} ] || {{ echo "there is neither {pod.manifest} nor {pod.kept}" >&2; exit 1; }}
   mv -T {kept} {manifest}
   sync {quote(str(pod.kept.parent))} {quote(str(pod.manifest.parent))}
