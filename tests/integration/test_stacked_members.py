@@ -6,6 +6,7 @@ server out before its etcd, one node at a time. Writers never pause and lose not
 
 from __future__ import annotations
 
+import json
 import time
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ import pytest
 from tests.integration.runbooks import Ended, Prefect, finish, run_runbook, start_runbook
 from tests.integration.stacked import (
     edit_etcd,
+    eventually,
     lose_disk,
     stacked_writers,
     take_api_servers_out,
@@ -57,6 +59,10 @@ REPLACE_STEPS = (
     "put etcd in on {0}#2",
     "put the API server in on {0}",
 )
+
+
+STARTS = 5
+"""After 10, 20, 40 and 80 s; the next one is 160 s away."""
 
 
 def listed(node: Host) -> set[str]:
@@ -186,6 +192,29 @@ def test_a_wiped_disk_serves_no_other_history(
         kubernetes.wait_until_ready(other)
     ended = replace(prefect, kubernetes, node)
     assert ended.status == 0, ended.output
+    see_whole(kubernetes, prefect)
+
+
+@pytest.mark.chaos
+def test_a_hardened_member_that_has_ended_again_and_again_is_replaced(
+    kubernetes: KubernetesCluster, prefect: Prefect
+) -> None:
+    """Its manifest is the same before and after, and so is its pod, with a back-off of minutes."""
+    hardened = run_runbook(prefect, "harden_members", kubernetes.lab.inventory)
+    assert hardened.status == 0, hardened.output
+    node = kubernetes.first
+    wipe(kubernetes, node)
+    listed_there = "crictl ps --all --label io.kubernetes.container.name=etcd --output json"
+
+    def starts() -> int:
+        found = json.loads(node.run(listed_there).check().stdout)["containers"]
+        return max((each["metadata"]["attempt"] for each in found), default=0)
+
+    eventually(lambda: starts() >= STARTS, 300)
+    began = time.monotonic()
+    ended = replace(prefect, kubernetes, node)
+    assert ended.status == 0, ended.output
+    print(f"\nreplaced in {time.monotonic() - began:.1f} s")  # noqa: T201 - the figure
     see_whole(kubernetes, prefect)
 
 
