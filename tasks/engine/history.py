@@ -14,10 +14,11 @@ from tasks.engine.archive import LINES, list_files, name_of, read_content
 from tasks.engine.journal import parse_journal, read_end, read_journal
 from tasks.model.chain import CheckedLines, check_lines
 from tasks.model.errors import Refused
-from tasks.report.stories import Story
+from tasks.report.stories import SHORT, Story
 
 _TIME = "%Y%m%dT%H%M%S.%fZ"
 MANY = 5
+DONE = "done"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +34,9 @@ class Wanted:
 
     def is_in_time(self, path: Path) -> bool:
         """Say by the name of a journal whether its run began then."""
-        began = datetime.strptime(path.name.partition("-")[0], _TIME).replace(tzinfo=UTC)
+        when = began(path)
         since, until = (_aware(at) for at in (self.since, self.until))
-        return (since is None or began >= since) and (until is None or began < until)
+        return (since is None or when >= since) and (until is None or when < until)
 
     def takes(self, story: Story) -> bool:
         """Say by what a run wrote whether it is one of these."""
@@ -44,6 +45,11 @@ class Wanted:
             and (self.by or "") in story.begun.get("operator", "")
             and (not self.changes or story.work.has_changed)
         )
+
+
+def began(path: Path) -> datetime:
+    """Tell by the name of a journal when its run began."""
+    return datetime.strptime(path.name.partition("-")[0], _TIME).replace(tzinfo=UTC)
 
 
 def _aware(at: datetime | None) -> datetime | None:
@@ -79,6 +85,28 @@ def read_story(path: Path) -> Story | None:
     """Read one run; None where not even its first line was written."""
     records = tuple(read_journal(path))
     return Story(name_of(path), records) if records else None
+
+
+def find_settled(directory: Path, cluster: str) -> frozenset[str]:
+    """Find the runs whose work is done: by them, or by a later one of the same runbook.
+
+    By the beginnings of their ids, which the directories of what they replaced have.
+    """
+    settled: set[str] = set()
+    left: dict[str, set[str]] = {}
+    for path in journals(directory, cluster):
+        story = read_story(path)
+        if story is None:
+            continue
+        earlier = left.setdefault(story.begun.get("runbook", ""), set())
+        if story.outcome == DONE:
+            settled |= earlier | {story.run[:SHORT]}
+            earlier.clear()
+        elif story.work.has_changed:
+            earlier.add(story.run[:SHORT])
+        else:
+            settled.add(story.run[:SHORT])
+    return frozenset(settled)
 
 
 def find_run(directory: Path, run: str) -> list[Path]:

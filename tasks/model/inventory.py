@@ -29,6 +29,7 @@ from tasks.model.errors import Refused
 from tasks.model.fields import Address, Name, fill, is_same_host
 from tasks.model.layout import MANIFEST, Layout, Pair, PairFiles, Paths, group_pairs
 from tasks.model.machines import Host, Ssh
+from tasks.model.retention import Retention
 from tasks.model.settings import Etcd
 from tasks.model.snapshots import SnapshotRules
 
@@ -138,6 +139,7 @@ class Inventory(Strict):
     load_balancers: tuple[LoadBalancer, ...] = Field((), description="Whose servers follow them.")
     expiry: Expiry = Expiry()
     snapshots: SnapshotRules = SnapshotRules()
+    retention: Retention = Retention()
     approval: Approval = Field(
         Approval.NONE, description="Whether runs that change something wait for a person."
     )

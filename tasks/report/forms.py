@@ -17,8 +17,14 @@ NOT_THERE = ("json_path", "output")
 THERE_ARE = "\n\nThere are: "
 ADOPTS = "hosts"
 """A parameter of what makes a new inventory: its name is none of those that there are."""
-NAMING_HOSTS = ("member", "replacement", "host", "to")
+NAMING_HOSTS = ("member", "replacement", "host", "to", "without")
 """Parameters that name members or hosts of the chosen cluster, which a form cannot follow."""
+CHOSEN = ("member", "to", "without")
+"""Those of them that are members which there are, where the cluster is known."""
+JOINS = "host that joins"
+"""In the help of one that is none of them."""
+MANY = 2
+"""Of fewer choices Prefect's form makes no list."""
 
 Schema = dict[str, Any]
 
@@ -54,12 +60,46 @@ def shape_form(
     if changes and "reason" in fields:
         fields["reason"] = _plain(fields["reason"], {"type": "string", "minLength": 1})
         required = [*required, *(["reason"] if "reason" not in required else [])]
+    _order(fields)
+    form["required"] = required
+    return form
+
+
+def has_choices(schema: Mapping[str, Any]) -> bool:
+    """Say whether a runbook's parameters name members that there are, of one cluster."""
+    fields = schema["properties"]
+    return "cluster" in fields and any(_is_chosen(fields, name) for name in CHOSEN)
+
+
+def shape_cluster_form(
+    schema: Mapping[str, Any], cluster: str, hosts: Sequence[str], *, changes: bool
+) -> Schema:
+    """Make a form for one cluster, which it does not ask for; its members are chosen."""
+    form = shape_form(schema, {cluster: hosts}, changes=changes)
+    fields: dict[str, Schema] = form["properties"]
+    fields.pop("cluster", None)
+    form["required"] = [name for name in form["required"] if name in fields]
+    for name in CHOSEN:
+        if len(hosts) < MANY or not _is_chosen(fields, name):
+            continue
+        choice: Schema = {"type": "string", "enum": list(hosts)}
+        if fields[name].get("type") == "array":
+            choice = {"type": "array", "items": choice, "uniqueItems": True}
+        fields[name] = _plain(fields[name], choice)
+        fields[name]["description"], _, _ = fields[name]["description"].partition(THERE_ARE)
+    _order(fields)
+    return form
+
+
+def _is_chosen(fields: Mapping[str, Schema], name: str) -> bool:
+    return name in fields and JOINS not in fields[name].get("description", "")
+
+
+def _order(fields: dict[str, Schema]) -> None:
     first = [name for name in FIRST if name in fields]
     rest = sorted((n for n in fields if n not in first), key=lambda n: fields[n]["position"])
     for position, name in enumerate((*first, *rest)):
         fields[name]["position"] = position
-    form["required"] = required
-    return form
 
 
 def _plain(field: Schema, kind: Schema) -> Schema:

@@ -358,18 +358,25 @@ async def end_unfinished(run: Run) -> str:
     return f"removed what killed runs had half-written: {', '.join(ended)}" if ended else ""
 
 
+async def find_expired(run: Run) -> tuple[Manifest, ...]:
+    """Find what `snapshots.keep` does not keep; raises Refused."""
+    keep = run.inventory.snapshots.keep
+    if keep is None:
+        return ()
+    try:
+        return choose_expired(await read_manifests(open_snapshots(run.inventory)), keep)
+    except Unstorable as error:
+        raise unstorable(run.inventory, error) from error
+
+
 @step("remove the snapshots that no rule keeps")
 async def remove_expired(run: Run) -> tuple[str, ...]:
     """Remove what `snapshots.keep` does not keep; returns the files' names.
 
     Raises Refused. The manifest goes first: what is left without one is no snapshot any more.
     """
-    keep = run.inventory.snapshots.keep
-    if keep is None:
-        return ()
-    store = open_snapshots(run.inventory)
+    store, expired = open_snapshots(run.inventory), await find_expired(run)
     try:
-        expired = choose_expired(await read_manifests(store), keep)
         for one in expired:
             for name in (one.beside, one.file):
                 await asyncio.to_thread(store.remove, name)

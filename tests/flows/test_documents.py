@@ -26,8 +26,8 @@ DOCUMENTS = {path.relative_to(ROOT).as_posix(): path.read_text() for path in (
 BLOCK = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 RUNBOOK = re.compile(
-    r"\b(?:bootstrap|adopt|check|show|harden|rotate|recover|replace|add|remove|update|move|take|rehearse|reclaim|repair"
-    r"|upgrade)_(?:cluster|health|certificates|authority|member|members|leader|snapshot|space|corruption)\b"
+    r"\b(?:bootstrap|adopt|check|show|harden|rotate|recover|replace|add|remove|update|move|take|rehearse|reclaim|repair|apply"
+    r"|upgrade)_(?:cluster|health|certificates|authority|member|members|leader|snapshot|space|corruption|retention)\b"
 )
 AUDIT = {command.__name__: command for command in commands.AUDIT}
 PLACE = re.compile(r"<([\w ]+)>")

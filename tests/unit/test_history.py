@@ -15,6 +15,7 @@ from tasks.engine.history import (
     Wanted,
     check_journals,
     find_run,
+    find_settled,
     find_stories,
     newest_before,
 )
@@ -154,7 +155,17 @@ def test_a_run_is_exported_to_one_file_that_nothing_in_it_can_make_run(tmp_path:
     assert not wrong.exists()
 
 
-@pytest.mark.usefixtures("capsys")
+def test_the_work_of_a_run_is_done_by_it_or_by_a_later_one(directory: Path) -> None:
+    """Of the same runbook; one that stopped in the middle needs what it has replaced."""
+    assert find_settled(directory, "main") == {"1f000000", "2f000000"}
+    broken = "Unverified: the cable was cut"
+    write(directory / "main", 4, "replace_member", by="x", changed=True, outcome=broken)
+    write(directory / "main", 5, "add_member", by="x", changed=True)
+    assert find_settled(directory, "main") == {"1f000000", "2f000000", "5f000000"}
+    write(directory / "main", 6, "replace_member", by="x")
+    assert find_settled(directory, "main") >= {"4f000000", "6f000000"}
+
+
 def test_what_is_archived_is_read_as_it_was(directory: Path) -> None:
     """Listed, told, exported and compared; one whose archiving was broken off is there once."""
     before = find_stories(directory, Wanted(), 50)

@@ -27,8 +27,8 @@ ROOT = Path(__file__).parents[2]
 RUNBOOKS = sorted(path.stem for path in (ROOT / "flows").glob("[!_]*.py"))
 LIKE_A_RUNBOOK = re.compile(
     r"\b(?:(?:bootstrap|adopt|check|show|rotate|recover|replace|add|remove|update|move|harden"
-    r"|restore|take|rehearse|reclaim|repair)"
-    r"_(?:cluster|health|certificates|authority|member|leader|quorum|snapshot|space|corruption)s?)\b"
+    r"|restore|take|rehearse|reclaim|repair|apply)"
+    r"_(?:cluster|health|certificates|authority|member|leader|quorum|snapshot|space|corruption|retention)s?)\b"
 )
 OPTION = re.compile(r"(?<![\w-])--([a-z][a-z-]+)")
 HELPERS = {"pointer", "parameter"}

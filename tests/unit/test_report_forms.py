@@ -9,7 +9,7 @@ import pytest
 from prefect.utilities.callables import parameter_schema
 
 from flows.__main__ import runbook_names
-from tasks.report.forms import shape_form
+from tasks.report.forms import has_choices, shape_cluster_form, shape_form
 
 CLUSTERS = {"main": ["m1", "m2"], "other": ["a1"]}
 
@@ -56,6 +56,45 @@ def test_who_adopts_a_cluster_names_it() -> None:
     fields = form("adopt_cluster", changes=False)["properties"]
     assert "enum" not in fields["cluster"]
     assert "output" not in fields
+
+
+CHOICES = [
+    ("replace_member", "member", "array"),
+    ("remove_member", "member", "array"),
+    ("show_member", "member", "array"),
+    ("recover_quorum", "without", "array"),
+    ("update_member", "member", "string"),
+    ("move_leader", "to", "string"),
+]
+
+
+@pytest.mark.parametrize(("runbook", "name", "kind"), CHOICES)
+def test_members_are_chosen_where_the_form_is_of_one_cluster(
+    runbook: str, name: str, kind: str
+) -> None:
+    """It asks for no cluster; of a single host Prefect makes no list, and it is told instead."""
+    flow = getattr(importlib.import_module(f"flows.{runbook}"), runbook)
+    schema = parameter_schema(flow).model_dump()
+    assert has_choices(schema)
+    shaped = shape_cluster_form(schema, "main", ["m1", "m2"], changes=True)
+    field = shaped["properties"][name]
+    assert "cluster" not in shaped["properties"]
+    assert "cluster" not in shaped["required"]
+    assert field["type"] == kind
+    assert (field["items"] if kind == "array" else field)["enum"] == ["m1", "m2"]
+    assert "There are" not in field["description"]
+    assert order(shaped)[:2] == ["reason", "dry_run"] or runbook == "show_member"
+    assert shape_cluster_form(form(runbook), "main", ["m1", "m2"], changes=True) == shaped
+    alone = shape_cluster_form(schema, "main", ["m1"], changes=True)["properties"][name]
+    assert alone["description"].endswith("There are: main: m1")
+
+
+def test_only_runbooks_that_name_members_of_one_cluster_have_such_forms() -> None:
+    """A host that joins is none of those that there are."""
+    flows = {n: getattr(importlib.import_module(f"flows.{n}"), n) for n in runbook_names()}
+    found = {n for n, flow in flows.items() if has_choices(parameter_schema(flow).model_dump())}
+    assert {name for name, _, _ in CHOICES} <= found
+    assert not found & {"add_member", "check_health", "check_fleet", "adopt_cluster"}
 
 
 @pytest.mark.parametrize("runbook", runbook_names())
