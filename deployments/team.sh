@@ -15,8 +15,6 @@ WORKER_HOME=/var/lib/etcd-runbooks-worker
 SERVER=etcd-runbooks-server
 CLUSTERS=$WORKER_HOME/clusters
 DEBIAN=(git openssl openssh-client python3-venv rsync)
-DEBIAN_SERVER=(caddy postgresql)
-DEBIAN_REDIS=(redis-server)
 START_SECONDS=120
 
 say() { printf '%s\n' "$*"; }
@@ -64,7 +62,10 @@ read_choices() {
         # shellcheck source=/dev/null
         . $SETTINGS/team.conf
     fi
-    SERVER_NAME=${given_name:-${SERVER_NAME:-$(hostname -f 2>/dev/null || hostname)}}
+    local own
+    own=$(hostname -f 2>/dev/null || hostname)
+    [[ $own != localhost* ]] || own=$(hostname)
+    SERVER_NAME=${given_name:-${SERVER_NAME:-$own}}
     API_SERVERS=${given_servers:-${API_SERVERS:-1}}
     TEAM_WORKERS=${given_workers:-${TEAM_WORKERS:-2}}
     INVENTORIES=${given_inventories:-$INVENTORIES}
@@ -117,7 +118,7 @@ make_worker_account() {
 }
 
 as_worker() {
-    (umask 077 && runuser -u $WORKER -- "$@")
+    (umask 077 && runuser -u $WORKER -- env HOME=$WORKER_HOME "$@")
 }
 
 # Runs a program as the workers do, with the server and the password that they have.
@@ -131,13 +132,17 @@ random() {
 }
 
 make_database() {
-    if [ -z "$(pg_lsclusters -h)" ]; then
-        pg_createcluster "$(find /usr/lib/postgresql -mindepth 1 -maxdepth 1 -printf '%f\n' | sort -n | tail -1)" \
-            main >/dev/null
-    fi
     systemctl enable --quiet --now postgresql
-    local deadline=$((SECONDS + START_SECONDS)) version
-    until version=$(as_postgres 'show server_version_num'); do
+    local version
+    if [ -z "$(pg_lsclusters -h)" ]; then
+        version=$(find /usr/lib/postgresql -mindepth 1 -maxdepth 1 -printf '%f\n' | sort -n | tail -1)
+        pg_createcluster "$version" main >/dev/null
+        systemctl daemon-reload
+        systemctl start "postgresql@$version-main"
+        did "made PostgreSQL's cluster $version/main"
+    fi
+    local deadline=$((SECONDS + START_SECONDS))
+    until version=$(as_postgres 'show server_version_num' 2>/dev/null); do
         [ $SECONDS -lt $deadline ] || fail "PostgreSQL takes no connection: pg_lsclusters," \
             "journalctl -u 'postgresql@*'"
         sleep 0.5
@@ -251,8 +256,9 @@ make_proxy() {
         fi
         changed=yes
     fi
-    caddy validate --config $main --adapter caddyfile >/dev/null 2>&1 ||
-        fail "Caddy refuses its settings: caddy validate --config $main --adapter caddyfile"
+    runuser -u caddy -- env HOME=/var/lib/caddy caddy validate --config $main --adapter caddyfile \
+        >/dev/null 2>&1 ||
+        fail "Caddy refuses its settings: runuser -u caddy -- caddy validate --config $main"
     systemctl enable --quiet caddy
     if [ -n "$changed" ] && systemctl is-active --quiet caddy; then
         systemctl reload caddy
@@ -320,13 +326,16 @@ wait_for() {
 }
 
 deploy() {
-    local prefect=$ROOT/.venv/bin/prefect
-    if ! as_team $prefect --no-prompt work-pool inspect etcd >/dev/null 2>&1; then
-        as_team $prefect --no-prompt work-pool create etcd --type process >/dev/null ||
-            fail "https://$SERVER_NAME/api did not take the work pool; is the name right, and does it lead here?" \
-                "SERVER_NAME=... chooses another one: make team SERVER_NAME=<name>; journalctl -u caddy"
-        did "made the work pool etcd"
-    fi
+    local prefect=$ROOT/.venv/bin/prefect deadline=$((SECONDS + START_SECONDS))
+    until as_team $prefect --no-prompt work-pool inspect etcd >/dev/null 2>&1; do
+        if as_team $prefect --no-prompt work-pool create etcd --type process >/dev/null 2>&1; then
+            did "made the work pool etcd"
+        elif [ $SECONDS -gt $deadline ]; then
+            fail "https://$SERVER_NAME/api did not take the work pool; does the name lead here from" \
+                "here? make team SERVER_NAME=<name> chooses another; journalctl -u caddy"
+        fi
+        sleep 1
+    done
     as_team $prefect --no-prompt deploy --all >/dev/null 2>&1 ||
         fail "the deployments were not taken: cd $ROOT && etcd-runbooks-team prefect --no-prompt deploy --all"
     as_team $PYTHON -m tasks.engine.automations >/dev/null ||
@@ -342,7 +351,8 @@ fetch_inventories() {
         as_worker env GIT_TERMINAL_PROMPT=0 GIT_SSH_COMMAND="ssh -oBatchMode=yes" \
             git clone --quiet "$INVENTORIES" $CLUSTERS ||
             fail "$INVENTORIES could not be cloned as $WORKER; its key is" \
-                "$WORKER_HOME/.ssh/id_ed25519.pub: let it read and write there, and run it again"
+                "$WORKER_HOME/.ssh/id_ed25519.pub: let it read and write there; put that host's key into" \
+                "$WORKER_HOME/.ssh/known_hosts; and run it again"
         did "cloned $INVENTORIES to $CLUSTERS"
     fi
     install_units etcd-runbooks-inventories.service etcd-runbooks-inventories.timer
@@ -355,7 +365,7 @@ install_command() {
 
 start_workers() {
     local number
-    install_units etcd-runbooks-worker@.service etcd-runbooks-forms.service etcd-runbooks-forms.path
+    install_units etcd-runbooks-worker@.service
     for ((number = 1; number <= 9; number++)); do
         if [ "$number" -le "$TEAM_WORKERS" ]; then
             bring_up "etcd-runbooks-worker@$number" etcd-runbooks-worker@.service $SETTINGS/worker.env
@@ -364,7 +374,6 @@ start_workers() {
             did "etcd-runbooks-worker@$number takes no further run and ends after those under way"
         fi
     done
-    systemctl enable --quiet --now etcd-runbooks-forms.path
 }
 
 tell_workers() {
@@ -374,8 +383,9 @@ tell_workers() {
 
 make_server() {
     say "packages"
-    install_packages "${DEBIAN[@]}" "${DEBIAN_SERVER[@]}"
-    [ "$API_SERVERS" = 1 ] || install_packages "${DEBIAN_REDIS[@]}"
+    local redis=()
+    [ "$API_SERVERS" = 1 ] || redis=(redis-server)
+    install_packages "${DEBIAN[@]}" caddy postgresql "${redis[@]}"
     say "accounts"
     make_account $SERVER /var/lib/$SERVER
     make_worker_account
@@ -392,6 +402,8 @@ make_server() {
     fetch_inventories
     install_command
     deploy
+    install_units etcd-runbooks-forms.service etcd-runbooks-forms.path
+    systemctl enable --quiet --now etcd-runbooks-forms.path
     start_workers
     say "done: https://$SERVER_NAME"
     say "Log in with what PREFECT_API_AUTH_STRING says in $SETTINGS/worker.env (root alone can read it)."
@@ -408,6 +420,7 @@ make_worker() {
     local trusted
     trusted=$(sed -n 's/^PREFECT_API_SSL_CERT_FILE=//p' $SETTINGS/worker.env)
     [ -f "$trusted" ] || refuse "there is no $trusted, by which workers know the server: copy it from there"
+    INVENTORIES=${INVENTORIES:-$(sed -n 's/^# .*has them from: //p' $SETTINGS/worker.env)}
     say "packages"
     install_packages "${DEBIAN[@]}"
     say "workers"
@@ -438,7 +451,6 @@ worker)
     TARGET=team-worker
     check_machine
     read_choices
-    INVENTORIES=${INVENTORIES:-$(sed -n 's/^# Where a worker.s machine has them from: //p' $SETTINGS/worker.env 2>/dev/null)}
     make_worker
     ;;
 *)

@@ -111,7 +111,12 @@ class TeamServer:
         self._add("proxy", words, {"HOME": str(self._directory)})
         self._urls["proxy"] = f"http://127.0.0.1:{proxy}/api/health"
         self.prefect = Prefect(self._home("worker"), f"http://127.0.0.1:{proxy}/api")
-        for name in self._parts:
+        for name in ("redis", "proxy"):
+            self._parts[name].start()
+        self.start("one")  # which makes the database's tables
+        for part in self._parts.values():
+            part.start()
+        for name in self._urls:
             self.start(name)
         return self
 

@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     from tests.lab.lab import Lab
 
 pytest_plugins = ["tests.lab.fixtures"]
-pytestmark = [pytest.mark.lab, pytest.mark.chaos, pytest.mark.one_etcd, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.lab, pytest.mark.chaos, pytest.mark.one_etcd, pytest.mark.timeout(1200)]
 
 SETTINGS = PurePosixPath("/etc/etcd-runbooks")
 HOME = PurePosixPath("/var/lib/etcd-runbooks-worker")
 WORKER = "etcd-runbooks-worker@1"
 MEMBERS = ("master01", "master02", "master03")
 MACHINES = ("server", "other")
-MAKE_SECONDS = 300.0
-RUN_SECONDS = 180.0
+MAKE_SECONDS = 500.0
+RUN_SECONDS = 300.0
 ENDS = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 INVENTORY = """
 name: main
