@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 
 from typing_extensions import override
 
@@ -24,8 +25,10 @@ from tasks.plans.space import (
     find_space_findings,
     plan_space,
 )
+from tasks.procedures import location
 from tasks.procedures import space as procedures
 from tasks.procedures.course import Actions, Choices, Recipe, Unlocked, Verified, follow
+from tasks.procedures.roster import Roster, on_client
 from tasks.report.space import fillers_table, freed_fact
 from tasks.steps import health, space
 
@@ -88,7 +91,8 @@ class _Reclaiming(Recipe[SpaceSight]):
 
     @override
     async def look(self, run: Run, unlocked: Unlocked) -> SpaceSight:
-        return await procedures.see_space(run)
+        self.roster = Roster(await location.locate_members(run))
+        return await procedures.see_space(run, self.roster)
 
     @override
     def findings(self, seen: SpaceSight) -> tuple[Finding, ...]:
@@ -105,30 +109,27 @@ class _Reclaiming(Recipe[SpaceSight]):
 
     @override
     def actions(self, seen: SpaceSight, probe: Probe | None) -> Actions:
-        async def compact(run: Run, step: CompactHistory) -> None:
-            async with health.etcd_client(run, seen.members) as client:
-                await space.compact_history(run, client, step)
-
-        async def defragment(run: Run, host: HostConnection, step: DefragmentMember) -> None:
-            done = await procedures.defragment_member(run, host, step, seen=seen, rules=self.rules)
+        async def defragment(run: Run, host: HostConnection, _step: DefragmentMember) -> None:
+            done = await procedures.defragment_member(run, host, self.roster, seen, self.rules)
             if isinstance(done, Freed):
                 self.freed.append(done)
             elif done is not None:
                 self.left.append(done)
 
-        async def disarm(run: Run, step: DisarmAlarms) -> None:
-            async with health.etcd_client(run, seen.members) as client:
-                await space.disarm_space(run, client, step, seen.quotas)
-
-        return {CompactHistory: compact, DefragmentMember: defragment, DisarmAlarms: disarm}
+        disarm = partial(space.disarm_space, quotas=seen.quotas)
+        return {
+            CompactHistory: on_client(self.roster, space.compact_history),
+            DefragmentMember: defragment,
+            DisarmAlarms: on_client(self.roster, disarm),
+        }
 
     @override
     async def gate(self, run: Run, seen: SpaceSight, step: Step) -> None:
-        await procedures.pass_space_gate(run, seen.members, step.sentence.splitlines()[0])
+        await procedures.pass_space_gate(run, self.roster, step.sentence.splitlines()[0])
 
     @override
     async def verify(self, run: Run, seen: SpaceSight) -> Verified:
-        async with health.etcd_client(run, seen.members) as client:
+        async with self.roster.open(run) as client:
             found = await client.wait_until_healthy(seen.members, health.GATE_SECONDS)
         space.note_space(run, found, seen.quotas)
         alarms = found.find_alarms() if seen.is_alarmed else ()

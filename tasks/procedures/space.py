@@ -11,30 +11,29 @@ from datetime import UTC, datetime
 
 from tasks.engine.run import Run, together
 from tasks.hosts.connection import HostConnection
-from tasks.model.cluster import ClusterHealth, DesiredMember
+from tasks.model.cluster import ClusterHealth
 from tasks.model.errors import RunbookError
 from tasks.model.space import DiskRoom, Freed, Growth, Survey, find_growth
 from tasks.plans.space import (
-    DefragmentMember,
     Rules,
     SpaceSight,
     find_space_obstacles,
     judge_space,
     tell_no_room,
 )
-from tasks.procedures import location
+from tasks.procedures.roster import Roster
 from tasks.steps import health, space
 
 NOTHING = Survey(0, (), is_whole=True)
 
 
-async def see_space(run: Run) -> SpaceSight:
+async def see_space(run: Run, roster: Roster) -> SpaceSight:
     """See members, quotas, disks, the record, and what fills the database.
 
     Members that are still busy with an earlier run's defragmentation get some seconds.
     """
-    members = await location.locate_members(run)
-    found = await _settled(run, members)
+    members = roster.members
+    found = await _settled(run, roster)
     quotas, free = await asyncio.gather(
         read_quotas(run, found), together(_room(run, m.name) for m in members)
     )
@@ -45,7 +44,7 @@ async def see_space(run: Run) -> SpaceSight:
     able = [e for e in found.endpoints if e.is_healthy and e.status]
     if able:
         chosen = min(able, key=lambda e: e.name == found.leader_name)
-        async with health.etcd_client(run, members) as client:
+        async with roster.open(run) as client:
             endpoint = next(e for e in client.endpoints if e.name == chosen.name)
             survey, has_apiservers = await space.survey_keys(run, client, endpoint)
     return SpaceSight(
@@ -53,8 +52,9 @@ async def see_space(run: Run) -> SpaceSight:
     )
 
 
-async def _settled(run: Run, members: tuple[DesiredMember, ...]) -> ClusterHealth:
-    async with health.etcd_client(run, members) as client:
+async def _settled(run: Run, roster: Roster) -> ClusterHealth:
+    members = roster.members
+    async with roster.open(run) as client:
         found = await health.read_health(run, client)
 
         async def look() -> tuple[str, ...]:
@@ -113,21 +113,21 @@ async def check_space(
     return found, *judge_space(run.inventory, found, growth), growth
 
 
-async def pass_space_gate(run: Run, members: tuple[DesiredMember, ...], title: str) -> None:
+async def pass_space_gate(run: Run, roster: Roster, title: str) -> None:
     """Wait until every member is there and up to date; raises MemberFailed after some seconds."""
-    async with health.etcd_client(run, members) as client:
+    async with roster.open(run) as client:
 
         async def look() -> tuple[str, ...]:
-            return find_space_obstacles(members, await client.observe_cluster())
+            return find_space_obstacles(roster.members, await client.observe_cluster())
 
         await health.stand_at_gate(look, f"not done: {title}")
 
 
 async def defragment_member(
-    run: Run, host: HostConnection, _step: DefragmentMember, *, seen: SpaceSight, rules: Rules
+    run: Run, host: HostConnection, roster: Roster, seen: SpaceSight, rules: Rules
 ) -> Freed | str | None:
     """Defragment a member that is still due, without its leadership; a sentence: it cannot be."""
-    async with health.etcd_client(run, seen.members) as client:
+    async with roster.open(run) as client:
         endpoint = next(e for e in client.endpoints if e.name == host.name)
         status = await client.get_status(endpoint)
         if not rules.is_due(status, seen.quotas.get(host.name), alarmed=seen.is_alarmed):

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tasks.engine.journal import read_journal
+from tasks.model.record import Event
 from tests.integration.members import Scene, find_leader, raise_cluster
 from tests.integration.runbooks import Ended, Prefect, etcdctl, run_runbook
 from tests.integration.writers import Writers
@@ -33,6 +35,11 @@ SMALL = ("--at-least-mb", "1")
 def scene(
     start_module_lab: StartLab, prefect: Prefect, tmp_path_factory: pytest.TempPathFactory
 ) -> Scene:
+    """Bootstrap three members for all tests."""
+    return raise_small(start_module_lab, prefect, tmp_path_factory.mktemp("scene"))
+
+
+def raise_small(start_module_lab: StartLab, prefect: Prefect, files: Path) -> Scene:
     """Bootstrap three members with a small quota and a disk that can be filled."""
     lab = start_module_lab(hosts=3, data_disk_mb=DISK_MB)
     text = lab.inventory.read_text()
@@ -40,7 +47,7 @@ def scene(
     lab.inventory.write_text(
         text.replace("settings: {}", f"settings: {{quota_backend_bytes: {QUOTA}}}")
     )
-    return raise_cluster(lambda **_: lab, prefect, tmp_path_factory.mktemp("scene"), spare=0)
+    return raise_cluster(lambda **_: lab, prefect, files, spare=0)
 
 
 def reclaim(prefect: Prefect, scene: Scene, *options: str) -> Ended:
@@ -159,3 +166,31 @@ def test_a_disk_without_room_for_a_copy_is_told_and_left(scene: Scene, prefect: 
     again = reclaim(prefect, scene, *SMALL, "--free-percent", "1")
     assert again.status == 0, again.output
     assert sizes(lab)["master02"] < small["master02"]
+
+
+@pytest.mark.chaos
+def test_a_diagnosis_tells_all_of_a_healthy_and_of_a_half_dead_cluster(
+    scene: Scene, prefect: Prefect
+) -> None:
+    """Every member's numbers; then what is dead is not seen, and is no fault of the diagnosis."""
+    whole = diagnose(prefect, scene)
+    for what in ("log written (p99)", "round trip (p99)", "leader changes", "clock"):
+        assert sum(row[1] == what for row in whole) >= len(MEMBERS), what
+    assert not [row for row in whole if row[0] in ("bad", "?")]
+    for name in MEMBERS[1:]:
+        scene.lab[name].run("systemctl stop etcd").check()
+    half = diagnose(prefect, scene)
+    for name in MEMBERS[1:]:
+        scene.lab[name].run("systemctl start --no-block etcd").check()
+    assert any(row[1] == "members healthy" and row[5].endswith("it is lost") for row in half)
+    assert {row[2] for row in half if row[1] == "metrics"} == set(MEMBERS[1:])
+    assert any(row[1:3] == ["log written (p99)", MEMBERS[0]] for row in half)
+
+
+def diagnose(prefect: Prefect, scene: Scene) -> list[list[str]]:
+    """Run the runbook and read its lines from the journal."""
+    ended = run_runbook(prefect, "diagnose", scene.inventory)
+    print(ended.output)  # noqa: T201
+    assert ended.status == 0, ended.output
+    records = read_journal(prefect.journals[-1])
+    return [list(row) for r in records if r.event is Event.OBSERVED for row in r.details["rows"]]

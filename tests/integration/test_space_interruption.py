@@ -1,0 +1,104 @@
+"""kill -9 of the runner at the boundaries of reclaim_space and repair_corruption.
+
+A kill point is a line of the journal: the runner dies right after it is on disk. The next run
+finishes the work, and writers that never pause lose nothing that was acknowledged.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tasks.engine.journal import read_journal
+from tasks.model.record import Event
+from tests.integration.members import Scene, find_leader
+from tests.integration.runbooks import Prefect, etcdctl, finish, run_runbook, start_runbook
+from tests.integration.test_corruption import SECRET, change, check_healed
+from tests.integration.test_space import MEMBERS, QUOTA, raise_small, rewrite, sizes
+from tests.integration.writers import Writers
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.lab.fixtures import StartLab
+
+pytest_plugins = ["tests.lab.fixtures", "tests.integration.fixtures"]
+pytestmark = [pytest.mark.lab, pytest.mark.chaos, pytest.mark.timeout(900)]
+
+ON_EACH = (
+    *("lock the cluster on {}", "see the database's disk on {}", "read the quota of {}"),
+    *("move leadership away from {}", "defragment {}"),
+)
+STEPS = (
+    *("read the cluster's health", "see what fills the database", "compact the history"),
+    *(step.format(host) for step in ON_EACH for host in MEMBERS),
+    "take the alarm NOSPACE back",
+)
+POINTS = (
+    f"{Event.RUN_STARTED}|",
+    f"{Event.PLANNED}|",
+    *(f"{event}|{step}" for step in STEPS for event in (Event.STEP_STARTED, Event.STEP_FINISHED)),
+)
+REPAIRS = (
+    *("compare the members' data", "save a snapshot", "remove a member", "add a learner"),
+    *("retire {}", "issue certificates on {}", "start the joining etcd on {}"),
+    *("wait for the log and promote", "take the alarm CORRUPT back", "verify the cluster"),
+)
+
+
+@pytest.fixture(scope="module")
+def scene(
+    start_module_lab: StartLab, prefect: Prefect, tmp_path_factory: pytest.TempPathFactory
+) -> Scene:
+    """Bootstrap three members with a small quota."""
+    return raise_small(start_module_lab, prefect, tmp_path_factory.mktemp("scene"))
+
+
+def kill(prefect: Prefect, scene: Scene, runbook: str, point: str, *options: str) -> None:
+    """Let a run die at a point."""
+    killer = ("-m", "tests.integration.killed_run", point)
+    killed = finish(start_runbook(prefect, runbook, scene.inventory, *options, launcher=killer))
+    assert killed.status == -9, killed.output
+
+
+def test_the_table_is_the_steps_of_a_whole_run(scene: Scene, prefect: Prefect) -> None:
+    """A step that is added to the runbook must be added here."""
+    rewrite(scene.lab, 80)
+    ended = run_runbook(prefect, "reclaim_space", scene.inventory)
+    assert ended.status == 0, ended.output
+    records = read_journal(prefect.journals[-1])
+    done = Counter(r.details["step"] for r in records if r.event is Event.STEP_FINISHED)
+    assert set(done) == set(STEPS)
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_killed_run_is_finished_by_the_next_one(
+    scene: Scene, prefect: Prefect, tmp_path: Path, point: str
+) -> None:
+    """From NOSPACE, with writers that go on."""
+    with Writers(scene.lab, tmp_path, files=scene.clients) as writers:
+        rewrite(scene.lab, 80)
+        kill(prefect, scene, "reclaim_space", point)
+        ended = run_runbook(prefect, "reclaim_space", scene.inventory)
+    assert ended.status == 0, ended.output
+    assert etcdctl(scene.lab, "alarm", "list").strip() == ""
+    assert max(sizes(scene.lab).values()) < QUOTA // 2
+    assert writers.check(on="master02").lost == ()
+
+
+@pytest.mark.parametrize("step", REPAIRS)
+@pytest.mark.parametrize("event", [Event.STEP_STARTED, Event.STEP_FINISHED])
+def test_a_killed_repair_is_finished_by_the_next_one(
+    scene: Scene, prefect: Prefect, event: Event, step: str
+) -> None:
+    """Nobody but the guilty one joins anew, and all have the right value at the end."""
+    etcdctl(scene.lab, "put", "told", SECRET)
+    leader = find_leader(scene.lab, list(MEMBERS))
+    victim = next(name for name in MEMBERS if name != leader)
+    change(scene, victim)
+    kill(prefect, scene, "repair_corruption", f"{event}|{step.format(victim)}")
+    ended = run_runbook(prefect, "repair_corruption", scene.inventory)
+    assert ended.status == 0, ended.output
+    check_healed(prefect, scene)
