@@ -285,6 +285,27 @@ def test_rotation_restarts_nothing(
     assert run_runbook(prefect, "check_health", inventory).status == 0
 
 
+@pytest.mark.chaos
+def test_space_is_given_back_on_nodes_without_a_restart(
+    kubernetes: KubernetesCluster, prefect: Prefect, inventory: Path, tmp_path: Path
+) -> None:
+    """API servers are left to compact by themselves; no process is another, no write is lost."""
+    processes, writers = kubernetes.processes(), stacked_writers(kubernetes, tmp_path)
+    words = ("--at-least-mb", "1", "--free-percent", "0")
+    with writers:
+        ended = run_runbook(prefect, "reclaim_space", inventory, *words)
+    print(ended.output)  # noqa: T201 - the figures, for whoever runs it with -s
+    assert ended.status == 0, ended.output
+    assert "API servers compact it every five minutes" in ended.output
+    assert "/registry/" in ended.output
+    assert ended.output.count(": defragment ") >= len(kubernetes.nodes)
+    assert kubernetes.processes() == processes
+    assert writers.check().lost == ()
+    for runbook in ("diagnose", "repair_corruption", "check_health"):
+        looked = run_runbook(prefect, runbook, inventory)
+        assert looked.status == 0, looked.output
+
+
 def test_the_authority_is_replaced_where_kubeadm_keeps_it(
     kubernetes: KubernetesCluster, prefect: Prefect, inventory: Path, tmp_path: Path
 ) -> None:
