@@ -116,7 +116,7 @@ class _Reclaiming(Recipe[SpaceSight]):
             elif done is not None:
                 self.left.append(done)
 
-        disarm = partial(space.disarm_space, quotas=seen.quotas)
+        disarm = partial(space.disarm_space, seen=seen)
         return {
             CompactHistory: on_client(self.roster, space.compact_history),
             DefragmentMember: defragment,

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from tasks.model.cluster import AlarmType, ClusterHealth, DesiredMember, EndpointStatus
-from tasks.model.errors import Refused
 from tasks.model.inventory import Inventory
 from tasks.model.plan import Finding, Plan, Severity, Stage, Step
 from tasks.model.pointers import parameter, pointer
@@ -25,7 +24,7 @@ DISARM = Stage(3, "take the alarm back", is_serial=True)
 DISARM_SHARE = 0.9
 """Of the quota: an alarm is taken back when every member's database is below (etcd-defrag's)."""
 WORTH_SHARE = 0.05
-"""Of a database that is in the alarm's way: less is not worth the wait."""
+"""Of a database that is nearly full: less is not worth the wait."""
 BYTES_A_SECOND = 100 << 20
 """Of what is in use, written by a defragmentation; for the seconds that a plan tells."""
 COPY_SHARE = 1.1
@@ -82,10 +81,14 @@ class Rules:
     quota_percent: int = 80
 
     def is_due(self, status: EndpointStatus, quota: int | None, *, alarmed: bool) -> bool:
-        """Whether a member has enough to give back; while the alarm is raised, a little is."""
+        """Whether a member has enough to give back, or is in the alarm's way.
+
+        In NOSPACE nothing is written, and what the last transaction of a compaction has freed is
+        counted as in use until the next one: there the size alone is believed.
+        """
+        if alarmed and (quota is None or status.db_size >= DISARM_SHARE * quota):
+            return True
         free = status.db_size - status.db_size_in_use
-        if alarmed:
-            return free > WORTH_SHARE * status.db_size
         if status.db_size < self.at_least_mb << 20:
             return False
         is_full = quota is not None and status.db_size * 100 >= quota * self.quota_percent
@@ -204,10 +207,7 @@ def choose_revision(
 
 
 def plan_space(inventory: Inventory, seen: SpaceSight, rules: Rules, history: Compaction) -> Plan:
-    """Plan to compact, to defragment followers first, and to take the alarm back.
-
-    Raises Refused where the alarm is raised and nothing that is known can end it.
-    """
+    """Plan to compact, to defragment followers first, and to take the alarm back."""
     steps: list[Step] = []
     compacts = history.revision is not None
     if history.revision is not None:
@@ -234,8 +234,6 @@ def plan_space(inventory: Inventory, seen: SpaceSight, rules: Rules, history: Co
                 f"{DISARM_SHARE:.0%} of its quota by then",
             )
         )
-    if seen.is_alarmed and len(steps) == 1:
-        _refuse_full(seen)
     goal = f"databases are small again: {_given_back(seen, rules)}"
     warnings = [*_waiting(seen, steps), *tell_fillers(seen)]
     if not compacts:
@@ -256,8 +254,7 @@ def _defragment(name: str, seen: SpaceSight, rules: Rules, *, compacts: bool) ->
             f"free{' before the compaction' if compacts else ''}; its clients wait about "
             f"{max(seconds, 0.1):.1f} s"
         )
-    could = seen.is_alarmed or status.db_size >= rules.at_least_mb << 20
-    if not compacts or not could:
+    if not compacts or status.db_size < rules.at_least_mb << 20:
         return None
     return (
         f"defragment {name}: {handing}only if the compaction leaves enough of its "
@@ -307,25 +304,19 @@ def tell_fillers(seen: SpaceSight) -> list[str]:
     ]
 
 
-def _refuse_full(seen: SpaceSight) -> None:
-    """Raise Refused with what to do where neither compaction nor defragmentation helps.
-
-    Not where the databases are below the threshold already: then the alarm alone is to be taken.
-    """
-    full = find_full(seen.statuses, seen.quotas)
-    if not full:
-        return
+def tell_full(full: Sequence[str], seen: SpaceSight) -> str:
+    """Say that the alarm stays, what fills the databases, and what is to be done."""
     lacks = [
         f"{name}: {text}"
         for name, status in seen.statuses.items()
         if (text := tell_no_room(status, seen.rooms.get(name)))
     ]
-    raise Refused(
-        "the databases are full of data that is in use:\n  - "
+    return (
+        "the alarm NOSPACE stays, for the databases are full of what is in use:\n  - "
         + "\n  - ".join([*full, *lacks, *tell_fillers(seen)])
         + "\ndelete keys (deletes are taken also now) and run this again, with "
         f"{parameter(keep_revisions=0)} where their history is to go at once; or raise "
-        "quota-backend-bytes on every member, one restart at a time. Nothing was changed"
+        "quota-backend-bytes on every member, one restart at a time"
     )
 
 

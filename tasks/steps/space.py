@@ -24,7 +24,7 @@ from tasks.model.errors import MemberFailed, RunbookError, Unverified
 from tasks.model.member_settings import parse_number
 from tasks.model.space import DiskRoom, Freed, Prefix, SpaceRow, Survey, prefix_end, prefix_of, thin
 from tasks.plans.health import DEFAULT_QUOTA
-from tasks.plans.space import CompactHistory, DisarmAlarms, find_full
+from tasks.plans.space import CompactHistory, DisarmAlarms, SpaceSight, find_full, tell_full
 
 SURVEY_SECONDS = 20.0
 MOST_PREFIXES = 200
@@ -151,7 +151,7 @@ async def defragment(run: Run, client: EtcdClient, host: HostConnection) -> Free
 
 @step("take the alarm NOSPACE back")
 async def disarm_space(
-    _run: Run, client: EtcdClient, _planned: DisarmAlarms, quotas: Mapping[str, int]
+    _run: Run, client: EtcdClient, _planned: DisarmAlarms, seen: SpaceSight
 ) -> bool:
     """Take it back of every member that raised it, also of those that are none any more.
 
@@ -161,8 +161,8 @@ async def disarm_space(
     health = await client.observe_cluster()
     raised = [alarm for alarm in health.alarms if alarm.type is AlarmType.NOSPACE]
     statuses = {e.name: e.status for e in health.endpoints if e.status}
-    if full := find_full(statuses, quotas):
-        raise MemberFailed("the alarm NOSPACE stays:\n  - " + "\n  - ".join(full))
+    if full := find_full(statuses, seen.quotas):
+        raise MemberFailed(tell_full(full, seen))
     asked = next(e for e in client.endpoints if not e.unreachable)
     for alarm in raised:
         await client.disarm(asked, alarm)

@@ -17,7 +17,6 @@ from tasks.model.cluster import (
     EndpointStatus,
     Member,
 )
-from tasks.model.errors import Refused
 from tasks.model.plan import Severity
 from tasks.model.space import DiskRoom, Growth, Prefix, SpaceRow, Survey
 from tasks.plans.space import (
@@ -34,6 +33,7 @@ from tasks.plans.space import (
     find_space_obstacles,
     judge_space,
     plan_space,
+    tell_full,
 )
 from tests.unit.plan_cases import inventory
 
@@ -87,7 +87,8 @@ def look(minutes: float, revision: int) -> SpaceRow:
         (200, 50, False, True),
         (190, 105, False, False),
         (99, 10, False, False),
-        (99, 10, True, True),
+        (99, 10, True, False),
+        (225, 224, True, True),
         (200, 180, False, True),
         (199, 180, False, False),
         (200, 195, False, False),
@@ -126,20 +127,21 @@ def test_a_compaction_may_make_more_members_due() -> None:
     assert "only if the compaction leaves" in plan.steps[2].sentence
 
 
-def test_out_of_nospace_all_members_go_and_the_alarm_is_taken_last() -> None:
-    """Also those that are small."""
+def test_out_of_nospace_go_all_that_are_in_its_way_and_the_alarm_is_taken_last() -> None:
+    """Whatever etcd counts as in use: nothing is written that would let it count anew."""
     seen = sight(health(NOSPACE, sizes=((250, 249), (250, 249), (50, 20))))
     plan = plan_space(inventory(), seen, Rules(), Compaction(500, "nobody writes"))
-    kinds = [CompactHistory, *[DefragmentMember] * 3, DisarmAlarms]
+    kinds = [CompactHistory, *[DefragmentMember] * 2, DisarmAlarms]
     assert [type(step) for step in plan.steps] == kinds
+    assert [step.host for step in plan.steps] == [None, "m2", "m1", None]
 
 
-def test_a_cluster_full_of_what_is_in_use_is_refused_with_what_fills_it() -> None:
-    """Nothing that is known can end the alarm."""
+def test_a_cluster_full_of_what_is_in_use_is_told_what_fills_it() -> None:
+    """And what to do."""
     seen = sight(health(NOSPACE, sizes=((250, 249),) * 3))
-    with pytest.raises(Refused, match="/registry/events/: 5 keys") as refused:
-        plan_space(inventory(), seen, Rules(), NO_HISTORY)
-    assert "keep_revisions=0" in str(refused.value)
+    told = tell_full(find_full(seen.statuses, seen.quotas), seen)
+    assert "/registry/events/: 5 keys" in told
+    assert "keep_revisions=0" in told
 
 
 def test_an_alarm_that_outlived_its_reason_is_taken_back() -> None:
