@@ -49,7 +49,7 @@ async def see_disk_room(run: Run, host: HostConnection) -> DiskRoom:
     return parse_disk_room(result)
 
 
-@step("read the quota of {host}", retry_delays_seconds=())
+@step("read the quota on {host}", retry_delays_seconds=())
 async def read_quota(run: Run, host: HostConnection) -> int | None:
     """Read a member's quota from its settings, wherever they are written; None: not for certain."""
     own = supervisor(run.inventory.layout(host.name))

@@ -28,7 +28,7 @@ pytest_plugins = ["tests.lab.fixtures", "tests.integration.fixtures"]
 pytestmark = [pytest.mark.lab, pytest.mark.chaos, pytest.mark.timeout(900)]
 
 ON_EACH = (
-    *("lock the cluster on {}", "see the database's disk on {}", "read the quota of {}"),
+    *("lock the cluster on {}", "see the database's disk on {}", "read the quota on {}"),
     *("move leadership away from {}", "defragment {}"),
 )
 STEPS = (
