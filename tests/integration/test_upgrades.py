@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.members import fill, raise_cluster
-from tests.integration.runbooks import Prefect, run_runbook
+from tests.integration.members import Scene, fill, find_leader, raise_cluster
+from tests.integration.rotations import wait_for_restarts
+from tests.integration.runbooks import Prefect, finish, run_runbook, start_runbook
 from tests.integration.test_members import tell
 from tests.integration.upgrades import (
     LATER,
@@ -22,6 +25,7 @@ from tests.integration.upgrades import (
     versions,
 )
 from tests.integration.writers import Writers
+from tests.lab.etcd_programs import get_programs
 
 if TYPE_CHECKING:
     from tests.lab.fixtures import StartLab
@@ -70,3 +74,144 @@ def test_a_cluster_goes_up_in_one_command_and_no_write_is_lost(
     assert "nothing to do" in again.output
     healthy = run_runbook(prefect, "check_health", aimed.inventory)
     assert healthy.status == 0, healthy.output
+
+
+FIRST_DONE = "step-finished|verify the cluster#1"
+REFUSED_FLAG = "/etc/systemd/system/etcd.service.d/10-upgrade.conf"
+
+
+def stop_on_the_way(prefect: Prefect, scene: Scene, goal: str, *further: str) -> None:
+    """Let a run to a version die when one member runs it."""
+    killer = ("-m", "tests.integration.killed_run", FIRST_DONE)
+    inventory = aim_at(scene, goal, *further).inventory
+    killed = finish(start_runbook(prefect, "upgrade_cluster", inventory, launcher=killer))
+    assert killed.status == -9, killed.output
+    wait_for_restarts(scene.lab)
+
+
+@chaos
+@pytest.mark.parametrize(("start", "goal"), [(OLD, MIDDLE), (MIDDLE, LATER), (LATER, NEWEST)])
+def test_each_hop_is_gone_back_while_mixed_and_after(
+    start_lab: StartLab, prefect: Prefect, tmp_path: Path, start: str, goal: str
+) -> None:
+    """Where etcd has no way back, the snapshot is named, and what it lacks."""
+    scene = raise_cluster(start_lab, prefect, tmp_path, spare=0, etcd=start)
+    with Writers(scene.lab, tmp_path, files=scene.clients) as writers:
+        stop_on_the_way(prefect, scene, goal, start)
+        assert len(set(versions(scene.lab, scene.members).values())) == 2
+        back = upgrade(prefect, aim_at(scene, start, goal))
+        assert back.status == 0, back.output
+        assert set(versions(scene.lab, scene.members).values()) == {start}
+        up = upgrade(prefect, aim_at(scene, goal, start))
+        assert up.status == 0, up.output
+        again = upgrade(prefect, aim_at(scene, start, goal))
+    assert writers.check().lost == ()
+    if start == OLD:
+        assert again.status == 2
+        assert "loses every write since it was taken" in again.output
+        return
+    assert again.status == 0, again.output
+    assert set(versions(scene.lab, scene.members).values()) == {start}
+    assert leftovers(scene.lab) == ""
+
+
+@chaos
+def test_settings_that_go_away_are_translated_with_consent(
+    start_lab: StartLab, prefect: Prefect, tmp_path: Path
+) -> None:
+    """A variable on one host, a flag on another; refused before anything is touched without it."""
+    scene = raise_cluster(start_lab, prefect, tmp_path, spare=0, etcd=LATER)
+    lab = scene.lab
+    conf = "/etc/etcd/etcd.conf"
+    lab["master01"].run(f"echo ETCD_EXPERIMENTAL_INITIAL_CORRUPT_CHECK=true >> {conf}").check()
+    flag = "--experimental-compaction-batch-limit=700"
+    lab["master02"].run(
+        f"mkdir -p {REFUSED_FLAG.rpartition('/')[0]} && printf '[Service]\\nExecStart=\\n"
+        f"ExecStart=/usr/local/bin/etcd {flag}\\n' > {REFUSED_FLAG} && systemctl daemon-reload"
+    ).check()
+    for host in ("master01", "master02"):
+        lab[host].run("systemctl restart etcd").check()
+    aimed = aim_at(scene, NEWEST, LATER)
+    refused = upgrade(prefect, aimed)
+    assert refused.status == 2, refused.output
+    said = " ".join(refused.output.split())
+    assert "experimental-initial-corrupt-check=true becomes feature-gates=" in said
+    assert f"{REFUSED_FLAG}:3: experimental-compaction-batch-limit=700 becomes" in said
+    assert set(versions(lab, scene.members).values()) == {LATER}
+    ended = upgrade(prefect, aimed, "--accept", "settings")
+    assert ended.status == 0, ended.output
+    assert "ETCD_FEATURE_GATES=" in lab["master01"].run(f"cat {conf}").stdout
+    assert "--compaction-batch-limit=700" in lab["master02"].run(f"cat {REFUSED_FLAG}").stdout
+    checked = lab["master01"].run("journalctl -u etcd --output=cat").stdout
+    assert "initial corruption checking passed" in checked.rpartition(f'"{NEWEST}"')[2]
+
+
+@chaos
+def test_a_member_that_does_not_come_back_gets_its_old_program(
+    start_lab: StartLab, prefect: Prefect, tmp_path: Path
+) -> None:
+    """The run ends there; the others were not touched, and no write is lost."""
+    scene = raise_cluster(start_lab, prefect, tmp_path, spare=0, etcd=MIDDLE)
+    leader = find_leader(scene.lab, scene.members)
+    first = next(host for host in scene.members if host != leader)
+    scene.lab[first].run(
+        f"mkdir -p {REFUSED_FLAG.rpartition('/')[0]} && printf '[Service]\\nExecStartPre=/bin/sh -c"
+        f' "! /usr/local/bin/etcd --version | grep -q {LATER}"\\n\' > {REFUSED_FLAG} && '
+        "systemctl daemon-reload"
+    ).check()
+    with Writers(scene.lab, tmp_path, files=scene.clients) as writers:
+        ended = upgrade(prefect, aim_at(scene, LATER, MIDDLE))
+    assert ended.status == 1, ended.output
+    assert "The old one is back in place and etcd runs" in " ".join(ended.output.split())
+    assert set(versions(scene.lab, scene.members).values()) == {MIDDLE}
+    assert writers.check().lost == ()
+    scene.lab[first].run(f"rm {REFUSED_FLAG}; systemctl daemon-reload").check()
+    again = upgrade(prefect, aim_at(scene, LATER, MIDDLE))
+    assert again.status == 0, again.output
+
+
+@chaos
+def test_what_must_not_be_done_is_refused_before_anything_is_touched(
+    start_lab: StartLab, prefect: Prefect, tmp_path: Path
+) -> None:
+    """No programs of a hop, a wrong sum, another machine's, a member that is down, a package's."""
+    scene = raise_cluster(start_lab, prefect, tmp_path, spare=0, etcd=OLD)
+    lab = scene.lab
+
+    def refuse(aimed: Scene, *options: str) -> str:
+        ended = upgrade(prefect, aimed, *options)
+        assert ended.status == 2, ended.output
+        return " ".join(ended.output.split())
+
+    said = refuse(aim_at(scene, NEWEST))
+    assert "etcd 3.5: name one from 3.5.26 on" in said
+    assert "etcd 3.6: name one from 3.6.11 on" in said
+    aimed = aim_at(scene, MIDDLE)
+    right = aimed.inventory.read_text()
+    sum_of_etcd = get_programs(MIDDLE).sha256["etcd"]
+    aimed.inventory.write_text(right.replace(sum_of_etcd, "0" * 64))
+    assert "has the SHA-256" in refuse(aimed)
+    aimed.inventory.write_text(right)
+    other = tmp_path / "other"
+    shutil.copytree(get_programs(MIDDLE).directory, other)
+    program = bytearray((other / "etcd").read_bytes())
+    program[18:20] = b"\xb7\x00"
+    (other / "etcd").write_bytes(program)
+    text = right.replace(str(get_programs(MIDDLE).directory), str(other))
+    text = text.replace(sum_of_etcd, hashlib.sha256(program).hexdigest())
+    aimed.inventory.write_text(text)
+    assert "its program is for aarch64" in refuse(aimed)
+    aimed.inventory.write_text(right)
+    lab["master03"].run("systemctl stop etcd").check()
+    assert "bring it back first" in refuse(aimed)
+    lab["master03"].run("systemctl start etcd").check()
+    info = "/var/lib/dpkg/info/etcd-of-a-test.list"
+    lab["master02"].run(f"echo /usr/local/bin/etcd > {info}").check()
+    state = "Package: etcd-of-a-test\\nStatus: install ok installed\\nVersion: 1\\n"
+    about = "Architecture: all\\nMaintainer: x\\nDescription: x\\n\\n"
+    lab["master02"].run(f"printf '{state}{about}' >> /var/lib/dpkg/status").check()
+    assert "is of the package etcd-of-a-test" in refuse(aimed)
+    assert set(versions(lab, scene.members).values()) == {OLD}
+    assert leftovers(lab) == ""
+    ended = upgrade(prefect, aimed, "--accept", "package")
+    assert ended.status == 0, ended.output
