@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import PurePosixPath
 
+from tasks.config.launch import NotUnderstood
 from tasks.config.rendering import MARK
 from tasks.config.settings import read_settings
 from tasks.config.translation import TOUCHED, count_every, has_v2_api, translate
@@ -24,7 +25,7 @@ from tasks.hosts.upgrades import keep_settings_command
 from tasks.model.cluster import ClusterHealth, DesiredMember, format_id
 from tasks.model.errors import InvalidInventory, MemberFailed, Refused, RunbookError, Transient
 from tasks.model.gap import Gap
-from tasks.model.member_settings import parse_number, variable_name
+from tasks.model.member_settings import Place, SettingsFiles, parse_number, variable_name
 from tasks.model.restarts import StartObservation
 from tasks.model.settings import InstalledBinaries
 from tasks.model.upgrades import Translation, UpgradeSight
@@ -293,11 +294,19 @@ async def upgrade_member(
             raise MemberFailed(f"{said}; it runs on as it was", host=host.name)
     written: tuple[PurePosixPath, ...] = ()
     if step.version in progress.programs:
-        minor = minor_of(step.version)
-        edited = await configuration.edit_settings(run, host, lambda f: translate(f, minor).files)
+        edited = await configuration.edit_settings(
+            run, host, partial(_translated, minor=minor_of(step.version))
+        )
         placed = await upgrades.exchange_programs(run, host, sight.beside(step.version), sight.real)
         written = (*edited, *placed)
     await restarting.restart_or_put_back(run, host, seen.members, written)
+
+
+def _translated(files: SettingsFiles, minor: Minor) -> SettingsFiles:
+    done = translate(files, minor)
+    if done.faults:  # they were none when the plan was made
+        raise NotUnderstood(Place(files.unit), done.faults[0])
+    return done.files
 
 
 async def _save_log(

@@ -26,6 +26,8 @@ from tests.contract.etcd_real import RealCluster, find_binaries
 BINARIES = find_binaries()
 SECONDS = 30.0
 DOWN_SECONDS = 10.0
+chaos = pytest.mark.chaos
+"""All but the two that are quick."""
 
 
 def binary(minor: str) -> Path:
@@ -155,6 +157,7 @@ async def test_v2_entries_in_the_log_of_3_4_end_3_6(cluster: RealCluster) -> Non
         await version_rises(client, "3.6")
 
 
+@chaos
 @pytest.mark.parametrize("writes", [False, True])
 async def test_members_that_3_5_30_takes_for_zombies_while_it_reads_a_log_of_3_4(
     cluster: RealCluster, writes: bool
@@ -189,6 +192,7 @@ async def test_members_that_3_5_30_takes_for_zombies_while_it_reads_a_log_of_3_4
             cluster.processes.pop(i)
 
 
+@chaos
 async def test_keys_of_the_v2_store_keep_3_6_from_starting(cluster: RealCluster) -> None:
     """They are seen in the log as writes, and, once it is saved, as keys in its snapshot."""
     middle = binary("3.5")
@@ -204,6 +208,7 @@ async def test_keys_of_the_v2_store_keep_3_6_from_starting(cluster: RealCluster)
         assert "detected disallowed custom content in v2store" in said
 
 
+@chaos
 @pytest.mark.parametrize("over", ["", "3.5.30"])
 async def test_a_learner_that_3_5_16_promoted_and_forgot(cluster: RealCluster, over: str) -> None:
     """Two of them, and 3.6 does not start; 3.5.24 and later write down what they are at a start."""
@@ -245,6 +250,7 @@ async def _promote(client: EtcdClient, peer_url: str) -> None:
                 return
 
 
+@chaos
 async def test_a_minor_version_that_is_skipped(cluster: RealCluster) -> None:
     """3.6 on a cluster of 3.4 ends; no route has such a hop."""
     async with started(cluster, binary("3.4")):
@@ -252,6 +258,7 @@ async def test_a_minor_version_that_is_skipped(cluster: RealCluster) -> None:
         assert "panic" in said or "fatal" in said
 
 
+@chaos
 async def test_a_setting_that_went_away_is_fatal_as_a_flag_alone(cluster: RealCluster) -> None:
     """3.7 ends for the flag, starts without a word for the key; the gate checks as the flag did."""
     middle, later = binary("3.6"), binary("3.7")
@@ -273,6 +280,7 @@ async def test_a_setting_that_went_away_is_fatal_as_a_flag_alone(cluster: RealCl
             )
 
 
+@chaos
 async def test_a_cluster_that_has_risen_is_brought_back_by_a_downgrade(
     cluster: RealCluster,
 ) -> None:
