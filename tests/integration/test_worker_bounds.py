@@ -160,6 +160,12 @@ def test_the_api_says_which_runbook_runs_and_no_more(tmp_path: Path) -> None:
         assert (state["name"], state["type"]) == ("Refused", "FAILED")
         assert state["message"].startswith("evil is no runbook of this worker's checkout")
         assert not list(tmp_path.glob("*.mark"))
+        # By its name the UI's list of runs finds them.
+        named = {"flow_runs": {"state": {"name": {"any_": ["Refused"]}}}}
+        found = attacker.prefect.ask("/flow_runs/filter", named)
+        assert len(found) == 2
+        seen = attacker.prefect.get("/observed-states")
+        assert "Refused" in {one["state_name"] for one in seen}
 
 
 @pytest.mark.chaos
