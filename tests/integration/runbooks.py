@@ -62,12 +62,18 @@ class Prefect:
             key=lambda path: path.stat().st_mtime,
         )
 
-    def ask(self, path: str, body: dict[str, Any] | list[Any]) -> Any:  # noqa: ANN401 - JSON
-        """POST to the API and return its answer; asked again while its database is busy (503)."""
+    def ask(
+        self,
+        path: str,
+        body: dict[str, Any] | list[Any] | None,
+        method: str = "POST",
+    ) -> Any:  # noqa: ANN401 - JSON
+        """Send a request to the API and return its answer; again while its database is busy."""
         request = urllib.request.Request(  # noqa: S310 - loopback
             f"{self.api}{path}",
-            data=json.dumps(body).encode(),
+            data=None if body is None else json.dumps(body).encode(),
             headers={"Content-Type": "application/json"},
+            method=method,
         )
         deadline = time.monotonic() + 20
         while True:
@@ -82,8 +88,7 @@ class Prefect:
 
     def get(self, path: str) -> Any:  # noqa: ANN401 - JSON
         """GET from the API."""
-        with urllib.request.urlopen(f"{self.api}{path}", timeout=20) as answer:  # noqa: S310 - loopback
-            return json.load(answer)
+        return self.ask(path, None, "GET")
 
     def list_task_runs(self, flow_run_id: str) -> list[dict[str, Any]]:
         """List the task runs that the database has of one run."""

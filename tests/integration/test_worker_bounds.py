@@ -7,9 +7,7 @@ else the attack would prove nothing.
 from __future__ import annotations
 
 import contextlib
-import json
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -72,13 +70,7 @@ class Attacker:
 
     def change(self, path: str, body: dict[str, Any]) -> None:
         """PATCH something of Prefect's."""
-        request = urllib.request.Request(  # noqa: S310 - loopback
-            f"{self.prefect.api}{path}",
-            data=json.dumps(body).encode(),
-            headers={"Content-Type": "application/json"},
-            method="PATCH",
-        )
-        urllib.request.urlopen(request, timeout=20).close()  # noqa: S310 - loopback
+        self.prefect.ask(path, body, "PATCH")
 
     def change_deployment(self, **body: Any) -> None:  # noqa: ANN401 - its fields
         """PATCH the deployment."""
