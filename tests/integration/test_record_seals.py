@@ -12,7 +12,12 @@ from tasks.engine.journal import Journal
 from tasks.model.record import Event
 from tests.integration.runbooks import ROOT, Prefect
 
-pytestmark = [pytest.mark.lab, pytest.mark.one_etcd, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.chaos,
+    pytest.mark.lab,
+    pytest.mark.one_etcd,
+    pytest.mark.timeout(300),
+]
 
 
 def flows(prefect: Prefect, *words: str) -> tuple[int, str]:
