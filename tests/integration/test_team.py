@@ -200,9 +200,6 @@ def test_a_team_on_two_machines(team: Team) -> None:
     choices = ("API_SERVERS=2", "TEAM_WORKERS=1", "INVENTORIES=git://server/clusters.git")
     made = team.make(team.server, "team", f"SERVER_NAME={team.server.address}", *choices)
     assert made.status == 0, made.stdout + made.stderr + team.journal()
-    again = team.make(team.server, "team")
-    assert again.status == 0, again.stdout + again.stderr
-    assert not [line for line in again.stdout.splitlines() if "wrote" in line or "start" in line]
 
     team.other.run(["mkdir", "-p", str(SETTINGS)]).check()
     for name in ("worker.env", "ca.pem"):
@@ -229,7 +226,10 @@ def test_a_team_on_two_machines(team: Team) -> None:
     assert team.complete(run) == busy.name
     before = serials_of(team)
     run = team.start("rotate_certificates", which="all", dry_run=False, reason="the other one")
+    team.wait(run, "RUNNING")
+    idle.run(["systemctl", "kill", "--kill-whom=main", "--signal=KILL", WORKER]).check()
     assert team.complete(run) == idle.name
+    assert idle.run(["systemctl", "is-active", WORKER]).stdout.strip() == "active"
     assert all(before[name] != now for name, now in serials_of(team).items())
     assert find_strangers_of(team) == []
     assert busy.run(["systemctl", "is-active", WORKER]).stdout.strip() == "inactive"
@@ -287,8 +287,11 @@ def test_what_is_wrong_leads_out(team: Team) -> None:
         assert said in ended.stderr, ended.stderr
 
 
-def test_one_api_server_again_is_one_command(team: Team) -> None:
-    """Runs go on as before; the other server, its services and Redis are off."""
+def test_a_second_time_changes_what_is_chosen_and_nothing_else(team: Team) -> None:
+    """With one API server again, the other one, its services and Redis are off."""
+    again = team.make(team.server, "team")
+    assert again.status == 0, again.stdout + again.stderr
+    assert not [line for line in again.stdout.splitlines() if "wrote" in line or "start" in line]
     made = team.make(team.server, "team", "API_SERVERS=1")
     assert made.status == 0, made.stdout + made.stderr
     off = "systemctl is-active etcd-runbooks-server@4201 etcd-runbooks-services"

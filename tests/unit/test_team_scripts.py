@@ -38,7 +38,7 @@ def test_a_unit_has_an_account_and_no_secret(path: Path) -> None:
     lines = [line for line in path.read_text().splitlines() if line.startswith("Environment=")]
     assert not [line for line in lines if SECRET.search(line)]
     if "worker" in path.name:
-        assert (service["KillMode"], service["TimeoutStopSec"]) == ("mixed", "1h")
+        assert (service["KillMode"], service["TimeoutStopSec"]) == ("process", "1h")
 
 
 def test_without_root_nothing_is_begun() -> None:
