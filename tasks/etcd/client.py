@@ -45,7 +45,8 @@ LISTED_KEYS = 500
 COMPARED_SECONDS = 5.0
 """How long the answer holds: a hash reads all of a member's data."""
 
-LEASE_SECONDS = 600
+LEASE_SECONDS = 2
+"""Etcd makes it longer where an election may take longer."""
 _HEALTH_KEY = b"etcd-runbooks/health"
 T = TypeVar("T")
 D = TypeVar("D")
@@ -139,20 +140,9 @@ class EtcdClient(Gateway):
         await self._call(endpoint, wire.put_key(key), lambda _: None)
         await self._call(endpoint, wire.delete_key(key), lambda _: None)
 
-    async def write_lease(self, endpoint: Endpoint, number: int) -> None:
-        """Write through a quorum what no key, watch or revision knows of: a lease of this id.
-
-        From the second time on etcd answers that it is there, which takes a quorum as well.
-        """
-        try:
-            await self._call(endpoint, wire.grant_lease(number, LEASE_SECONDS), lambda _: None)
-        except EtcdRefused as error:
-            if wire.LEASE_EXISTS not in error.message:
-                raise
-
-    async def end_lease(self, endpoint: Endpoint, number: int) -> None:
-        """End such a lease; it ends by itself, too."""
-        await self._call(endpoint, wire.revoke_lease(number), lambda _: None)
+    async def write_lease(self, endpoint: Endpoint) -> None:
+        """Write through a quorum what no key, watch or revision knows of: a lease, which ends."""
+        await self._call(endpoint, wire.grant_lease(LEASE_SECONDS), lambda _: None)
 
     async def read_metrics(self, endpoint: Endpoint) -> str:
         """Get the member's metrics as they are, for one that `get_metrics` does not know."""

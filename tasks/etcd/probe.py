@@ -1,14 +1,13 @@
 """The probe of a run's gap in service: linearizable reads, as the cluster's clients make them.
 
 It has a thread and an event loop of its own, so that the runner's work does not stretch the gaps
-that it measures. It reads; where it is to write, it writes a lease of its own, which no key, no
-watch and no revision knows of.
+that it measures. It reads; where it is to write, it writes leases that end by themselves, which
+no key, no watch and no revision knows of.
 """
 
 from __future__ import annotations
 
 import asyncio
-import secrets
 import ssl
 import sys
 import threading
@@ -58,7 +57,6 @@ class Probe:
         self._careful = Meter(now)
         self._unforgiving = {endpoint.name: Meter(now) for endpoint in endpoints}
         self._writer = Meter(now) if writes else None
-        self._lease = secrets.randbits(62) | 1
         self._ended: float | None = None
         self._switch_interval = sys.getswitchinterval()
         self.mark(FIRST_STAGE)
@@ -114,10 +112,7 @@ class Probe:
         await self._repeat(self._carefully(self._careful, EtcdClient.read_linearizable))
 
     async def _write_carefully(self, meter: Meter) -> None:
-        async def write(client: EtcdClient, endpoint: Endpoint) -> None:
-            await client.write_lease(endpoint, self._lease)
-
-        await self._repeat(self._carefully(meter, write))
+        await self._repeat(self._carefully(meter, EtcdClient.write_lease))
 
     def _carefully(self, meter: Meter, ask: _Ask) -> Callable[[EtcdClient], Awaitable[None]]:
         """Make what asks one endpoint, and the next at once where that fails."""

@@ -170,18 +170,9 @@ def enable_downgrade(version: str) -> Call:
     return Call("/v3/maintenance/downgrade", {"action": "ENABLE", "version": version})
 
 
-def grant_lease(number: int, seconds: int) -> Call:
-    """Make a lease of this id: a write that no key and no revision knows of."""
-    return Call("/v3/lease/grant", {"ID": str(number), "TTL": str(seconds)})
-
-
-def revoke_lease(number: int) -> Call:
-    """End a lease."""
-    return Call("/v3/lease/revoke", {"ID": str(number)})
-
-
-LEASE_EXISTS = "lease already exists"
-"""What is answered to `grant_lease` when the id is taken: by consensus, as to any write."""
+def grant_lease(seconds: int) -> Call:
+    """Make a lease: a write that no key and no revision knows of."""
+    return Call("/v3/lease/grant", {"TTL": str(seconds)})
 
 
 def add_learner(peer_url: str) -> Call:

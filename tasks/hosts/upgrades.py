@@ -20,6 +20,7 @@ count() {{ LC_ALL=C grep -zaoE "$1" "$log"/*.wal 2>/dev/null | tr '\0' '\n' | wc
 # Entries of the v2 store: an id, the method (field 2) and the path (field 3). /0 is etcd's own.
 echo "entries=$(count $'\x12(\x04QGET|\x04POST|\x04SYNC|\x06DELETE)\x1a')"
 echo "writes=$(count $'\x12\x03PUT\x1a..?/[1-9]')"
+echo "own=$(count $'\x12\x03PUT\x1a..?/0/')"
 newest=$(ls "$data/member/snap"/*.snap 2>/dev/null | sort | tail -n 1) || newest=
 if [ -n "$newest" ] && grep -qaE '"Path":"/[1-9]/' "$newest"; then echo keys=yes; fi
 """
@@ -47,7 +48,8 @@ def parse_log(result: Result) -> LogRemnants:
     """Read the answer of `log_command`."""
     values = dict(line.split("=", 1) for line in result.stdout.splitlines() if "=" in line)
     writes = int(values.get("writes", "0"))
-    return LogRemnants(int(values.get("entries", "0")) + writes, writes, "keys" in values)
+    entries, own = int(values.get("entries", "0")) + writes, int(values.get("own", "0"))
+    return LogRemnants(entries, writes, "keys" in values, own)
 
 
 def removed_command(data: PurePosixPath, ids: tuple[str, ...]) -> Command:

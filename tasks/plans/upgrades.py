@@ -178,12 +178,12 @@ def _upgrade(
     stage: Stage, hop: Hop, sight: UpgradeSight, before: str, work: Work, successor: str | None
 ) -> UpgradeMember:
     to = minor_of(hop.version)
-    clears = to == (3, 6) and minor_of(before) < to
+    clears = to >= (3, 6) and minor_of(before) < to
     parts = [f"bring {sight.host} from {before} to {hop.version}; not while it leads"]
-    if clears and (sight.log.entries or minor_of(sight.version) < (3, 5)):
+    if clears and (sight.log.ends(to) or minor_of(sight.version) < (3, 5)):
         parts.append(
-            "where its log holds entries of the v2 store, for which 3.6 ends, let it save a "
-            "snapshot of its log first (one more restart)"
+            f"where its log holds entries of the v2 store, for which {format_minor(to)} ends, let "
+            "it save a snapshot of its log first (one more restart)"
         )
     done = work.translations.get((sight.host, hop.version))
     parts += [change.sentence for change in done.changes] if done else []

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -61,7 +60,6 @@ class Progress:
 
     programs: dict[str, Programs] = field(default_factory=dict)
     data: dict[int, dict[str, upgrades.Data]] = field(default_factory=dict)
-    lease: int = field(default_factory=lambda: secrets.randbits(62) | 1)
 
 
 def refuse_stacked(run: Run) -> None:
@@ -285,9 +283,9 @@ async def upgrade_member(
     if minor_of(step.version) == ZOMBIES > minor_of(sight.version):
         async with health.etcd_client(run, seen.members) as client:
             await upgrades.settle_data(run, client)
-    if step.clears_log:
-        if (await upgrades.see_log(run, host)).entries:
-            await _save_log(run, host, seen.members, progress)
+    if step.clears_log and (await upgrades.see_log(run, host)).ends(minor_of(step.version)):
+        await _save_log(run, host, seen.members)
+    if step.clears_log and minor_of(step.version) == V2_GONE:
         ids = member_ids(seen.health)
         if noted := await upgrades.see_removed(run, host, tuple(ids)):
             said = noted_sentence(tuple(ids[number] for number in noted))
@@ -309,9 +307,7 @@ def _translated(files: SettingsFiles, minor: Minor) -> SettingsFiles:
     return done.files
 
 
-async def _save_log(
-    run: Run, host: HostConnection, members: tuple[DesiredMember, ...], progress: Progress
-) -> None:
+async def _save_log(run: Run, host: HostConnection, members: tuple[DesiredMember, ...]) -> None:
     """Let a member save a snapshot of its log, so that the next start does not read it again.
 
     Etcd saves one after so many entries; it is started anew with 1. Settings as they were are kept
@@ -322,7 +318,7 @@ async def _save_log(
     )
     await _restart(run, host, members)
     async with health.etcd_client(run, members) as client:
-        await upgrades.await_snapshot(run, host, client, progress.lease)
+        await upgrades.await_snapshot(run, host, client)
     await upgrades.restore_settings(run, host, tuple(map(str, kept)))
     if (await upgrades.see_log(run, host)).has_keys:
         await _restart(run, host, members)

@@ -121,12 +121,12 @@ async def clear_programs(
 
 
 @step("wait for a snapshot of the log on {host}")
-async def await_snapshot(run: Run, host: HostConnection, client: EtcdClient, lease: int) -> bool:
+async def await_snapshot(run: Run, host: HostConnection, client: EtcdClient) -> bool:
     """Write until the member has saved a snapshot of its log, of all that it held before."""
     own = next(e for e in client.endpoints if e.name == host.name)
     index = (await client.get_status(own)).raft_applied_index
     for _ in range(4):
-        await client.write_lease(own, lease)
+        await client.write_lease(own)
     data = run.inventory.layout(host.name).data
     await host.run(
         commands.await_snapshot_command(data, index),

@@ -123,7 +123,7 @@ async def save_log(cluster: RealCluster, i: int, program: Path, client: EtcdClie
     own = client.endpoints[i]
     index = (await client.get_status(own)).raft_applied_index
     for _ in range(4):
-        await client.write_lease(own, 4711)
+        await client.write_lease(own)
     data = PurePosixPath(cluster.directory / cluster.members[i].name)
     on_host(commands.await_snapshot_command(data, index))
 
@@ -190,6 +190,27 @@ async def test_members_that_3_5_30_takes_for_zombies_while_it_reads_a_log_of_3_4
         assert "the member has been permanently removed from the cluster" in log
         for i in gone:
             cluster.processes.pop(i)
+
+
+@chaos
+async def test_what_3_5_wrote_of_itself_in_the_log_ends_3_7(cluster: RealCluster) -> None:
+    """3.6 takes it for what it is; 3.7 ends where no snapshot of the log came in between."""
+    middle, later = binary("3.6"), binary("3.7")
+    async with started(cluster, binary("3.5")) as client:
+        for i in range(3):
+            await exchange(cluster, i, middle, client=client)
+        await version_rises(client, "3.6")
+        said = await ends(cluster, 0, later)
+        assert "unmarshal should never fail" in said
+        cluster.binary = middle
+        cluster.start_member(0)
+        await client.wait_until_healthy(cluster.members, SECONDS)
+        for i in range(3):
+            seen = log_of(cluster, i)
+            assert (seen.ends((3, 6)), seen.ends((3, 7))) == (False, True)
+            await save_log(cluster, i, middle, client)
+            await exchange(cluster, i, later, client=client)
+        await version_rises(client, "3.7")
 
 
 @chaos
@@ -313,11 +334,10 @@ async def test_a_lease_is_a_write_that_nobody_sees(cluster: RealCluster) -> None
         own = client.endpoints[0]
         before = await client.get_status(own)
         for _ in range(5):
-            await client.write_lease(own, 4711)
+            await client.write_lease(own)
         after = await client.get_status(own)
         assert after.revision == before.revision
         assert after.raft_applied_index >= before.raft_applied_index + 5
-        await client.end_lease(own, 4711)
         cluster.kill(1, 2)
         with pytest.raises(RunbookError):
-            await client.write_lease(own, 4711)
+            await client.write_lease(own)

@@ -18,10 +18,12 @@ from tasks.model.record import Event
 from tests.integration.members import Scene, raise_cluster
 from tests.integration.rotations import wait_for_restarts
 from tests.integration.runbooks import Prefect, etcdctl, finish, start_runbook
-from tests.integration.upgrades import LATER, MIDDLE, aim_at, leftovers, upgrade, versions
+from tests.integration.upgrades import LATER, MIDDLE, OLD, aim_at, leftovers, upgrade, versions
 from tests.integration.writers import Writers
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.lab.fixtures import StartLab
 
 pytest_plugins = ["tests.lab.fixtures", "tests.integration.fixtures"]
@@ -155,3 +157,36 @@ def test_a_downgrade_killed_anywhere_is_finished_or_called_off_by_the_next(
     """Every boundary, that within the downgrade's own beginning, too."""
     kill_on_the_way(prefect, scene, LATER, MIDDLE, point)
     bring(prefect, scene, LATER if back else MIDDLE)
+
+
+LOG_POINTS = (
+    "step-finished|edit the settings of master02#2",
+    "step-finished|restart etcd on master02#2",
+    "step-started|put the settings back on master02#1",
+    "step-finished|put the settings back on master02#1",
+)
+"""While a log is saved: the settings are not the host's own between the first and the last."""
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("point", LOG_POINTS)
+def test_an_upgrade_killed_while_a_log_is_saved_puts_the_settings_back(
+    start_lab: StartLab, prefect: Prefect, tmp_path: Path, point: str
+) -> None:
+    """Also where the next run wants the version that runs."""
+    made = raise_cluster(start_lab, prefect, tmp_path, spare=0, etcd=OLD)
+    conf = {
+        name: host.run("cat /etc/etcd/etcd.conf").stdout for name, host in made.lab.hosts.items()
+    }
+    aimed = aim_at(made, LATER, MIDDLE)
+    killer = ("-m", "tests.integration.killed_run", point)
+    killed = finish(start_runbook(prefect, "upgrade_cluster", aimed.inventory, launcher=killer))
+    assert killed.status == -9, killed.output
+    wait_for_restarts(made.lab)
+    for version in (MIDDLE, LATER):
+        ended = upgrade(prefect, aim_at(made, version, MIDDLE, LATER))
+        assert ended.status == 0, ended.output
+        assert leftovers(made.lab) == ""
+        for name, host in made.lab.hosts.items():
+            assert host.run("cat /etc/etcd/etcd.conf").stdout == conf[name]
+    assert set(versions(made.lab, made.members).values()) == {LATER}
