@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import ssl
 import subprocess
 import sys
@@ -115,15 +116,18 @@ class Writers:
 
 
 def write_without_a_pause(files: Path, log: Path, prefix: str, urls: list[str]) -> None:
-    """Write key after key, each until it is acknowledged, going to the next endpoint at once."""
-    number, chosen = 0, 0
+    """Write key after key, each until it is acknowledged, going to the next endpoint at once.
+
+    Ends with the process that began it, also when that is killed.
+    """
+    number, chosen, parent = 0, 0, os.getppid()
     with log.open("a", buffering=1) as acknowledged:
-        while True:
+        while os.getppid() == parent:
             try:
                 context = ssl.create_default_context(cafile=str(files / "ca.pem"))
                 context.load_cert_chain(files / "client.pem", files / "client-key.pem")
                 with httpx.Client(verify=context, timeout=ATTEMPT_SECONDS) as http:
-                    while True:
+                    while os.getppid() == parent:
                         key = f"{prefix}/{number}"
                         body = {"key": base64.b64encode(key.encode()).decode(), "value": "eA=="}
                         http.post(f"{urls[chosen]}/v3/kv/put", json=body).raise_for_status()
