@@ -145,7 +145,8 @@ def _member(name: str, found: MemberMetrics, seen: Sights) -> Iterable[Line]:
         seconds = found.quantile(metric)
         if seconds is not None:
             yield _compare(what, name, seconds, limit, meaning)
-    names = {format_id(e.status.member_id): e.name for e in seen.health.endpoints if e.status}
+    names = {format_id(m.id): m.name for e in seen.health.endpoints for m in e.members if m.name}
+    names |= {format_id(e.status.member_id): e.name for e in seen.health.endpoints if e.status}
     for peer, buckets in found.peers.items():
         seconds = quantile(buckets, 0.99)
         if seconds is not None:
