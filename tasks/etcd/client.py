@@ -154,7 +154,7 @@ class EtcdClient(Gateway):
 
     async def hash_kv(self, endpoint: Endpoint, revision: int) -> DataHash:
         """Get the hash of a member's data; EtcdRefused by 3.4 and 3.5.1, and once compacted."""
-        return await self._call(endpoint, wire.hash_kv(revision), wire.parse_hash)
+        return await self._call(endpoint, keyspace.hash_kv(revision), keyspace.parse_hash)
 
     async def read_data(
         self, endpoint: Endpoint, revision: int

@@ -1,4 +1,4 @@
-"""What is asked about the space of a database, pure: calls to build and answers to read.
+"""What is asked about a database's space and data, pure: calls to build and answers to read.
 
 Keys are counted by etcd's index, without reading them. Values are read for a small sample, of which
 the lengths alone are kept.
@@ -12,6 +12,7 @@ from typing import Any
 
 from tasks.etcd.wire import Call, NotEtcd, encode_bytes, parse_uint64
 from tasks.model.cluster import Alarm
+from tasks.model.snapshots import DataHash
 
 DEFRAGMENT = Call("/v3/maintenance/defragment")
 IS_COMPACTED = "required revision has been compacted"
@@ -52,6 +53,11 @@ def sample(start: bytes, end: bytes, limit: int) -> Call:
     return _range(start, end, limit=str(limit))
 
 
+def hash_kv(revision: int) -> Call:
+    """Ask a member for the hash of its own data up to a revision; 3.4 and 3.5.1 do not know it."""
+    return Call("/v3/maintenance/hashkv", {"revision": str(revision)})
+
+
 def parse_first_key(answer: dict[str, Any]) -> bytes | None:
     """Read the first key of an answer; None where there is none. Raises NotEtcd."""
     rows = _rows(answer)
@@ -67,6 +73,16 @@ def parse_sample(answer: dict[str, Any]) -> tuple[Sampled, ...]:
         )
         for row in _rows(answer)
     )
+
+
+def parse_hash(answer: dict[str, Any]) -> DataHash:
+    """Read the answer to `hash_kv`; raises NotEtcd. Compacted at -1 is not compacted yet."""
+    found = answer.get("hash")  # of 32 bits, and so a number
+    if not isinstance(found, int):
+        raise NotEtcd(f"answers without a hash: {found!r}")
+    is_never = answer.get("compact_revision") == "-1"
+    compacted = 0 if is_never else parse_uint64(answer, "compact_revision")
+    return DataHash(hash=found, compact_revision=compacted)
 
 
 def _range(start: bytes, end: bytes, **how: str | bool) -> Call:

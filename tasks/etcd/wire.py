@@ -17,7 +17,6 @@ from typing import Any
 
 from tasks.model.cluster import Alarm, AlarmType, EndpointStatus, Member
 from tasks.model.histories import KeyState
-from tasks.model.snapshots import DataHash
 
 COMMON_NAME_IGNORED = "CommonName of client sending a request against gateway will be ignored"
 
@@ -140,11 +139,6 @@ def read_state(key: bytes, revision: int) -> Call:
     """Ask a member when a key of its own data was changed up to a revision, not for its value."""
     own = {"key": encode_bytes(key), "serializable": True, "keys_only": True}
     return Call("/v3/kv/range", own | {"revision": str(revision)})
-
-
-def hash_kv(revision: int) -> Call:
-    """Ask a member for the hash of its own data up to a revision; 3.4 and 3.5.1 do not know it."""
-    return Call("/v3/maintenance/hashkv", {"revision": str(revision)})
 
 
 def transfer_leadership(member_id: int) -> Call:
@@ -284,14 +278,6 @@ def parse_states(answer: dict[str, Any]) -> dict[bytes, KeyState]:
         )
         for row in _rows(answer, "kvs")
     }
-
-
-def parse_hash(answer: dict[str, Any]) -> DataHash:
-    """Read the answer to `hash_kv`; raises NotEtcd."""
-    found = answer.get("hash")  # of 32 bits, and so a number
-    if not isinstance(found, int):
-        raise NotEtcd(f"answers without a hash: {found!r}")
-    return DataHash(hash=found, compact_revision=parse_uint64(answer, "compact_revision"))
 
 
 def parse_token(answer: dict[str, Any]) -> str:

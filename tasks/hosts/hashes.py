@@ -30,4 +30,4 @@ def parse_hash(result: Result) -> DataHash:
     """Read the answer of `hash_command`; raises ValueError, KeyError where it is another."""
     (row,) = json.loads(result.stdout)
     found = row["HashKV"]
-    return DataHash(hash=found["hash"], compact_revision=found.get("compact_revision", 0))
+    return DataHash(hash=found["hash"], compact_revision=max(found.get("compact_revision", 0), 0))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.etcd import wire
+from tasks.etcd import keyspace, wire
 from tasks.etcd.wire import GatewayError, GrpcCode, NotEtcd
 from tasks.model.cluster import Alarm, AlarmType, EndpointStatus, Member
 
@@ -80,10 +80,11 @@ def test_count_and_hash_of_the_data() -> None:
     """A count of 0 is left out of the answer; a hash is not, or it is none."""
     assert wire.parse_count({"header": {}}) == 0
     assert wire.parse_count({"count": "12"}) == 12
-    found = wire.parse_hash({"hash": 2597, "compact_revision": "7"})
+    found = keyspace.parse_hash({"hash": 2597, "compact_revision": "7"})
+    assert keyspace.parse_hash({"hash": 1, "compact_revision": "-1"}).compact_revision == 0
     assert (found.hash, found.compact_revision) == (2597, 7)
     with pytest.raises(wire.NotEtcd):
-        wire.parse_hash({"compact_revision": "7"})
+        keyspace.parse_hash({"compact_revision": "7"})
 
 
 def test_status_without_leader() -> None:

@@ -99,6 +99,6 @@ def test_whose_data_are_wrong_counts_for_nothing_and_the_alarm_forbids_nothing()
 def test_what_etcdctl_says_of_a_hash_is_read() -> None:
     """The compaction is left out where there was none."""
     said = '[{"Endpoint":"x","HashKV":{"header":{"revision":9},"hash":12%s}}]'
-    for more, compacted in ((',"compact_revision":4', 4), ("", 0)):
+    for more, compacted in ((',"compact_revision":4', 4), (',"compact_revision":-1', 0), ("", 0)):
         result = Result("ask", 0, said % more, "", 0.1)
         assert parse_hash(result) == DataHash(hash=12, compact_revision=compacted)
