@@ -13,7 +13,12 @@ import pytest
 from tests.integration.runbooks import Prefect, prefect_server
 from tests.integration.teams import copy_checkout, deploy
 
-pytestmark = [pytest.mark.lab, pytest.mark.one_etcd, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.chaos,
+    pytest.mark.lab,
+    pytest.mark.one_etcd,
+    pytest.mark.timeout(300),
+]
 
 INVENTORY = """
 name: {name}
