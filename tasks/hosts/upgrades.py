@@ -16,11 +16,11 @@ SNAPSHOT_SECONDS = 20
 
 LOG = r"""
 data={data}; log={log}
-count() {{ LC_ALL=C grep -zaoE "$1" "$log"/*.wal 2>/dev/null | tr '\0' '\n' | wc -l; }}
 # Entries of the v2 store: an id, the method (field 2) and the path (field 3). /0 is etcd's own.
-echo "entries=$(count $'\x12(\x04QGET|\x04POST|\x04SYNC|\x06DELETE)\x1a')"
-echo "writes=$(count $'\x12\x03PUT\x1a..?/[1-9]')"
-echo "own=$(count $'\x12\x03PUT\x1a..?/0/')"
+methods=$'\x12(\x04QGET|\x04POST|\x04SYNC|\x06DELETE)\x1a'
+LC_ALL=C grep -zaohE "$methods"$'|\x12\x03PUT\x1a..?/[0-9]' "$log"/*.wal 2>/dev/null |
+  tr '\n\0' '.\n' | LC_ALL=C awk '/PUT/ {{ if (/\/0$/) own++; else writes++; next }} {{ entries++ }}
+    END {{ printf "entries=%d\nwrites=%d\nown=%d\n", entries, writes, own }}' || :
 newest=$(ls "$data/member/snap"/*.snap 2>/dev/null | sort | tail -n 1) || newest=
 if [ -n "$newest" ] && grep -qaE '"Path":"/[1-9]/' "$newest"; then echo keys=yes; fi
 """
