@@ -17,7 +17,7 @@ from tasks.model.upgrades import Accept
 from tasks.plans import upgrades as plans
 from tasks.plans.trials import Trial
 from tasks.plans.upgrade_findings import Weighed, find_down, find_findings
-from tasks.procedures import upgrades
+from tasks.procedures import upgrade_sight, upgrades
 from tasks.procedures.course import Actions, Choices, Recipe, Unlocked, Verified, follow
 from tasks.steps import health
 
@@ -78,12 +78,12 @@ class _Upgrade(Recipe[Weighed]):
 
     @override
     async def open(self, run: Run) -> None:
-        upgrades.refuse_stacked(run)
+        upgrade_sight.refuse_stacked(run)
         await Recipe.open(self, run)
 
     @override
     async def look(self, run: Run, unlocked: Unlocked) -> Weighed:
-        return await upgrades.look(run, unlocked)
+        return await upgrade_sight.look(run, unlocked)
 
     @override
     def findings(self, seen: Weighed) -> tuple[Finding, ...]:

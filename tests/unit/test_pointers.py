@@ -64,7 +64,7 @@ NAMED: dict[str, set[str]] = {
     "tasks/plans/survivors.py": {"replace_member", "restore_cluster"},
     "tasks/plans/upgrade_findings.py": {"replace_member", "restore_cluster"},
     "tasks/plans/upgrade_routes.py": {"restore_cluster"},
-    "tasks/procedures/upgrades.py": {"check_health", "harden_members", "show_member"},
+    "tasks/procedures/upgrade_sight.py": {"check_health", "harden_members", "show_member"},
     "tasks/steps/upgrades.py": {"check_health"},
     "tasks/plans/voters.py": {"recover_certificates", "recover_quorum", "restore_cluster"},
     "tasks/plans/recovery.py": {"rotate_authority"},

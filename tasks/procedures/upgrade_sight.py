@@ -1,0 +1,209 @@
+"""What an upgrade sees before it plans: what runs, whose settings say what, and the way from there.
+
+Composes steps; changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping
+
+from tasks.config.rendering import MARK
+from tasks.config.settings import read_settings
+from tasks.config.translation import TOUCHED, has_v2_api, translate
+from tasks.engine.run import Run, together
+from tasks.etcd.client import EtcdClient
+from tasks.hosts.connection import HostConnection
+from tasks.model.cluster import ClusterHealth, format_id
+from tasks.model.errors import Refused, RunbookError, Transient
+from tasks.model.member_settings import parse_number, variable_name
+from tasks.model.restarts import StartObservation
+from tasks.model.settings import InstalledBinaries
+from tasks.model.upgrades import Translation, UpgradeSight
+from tasks.plans.restarts import PROGRAM, find_against, find_differences
+from tasks.plans.upgrade_findings import Weighed
+from tasks.plans.upgrade_routes import Minor, Route, find_route, minor_of
+from tasks.plans.upgrades import Work
+from tasks.procedures import location
+from tasks.steps import health, restarts, upgrades
+
+WRITTEN = frozenset({PROGRAM, *map(variable_name, TOUCHED)})
+"""What of the next restart an upgrade itself writes, or has written before it died."""
+V2_GONE: Minor = (3, 6)
+ZOMBIES: Minor = (3, 5)
+"""The first that reads who was removed from its data, and the one that may note it wrongly."""
+_V2_REQUESTS = re.compile(r"^etcd_http_received_total\{[^}]*\} (\S+)$", re.MULTILINE)
+
+
+def refuse_stacked(run: Run) -> None:
+    """Raise Refused where kubeadm owns etcd's version."""
+    inventory = run.inventory
+    if any(inventory.layout(host.name).is_pod for host in inventory.hosts):
+        raise Refused(
+            f"{inventory.name} is stacked: kubeadm owns etcd's version and writes each manifest's "
+            "image. On the first node `kubeadm upgrade plan` and `kubeadm upgrade apply VERSION`, "
+            "on each other `kubeadm upgrade node`, one at a time, with check_health before and "
+            "after each; then harden_members, whose change kubeadm takes back. Nothing was changed"
+        )
+
+
+async def look(run: Run, unlocked: Mapping[str, str]) -> Weighed:
+    """See members, hosts and settings, and find the way; raises Refused where there is none."""
+    members = await location.locate_members(run)
+    absent = dict(unlocked)
+    removed: dict[str, tuple[str, ...]] = {}
+    seen: dict[str, UpgradeSight] = {}
+    starts: list[StartObservation] = []
+
+    async def see(host: HostConnection) -> None:
+        try:
+            start, seen[host.name] = await _see(run, host)
+            starts.append(start)
+        except Transient as error:
+            absent[host.name] = error.message
+
+    hosts = [host for name, host in run.hosts.items() if name not in absent]
+    async with health.etcd_client(run, members) as client:
+        found, _ = await asyncio.gather(health.read_health(run, client), together(map(see, hosts)))
+        cluster, downgrade = await _read_versions(client, found)
+        metrics = await _count_v2(client, seen)
+    seen = {m.name: seen[m.name] for m in members if m.name in seen}
+    if absent or cluster is None:
+        work = Work(Route(()))
+    else:
+        running = {name: sight.version for name, sight in seen.items()}
+        refuse_unknown(running)
+        known = known_versions(run)
+        work = find_work(
+            seen, find_route(running, cluster, run.inventory.etcd.version, known, downgrade)
+        )
+        removed = await _find_removed(run, found, seen, work)
+    against = find_against(find_differences(tuple(starts)), WRITTEN)
+    return Weighed(
+        run.inventory.etcd.version,
+        members,
+        found,
+        cluster or (0, 0),
+        seen,
+        work,
+        absent,
+        tuple(each.sentence for each in against),
+        metrics,
+        removed,
+    )
+
+
+async def _find_removed(
+    run: Run, found: ClusterHealth, seen: Mapping[str, UpgradeSight], work: Work
+) -> dict[str, tuple[str, ...]]:
+    """Find members that others' data note as removed, where 3.6 follows a version before it."""
+    if not any(minor_of(hop.version) == V2_GONE and not hop.enables for hop in work.route.hops):
+        return {}
+    ids = member_ids(found)
+    asked = [n for n, s in seen.items() if V2_GONE > minor_of(s.version) >= ZOMBIES]
+    told = await together(upgrades.see_removed(run, run.hosts[n], tuple(ids)) for n in asked)
+    return {
+        name: tuple(ids[number] for number in numbers)
+        for name, numbers in zip(asked, told, strict=True)
+        if numbers
+    }
+
+
+def member_ids(found: ClusterHealth) -> dict[str, str]:
+    """Map the members' ids, as etcd writes them, to their names."""
+    return {format_id(m.member.id): m.label for m in found.seen_members()}
+
+
+def refuse_unknown(running: Mapping[str, str]) -> None:
+    """Raise Refused where a host does not tell what it runs."""
+    mute = [name for name, version in running.items() if not version]
+    if mute:
+        raise Refused(
+            f"{', '.join(mute)}: neither what runs nor the program of its unit tells its version; "
+            "show_member shows how it starts. Nothing was changed"
+        )
+
+
+def known_versions(run: Run) -> tuple[str, ...]:
+    """List the versions of which the inventory has programs."""
+    etcd = run.inventory.etcd
+    own = () if isinstance(etcd.binaries, InstalledBinaries) else (etcd.version,)
+    return tuple(dict.fromkeys((*own, *etcd.versions)))
+
+
+async def _see(run: Run, host: HostConnection) -> tuple[StartObservation, UpgradeSight]:
+    start = await restarts.see_next_start(run, host)
+    if start is None:
+        unit = run.inventory.layout(host.name).service
+        raise Refused(f"there is no {unit}, so no etcd would start again", host=host.name)
+    program, log, files, disk = await upgrades.see_host(run, host, start.next.program)
+    settings = read_settings(files)
+    try:
+        quota = parse_number(settings.value("quota-backend-bytes", "0"))
+    except ValueError:
+        quota = 0
+    units = files.units
+    return start, UpgradeSight(
+        host.name,
+        start.running.version if start.running else None,
+        disk,
+        start.next.program,
+        program.real,
+        program.architecture,
+        program.owner,
+        bool(units) and units[0].text.startswith(MARK),
+        program.free,
+        quota,
+        files,
+        log,
+        program.kept,
+        program.staged,
+    )
+
+
+async def _read_versions(
+    client: EtcdClient, found: ClusterHealth
+) -> tuple[Minor | None, Minor | None]:
+    """Tell the cluster's version, and what a downgrade under way ends at."""
+    downgrade = next(
+        (e.status.downgrades_to for e in found.endpoints if e.status and e.status.downgrades_to),
+        None,
+    )
+    for endpoint in client.endpoints:
+        try:
+            version = (await client.get_version(endpoint)).cluster
+        except RunbookError:
+            continue
+        if version != "not_decided":
+            return minor_of(version), minor_of(downgrade) if downgrade else None
+    return None, None
+
+
+async def _count_v2(client: EtcdClient, seen: Mapping[str, UpgradeSight]) -> dict[str, int]:
+    """Count the requests that the v2 API has had since each member's start, where it is on."""
+    found = {}
+    for endpoint in client.endpoints:
+        sight = seen.get(endpoint.name)
+        if sight is None or not has_v2_api(sight.settings):
+            continue
+        try:
+            text = await client.read_metrics(endpoint)
+        except RunbookError:
+            continue
+        count = sum(map(float, _V2_REQUESTS.findall(text)))
+        if count:
+            found[endpoint.name] = round(count)
+    return found
+
+
+def find_work(hosts: Mapping[str, UpgradeSight], route: Route) -> Work:
+    """Follow each host's settings through its hops."""
+    found: dict[tuple[str, str], Translation] = {}
+    files = {name: sight.settings for name, sight in hosts.items()}
+    for hop in route.hops:
+        for name in hop.hosts:
+            done = translate(files[name], minor_of(hop.version))
+            found[name, hop.version] = done
+            files[name] = done.files
+    return Work(route, found)
