@@ -98,16 +98,22 @@ def choose_mark(
         sha256=wanted.sha256,
         hosts=names,
         revision=target,
-        raised=target - wanted.revision,
+        raised=target - _written(wanted.revision) if raises else 0,
     )
     return new, False
 
 
 def raise_above(mark: Mark, sha256: str, revision: int) -> Mark:
     """Say how far a snapshot is raised of which only now is known what it has."""
-    raised = max(mark.revision - revision, LEAP) if mark.raised else 0
-    known = {"sha256": sha256, "raised": raised, "revision": revision + raised}
+    written = _written(revision)
+    raised = max(mark.revision - written, LEAP) if mark.raised else 0
+    known = {"sha256": sha256, "raised": raised, "revision": written + raised or revision}
     return mark.model_copy(update=known)
+
+
+def _written(revision: int) -> int:
+    """Say from where etcd's tool raises: data without a write have 1, and it begins at 0 there."""
+    return revision if revision > 1 else 0
 
 
 def can_raise(inventory: Inventory, hosts: tuple[RestoreHost, ...]) -> bool:

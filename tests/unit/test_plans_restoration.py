@@ -234,6 +234,15 @@ def test_a_survivors_revision_is_raised_when_it_is_known(revision: int, raised: 
     assert restore_marks.raise_above(unraised, "x", 7).revision == 7
 
 
+def test_an_empty_cluster_is_raised_far_enough() -> None:
+    """Etcd says that its revision is 1, and its tool raises from 0."""
+    wanted = replace(WANTED, revision=1, highest=1)
+    mark, _ = restore_marks.choose_mark(C1, wanted, hosts())
+    assert 0 + mark.raised >= mark.revision == restore_marks.LEAP + 1
+    found = restore_marks.raise_above(mark.model_copy(update={"sha256": ""}), "x", 1)
+    assert 0 + found.raised >= found.revision > restore_marks.LEAP
+
+
 def test_hosts_that_are_gone_are_named_by_the_operator() -> None:
     """One that cannot be reached may come back."""
     with pytest.raises(Refused, match="--without m2"):
