@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from tasks.model.cluster import ClusterHealth, DesiredMember, quorum
+from tasks.model.cluster import AlarmType, ClusterHealth, DesiredMember, quorum
 from tasks.model.plan import Finding, Severity
 from tasks.model.pointers import parameter
 from tasks.model.upgrades import Accept, UpgradeSight
@@ -20,6 +20,8 @@ ROOM_BYTES = 400 << 20
 HAS_V2_STORE: Minor = (3, 6)
 """The first that has none."""
 
+
+_WAYS_OUT = {AlarmType.NOSPACE: "reclaim_space", AlarmType.CORRUPT: "repair_corruption"}
 
 Refuse = Callable[[str | None, str], Finding]
 Weigh = Callable[[str | None, str, Accept], Finding]
@@ -116,7 +118,10 @@ def _members(seen: Weighed) -> Iterable[str]:
         for problem in seen.health.find_faults(seen.members)
         if problem.partition(":")[0] not in down
     )
-    yield from (f"{alarm}; it must be cleared first" for alarm in seen.health.find_alarms())
+    yield from (
+        f"{told}; {_WAYS_OUT[alarm.type]} leads out of it"
+        for alarm, told in zip(seen.health.alarms, seen.health.find_alarms(), strict=True)
+    )
 
 
 def _host(seen: Weighed, sight: UpgradeSight) -> Iterable[str]:
@@ -187,7 +192,7 @@ def _size(seen: Weighed) -> Iterable[Finding]:
         if share >= NEAR:
             said = (
                 f"its database has {endpoint.status.db_size >> 20} MB of a quota of "
-                f"{quota >> 20}; compact and defragment it first"
+                f"{quota >> 20}; reclaim_space gives room"
             )
             yield Finding(
                 Severity.REFUSAL if share >= FULL else Severity.WARNING, endpoint.name, said

@@ -197,7 +197,8 @@ def test_what_the_cluster_has_against_it() -> None:
     )  # fmt: skip
     said = "\n".join(str(f) for f in find_findings(bad, ()) if f.severity is Severity.REFUSAL)
     for sentence in (
-        "alarm NOSPACE", "of a quota of", "7 requests", "experimental-x=1 becomes x=1",
+        "alarm NOSPACE", "reclaim_space leads out",
+        "of a quota of", "7 requests", "experimental-x=1 becomes x=1",
         'accept=["settings"]', "/a:1: no", "note m2 as removed", "would not start again",
         "m9: cannot be upgraded: no route",
     ):  # fmt: skip

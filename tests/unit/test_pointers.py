@@ -62,7 +62,7 @@ NAMED: dict[str, set[str]] = {
     "tasks/plans/sources.py": {"rotate_certificates"},
     "tasks/plans/restore_consent.py": {"recover_quorum", "replace_member"},
     "tasks/plans/survivors.py": {"replace_member", "restore_cluster"},
-    "tasks/plans/upgrade_findings.py": {"replace_member", "restore_cluster"},
+    "tasks/plans/upgrade_findings.py": {"reclaim_space", "replace_member", "restore_cluster"},
     "tasks/plans/upgrade_routes.py": {"restore_cluster"},
     "tasks/procedures/upgrade_sight.py": {"check_health", "harden_members", "show_member"},
     "tasks/steps/upgrades.py": {"check_health"},
