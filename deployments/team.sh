@@ -15,7 +15,7 @@ WORKER_HOME=/var/lib/etcd-runbooks-worker
 SERVER=etcd-runbooks-server
 CLUSTERS=$WORKER_HOME/clusters
 DEBIAN=(git openssl openssh-client python3-venv rsync)
-START_SECONDS=120
+START_SECONDS=300
 
 say() { printf '%s\n' "$*"; }
 did() { say "  $*"; }
@@ -115,6 +115,8 @@ make_worker_account() {
             -f $WORKER_HOME/.ssh/id_ed25519
         did "made the SSH key $WORKER_HOME/.ssh/id_ed25519 of this machine's workers"
     fi
+    as_worker $PYTHON -c '' || fail "the account $WORKER cannot run $PYTHON, which is" \
+        "$(readlink -f $PYTHON): rm -r $ROOT/.venv && make -C $ROOT $TARGET PYTHON=/usr/bin/python3"
 }
 
 as_worker() {

@@ -18,7 +18,7 @@ from tests.integration.postgres import Postgres, postgres
 from tests.integration.runbooks import ROOT, Prefect
 from tests.lab.packages import unpack_packages
 
-START_SECONDS = 90.0
+START_SECONDS = 240.0
 
 
 def free_port() -> int:

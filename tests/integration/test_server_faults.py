@@ -37,7 +37,7 @@ pytestmark = [
     pytest.mark.lab,
     pytest.mark.chaos,
     pytest.mark.one_etcd,
-    pytest.mark.timeout(500),
+    pytest.mark.timeout(900),
 ]
 
 STEPS = 30
