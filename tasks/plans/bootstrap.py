@@ -31,7 +31,8 @@ START = Stage(3, "start, all at once")
 
 NO_UPGRADE = (
     "the inventory wants {0.etcd.version}: bootstrap_cluster neither upgrades nor downgrades a "
-    "member; write the version that runs into etcd.version (and its binaries)"
+    "member. upgrade_cluster does; else write the version that runs into etcd.version (and its "
+    "binaries)"
 )
 
 

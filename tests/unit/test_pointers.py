@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 RUNBOOKS = sorted(path.stem for path in (ROOT / "flows").glob("[!_]*.py"))
 LIKE_A_RUNBOOK = re.compile(
     r"\b(?:(?:bootstrap|adopt|check|show|rotate|recover|replace|add|remove|update|move|harden"
-    r"|restore|take|rehearse|reclaim|repair|apply)"
+    r"|restore|take|rehearse|reclaim|repair|apply|upgrade)"
     r"_(?:cluster|health|certificates|authority|member|leader|quorum|snapshot|space|corruption|retention)s?)\b"
 )
 OPTION = re.compile(r"(?<![\w-])--([a-z][a-z-]+)")
@@ -49,7 +49,8 @@ NAMED: dict[str, set[str]] = {
     "tasks/procedures/expiry.py": {"rotate_authority"},
     "tasks/procedures/drafting.py": {"add_member"},
     "tasks/pki/authority.py": {"recover_certificates"},
-    "tasks/plans/bootstrap.py": {"bootstrap_cluster"},
+    "tasks/model/settings.py": {"upgrade_cluster"},
+    "tasks/plans/bootstrap.py": {"bootstrap_cluster", "upgrade_cluster"},
     "tasks/plans/corruption.py": {"restore_cluster"},
     "tasks/plans/diagnosis.py": {"check_certificates", "reclaim_space", "rotate_certificates"},
     "tasks/plans/fences.py": {"check_health"},
