@@ -27,7 +27,9 @@ from tasks.steps import (
     locks,
     onhosts,
     preflight,
+    revisions,
     services,
+    snapshots,
 )
 from tasks.steps.installation import Programs
 from tasks.steps.preflight import Examination
@@ -156,6 +158,8 @@ class _Bootstrap(Recipe[_Sight]):
             raise MemberFailed(
                 "every member is healthy, but not of one version:\n  - " + "\n  - ".join(others)
             )
+        if revisions.forget_fenced(run, found):  # one of the same name and addresses, made anew
+            await snapshots.share_fenced(run, {})
         return Verified(found)
 
 

@@ -9,13 +9,21 @@ from prefect.settings import PREFECT_HOME, temporary_settings
 
 from tasks.engine.remembered import recall
 from tasks.engine.run import open_run
-from tasks.model.cluster import DesiredMember
+from tasks.model.cluster import DesiredMember, format_id
 from tasks.model.errors import Refused
 from tasks.model.restores import RestoreSource
 from tasks.procedures.fetching import Request, refuse_other_cluster
 from tasks.steps import snapshots
-from tasks.steps.revisions import note_fenced, note_pending, note_revision, read_revision
+from tasks.steps.revisions import (
+    forget_fenced,
+    note_fenced,
+    note_pending,
+    note_revision,
+    read_revision,
+    tell_fenced,
+)
 from tests.unit.plan_cases import inventory
+from tests.unit.test_plans_restoration import answers
 from tests.unit.test_plans_retention import NOW, taken
 
 MEMBERS = (DesiredMember("m1", "https://10.0.0.1:2380", "https://10.0.0.1:2379"),)
@@ -51,6 +59,18 @@ async def test_what_a_restore_has_ended_is_remembered_and_shared(tmp_path: Path)
             assert recall("c1").fenced == {}
             await snapshots.tell_proven.fn(run)
             assert recall("c1").fenced == fenced
+
+
+async def test_what_was_taken_back_on_every_host_is_forgotten(tmp_path: Path) -> None:
+    """Also where a cluster of the same name and addresses was made anew: it has the same id."""
+    with temporary_settings({PREFECT_HOME: tmp_path}):
+        async with open_run(inventory(), "check_health") as run:
+            note_fenced(run, {format_id(10)}, set())
+            for ids in ({"m1": 10, "m2": 10, "m3": 0}, {"m1": 10, "m2": 10, "m3": 11}):
+                assert not forget_fenced(run, answers(**ids))
+                assert "m1, m2 came back" in tell_fenced(run, answers(**ids))[0]
+            assert forget_fenced(run, answers(m1=10, m2=10, m3=10))
+            assert recall("c1").fenced == {}
 
 
 def source(tmp_path: Path, url: str, cluster: str | None) -> RestoreSource:
