@@ -14,7 +14,7 @@ from tasks.hosts import files, system
 from tasks.hosts import upgrades as commands
 from tasks.hosts.connection import HostConnection
 from tasks.hosts.supervisors import supervisor
-from tasks.model.errors import CommandFailed, EtcdUnavailable, MemberFailed, RunbookError
+from tasks.model.errors import CommandFailed, EtcdUnavailable, MemberFailed, RunbookError, Transient
 from tasks.model.member_settings import SettingsFiles
 from tasks.model.snapshots import DataHash
 from tasks.model.upgrades import FORCED, LogRemnants
@@ -248,5 +248,8 @@ async def compare_data(_run: Run, client: EtcdClient, revision: int) -> dict[str
 
 
 async def _read_data(client: EtcdClient, endpoint: Endpoint, revision: int) -> tuple[str, Data]:
-    async with asyncio.timeout(HASH_SECONDS):
-        return endpoint.name, await client.read_data(endpoint, revision)
+    try:
+        async with asyncio.timeout(HASH_SECONDS):
+            return endpoint.name, await client.read_data(endpoint, revision)
+    except (Transient, TimeoutError):  # one that is down is worked on first, and compared after
+        return endpoint.name, (None, None)
