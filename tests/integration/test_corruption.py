@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +15,7 @@ from tests.integration.members import (
     raise_cluster,
 )
 from tests.integration.runbooks import Ended, Prefect, etcdctl, run_runbook
-from tests.integration.test_alarms import configure, rot
+from tests.integration.test_alarms import configure
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +26,7 @@ pytest_plugins = ["tests.lab.fixtures", "tests.integration.fixtures"]
 pytestmark = [pytest.mark.lab, pytest.mark.chaos, pytest.mark.timeout(900)]
 
 MEMBERS = ("master01", "master02", "master03")
+SEEN_SECONDS = 60.0
 SECRET = "the same everywhere"
 
 
@@ -73,7 +75,11 @@ def test_data_that_differ_are_found_and_healed(
         check_healed(prefect, scene)
     prefix = "ETCD_" if etcd_version >= "3.6" else "ETCD_EXPERIMENTAL_"
     configure(lab, f"{prefix}CORRUPT_CHECK_TIME=3s")
-    rot(lab, MEMBERS[1])
+    change(scene, MEMBERS[1])
+    deadline = time.monotonic() + SEEN_SECONDS
+    while "CORRUPT" not in etcdctl(lab, "alarm", "list"):
+        assert time.monotonic() < deadline, "etcd did not see it"
+        time.sleep(1)
     assert repair(prefect, scene).status == 0
     check_healed(prefect, scene)
 
@@ -98,7 +104,7 @@ def change(scene: Scene, victim: str, to: str = "not the same at all") -> None:
     """Change a value in a member's database behind etcd's back, which does not look."""
     assert len(to) == len(SECRET)
     scene.lab[victim].run(
-        "systemctl stop etcd && db=$(find /var/lib/etcd -name db -path '*member*') && "
+        "systemctl stop etcd && db=/var/lib/etcd/default.etcd/member/snap/db && "
         f"grep -q '{SECRET}' $db && LC_ALL=C sed 's/{SECRET}/{to}/g' $db >/run/rotten && "
         "cat /run/rotten >$db && systemctl start etcd"
     ).check()
