@@ -118,7 +118,7 @@ def _measure_nospace(scene: Scene, work: Path) -> None:
 
 @contextmanager
 def writers(scene: Scene, directory: Path) -> Iterator[list[Path]]:
-    """Let a client write to each member, and a careful one to all; gives their logs in this order."""
+    """Let a client write to each member, and a careful one to all; gives their logs so."""
     directory.mkdir()
     urls = [f"https://{scene.lab[name].address}:2379" for name in MEMBERS]
     logs = [directory / name for name in (*MEMBERS, "careful")]
