@@ -176,16 +176,22 @@ async def compare_data(
     async with health.etcd_client(run, seen.members) as client:
         found = await health.read_health(run, client)
         newest = min(e.status.revision for e in found.endpoints if e.status)
-        for revision in {newest, *progress.data}:
+        for revision in {newest, min(progress.data, default=newest)}:
             data = await upgrades.compare_data(run, client, revision)
-            before = progress.data.setdefault(revision, data)
-            for name, (count, _) in data.items():
-                had = before.get(name, (None, None))[0]
+            before = progress.data.get(revision, {})
+            for name, (count, hashed) in data.items():
+                had, was = before.get(name, (None, None))
                 if None not in (had, count) and had != count:
-                    raise MemberFailed(
-                        f"it has {count} keys at revision {revision}, and had {had}; stop here",
-                        host=name,
-                    )
+                    said = f"it has {count} keys at revision {revision}, and had {had}"
+                    raise MemberFailed(f"{said}; stop here", host=name)
+                is_alike = hashed and was and hashed.compact_revision == was.compact_revision
+                if hashed and was and is_alike and hashed.hash != was.hash:
+                    said = f"its data at revision {revision} have another hash than they had"
+                    raise MemberFailed(f"{said}; stop here", host=name)
+            # 3.4 tells no hash: the first that is told is what later ones are compared with.
+            progress.data[revision] = before | {
+                name: one for name, one in data.items() if one != (None, None)
+            }
 
 
 def tell_data(progress: Progress) -> str:
