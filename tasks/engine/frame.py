@@ -31,6 +31,7 @@ from prefect.logging import get_run_logger
 from tasks.engine import asking, checkout, recording
 from tasks.engine.bounds import refuse_paths
 from tasks.engine.journal import Journal, Room, read_end, read_journal
+from tasks.model.chain import SHORT
 from tasks.model.errors import RecordUnreachable, Refused, RunbookError
 from tasks.model.outcome import DRY, Outcome, outcome_of, work_of
 from tasks.model.record import Event, Record
@@ -293,7 +294,7 @@ def sealed(journals: Iterable[Path]) -> dict[str, str]:
 
     `python -m flows verify --reports` compares them.
     """
-    told = ", ".join(f"{path.name} {read_end(path)[0]}" for path in journals)
+    told = ", ".join(f"{path.name} {read_end(path)[0][:SHORT]}" for path in journals)
     return {"seal": told} if told else {}
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tasks.engine.archive import LINES, list_files, name_of, read_content
 from tasks.engine.journal import parse_journal, read_end, read_journal
+from tasks.model.chain import SHORT as SEAL
 from tasks.model.chain import CheckedLines, check_lines
 from tasks.model.errors import Refused
 from tasks.report.stories import SHORT, Story
@@ -150,7 +151,7 @@ def check_journals(
             checked[name_of(path)] = found
             before = Story(name_of(path), tuple(parse_journal(content))).begun.get("previous")
             faults = [_is_missed(before, checked)] if before else []
-            if not (reported or {}).get(name_of(path), set()) <= set(found.seals):
+            if not (reported or {}).get(name_of(path), set()) <= {s[:SEAL] for s in found.seals}:
                 faults.append("it is not the one whose seal its run's report has: it was replaced")
             more = tuple(filter(None, faults))
             yield path, CheckedLines((*found.faults, *more), found.remarks, found.seals)

@@ -13,7 +13,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-IN_REPORT = re.compile(r"(\d{8}T[\d.]+Z-[0-9a-f-]+\.jsonl) ([0-9a-f]{64})")
+SHORT = 32
+"""So many digits of a seal are in a report, on one line of a page: 128 bits."""
+IN_REPORT = re.compile(r"(\d{8}T[\d.]+Z-[0-9a-f-]+\.jsonl) ([0-9a-f]{32})")
 """A journal's name and its last seal, as a report tells them."""
 _SEAL = re.compile(rb', "chain": "([0-9a-f]{64})"\}$')
 

@@ -16,14 +16,22 @@ COLUMNS = (
     *("cluster", "state", "version", "members", "leader", "DB size", "first expiry"),
     *("last proven snapshot", "last change", "waits for approval"),
 )
+NOTHING = "-"
 TOLD = 3
 """Problems of one cluster that the page tells; check_health and check_certificates have all."""
 
 
 def fleet_table(rows: Iterable[FleetRow], now: datetime) -> Table:
-    """Put every cluster into a row, the worst first."""
+    """Put every cluster into a row, the worst first.
+
+    The last columns stand there where a cluster has something in them: pages are narrow.
+    """
     ordered = sorted(rows, key=lambda row: (row.urgency, row.cluster))
-    return Table(COLUMNS, tuple(_cells(row, now) for row in ordered))
+    cells = [_cells(row, now) for row in ordered]
+    shown = len(COLUMNS)
+    while cells and all(row[shown - 1] == NOTHING for row in cells):
+        shown -= 1
+    return Table(COLUMNS[:shown], tuple(row[:shown] for row in cells))
 
 
 def fleet_problems(rows: Iterable[FleetRow]) -> tuple[str, ...]:
@@ -46,7 +54,7 @@ def fleet_verdict(rows: tuple[FleetRow, ...]) -> str:
     wrong = sum(bool(row.all_problems) for row in rows)
     waiting = sum(len(row.waiting) for row in rows)
     waits = f", {waiting} run(s) wait for approval" if waiting else ""
-    return f"{len(rows)} clusters: {wrong} with problems{waits}"
+    return f"{len(rows)} cluster{'' if len(rows) == 1 else 's'}: {wrong} with problems{waits}"
 
 
 def _cells(row: FleetRow, now: datetime) -> tuple[str, ...]:
@@ -61,8 +69,8 @@ def _cells(row: FleetRow, now: datetime) -> tuple[str, ...]:
         _size(statuses, row.growth),
         _expiry(row, now),
         _snapshot(row, now),
-        _past(row.changed) if row.changed else "-",
-        "; ".join(map(_past, row.waiting)) or "-",
+        _past(row.changed) if row.changed else NOTHING,
+        "; ".join(map(_past, row.waiting)) or NOTHING,
     )
 
 

@@ -84,14 +84,16 @@ def test_a_line_tells_what_there_is() -> None:
         "100d: server of m1",
         "5 h ago",
         "2026-03-01 12:00 rotate_certificates by ada@desk",
-        "-",
     )
+    both = fleet_table([one, row("other", 100)], NOW)
+    assert both.columns[-1] == "last change"
+    assert both.rows[1][-1] == "-"
 
 
 def test_a_cluster_that_was_not_seen_claims_nothing() -> None:
     """An inventory that is broken is a line, too."""
     (cells,) = fleet_table([FleetRow("gone", ("gone.yaml: line 3: no such field",))], NOW).rows
-    assert cells[1:] == ("1 problem(s)", "?", "?", "?", "?", "?", "none", "-", "-")
+    assert cells[1:] == ("1 problem(s)", "?", "?", "?", "?", "?", "none")
 
 
 def test_critical_certificates_are_problems_and_many_are_not_all_told() -> None:
