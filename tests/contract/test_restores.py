@@ -9,12 +9,14 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+from tasks.etcd import scratch
 from tasks.etcd.databases import digest_file
 from tasks.hosts import files, restores
 from tasks.hosts.batch import Command
 from tasks.model.layout import Layout
 from tasks.model.member_settings import TextFile
 from tasks.model.restores import MARK, Mark, RestoreHost, RestoreTools
+from tasks.plans.restore_marks import raise_above
 from tests.contract.etcd_real import RealCluster
 from tests.contract.local_host import LocalHost
 from tests.contract.test_scratch import BINARIES, save
@@ -136,6 +138,33 @@ async def restore(own: Layout, tmp_path: Path, snapshot: Path) -> None:
     opened = THIS.model_copy(update={"opened": True})
     await host.run(restores.mark_command(own, TextFile(MARK, opened.model_dump_json())))
     assert (await see(own)).marked == opened
+
+
+@pytest.mark.parametrize("writes", [0, 1, 5])
+@pytest.mark.parametrize("version", [v for v in BINARIES if not v.startswith("3.4.")])
+async def test_a_revision_is_raised_as_far_as_the_mark_says(
+    tmp_path: Path, version: str, writes: int
+) -> None:
+    """Data without a write have revision 1, and etcd's tool raises these from 0."""
+    programs = BINARIES[version].parent
+    with closing(RealCluster(BINARIES[version], tmp_path, size=1)) as cluster:
+        cluster.start()
+        async with cluster.client(5.0) as client:
+            await client.wait_until_healthy(cluster.members, 20)
+            if writes:
+                await cluster.write(writes)
+            saved = await save(client, tmp_path)
+    mark = raise_above(THIS.model_copy(update={"sha256": ""}), "x", saved.revision)
+    directory, host = tmp_path / "scratch", LocalHost()
+    directory.mkdir()
+    command = (
+        f"{programs}/etcdutl snapshot restore {tmp_path}/main/one.db --data-dir={directory}/data "
+        f"--bump-revision={mark.raised} --mark-compacted"
+    )
+    await host.run(Command("restore", f"{command} 2>&1"), timeout_seconds=60)
+    async with scratch.running(programs, directory, directory / "data") as client:
+        (endpoint,) = client.endpoints
+        assert (await client.get_status(endpoint)).revision == mark.revision
 
 
 async def test_the_tools_that_restore_are_found(tmp_path: Path) -> None:
