@@ -132,7 +132,10 @@ async def defragment_member(
         status = await client.get_status(endpoint)
         if not rules.is_due(status, seen.quotas.get(host.name), alarmed=seen.is_alarmed):
             return None
-        room = await space.see_disk_room(run, host)
+        try:
+            room = await space.see_disk_room(run, host)
+        except RunbookError as error:
+            return f"{host.name}: it is not known whether its disk has room: {error.message}"
         if text := tell_no_room(status, room):
             return f"{host.name}: {text}"
         await health.move_leader_away(run, host, seen.members)
