@@ -95,7 +95,8 @@ def find_route(
         return Route((), _cancelled(downgrades_to, wanted))
     if wanted >= cluster:
         for minor in _minors(cluster, wanted):
-            way.go_up(minor)
+            # The data may not be written for it yet where a run died right after it began.
+            way.go_up(minor, enables=minor == downgrades_to)
         return way.end(_cancelled(downgrades_to, wanted))
     if any(minor_of(version) > cluster for version in running.values()):
         way.go_down(cluster, enables=False)
@@ -143,10 +144,10 @@ class _Way:
             )
         return Route(tuple(self._hops), cancels)
 
-    def go_up(self, minor: Minor) -> None:
+    def go_up(self, minor: Minor, *, enables: bool) -> None:
         if minor == minor_of(self._goal):
             hosts = [h for h, version in self._state.items() if version != self._goal]
-            self._add(self._goal, hosts, minor)
+            self._add(self._goal, hosts, minor, enables=enables)
             return
         least = LEAST.get(minor, (*minor, 0))
         low = [

@@ -172,11 +172,11 @@ async def see_removed(run: Run, host: HostConnection, ids: tuple[str, ...]) -> t
 @step("let the cluster go down")
 async def enable_downgrade(_run: Run, client: EtcdClient, minor: Minor) -> bool:
     """Let the cluster go down to a minor version, unless it is on its way."""
-    first = client.endpoints[0]
-    status = await client.get_status(first)
-    if status.downgrades_to and minor_of(status.downgrades_to) == minor:
+    found = await client.observe_cluster()
+    under_way = [e.status.downgrades_to for e in found.endpoints if e.status]
+    if any(version and minor_of(version) == minor for version in under_way):
         return False
-    await client.enable_downgrade(first, f"{format_minor(minor)}.0")
+    await client.enable_downgrade(client.endpoints[0], f"{format_minor(minor)}.0")
     return True
 
 
