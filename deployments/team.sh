@@ -1,7 +1,8 @@
 #!/bin/bash
 # A team's server and its workers, or more workers, on a bare Debian 12: `make team`,
 # `make team-worker` (docs/team.md). Run again, it changes only what is not so yet; the choices that
-# were given (SERVER_NAME, API_SERVERS, TEAM_WORKERS, INVENTORIES, CERTIFICATE, CERTIFICATE_KEY) are kept in team.conf.
+# were given (SERVER_NAME, API_SERVERS, TEAM_WORKERS, INVENTORIES, CERTIFICATE, CERTIFICATE_KEY) are
+# kept in team.conf.
 # No secret is in an argument of a process, nor in a file that others than its reader can read.
 set -euo pipefail
 umask 022
@@ -302,7 +303,7 @@ bring_up() {
         did "started $unit"
     elif [ -n "$newer" ]; then
         systemctl restart --no-block "$unit"
-        did "starts $unit again, for its settings have changed; a worker ends its runs first"
+        did "starts $unit again, for its settings have changed"
     fi
 }
 
