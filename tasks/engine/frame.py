@@ -27,6 +27,7 @@ from prefect import Flow, State, flow
 from prefect.context import FlowRunContext
 from prefect.exceptions import Abort, Pause
 from prefect.logging import get_run_logger
+from rich.console import Console
 
 from tasks.engine import asking, checkout, recording
 from tasks.engine.bounds import refuse_paths
@@ -124,6 +125,8 @@ class Frame:
             self.know(context.flow_run.id)
             is_deployed = context.flow_run.deployment_id is not None
         self.has_begun = True
+        # Where who reads what this process says has died, a worker or a pager, rich would end it.
+        Console.on_broken_pipe = _fall_silent  # type: ignore[method-assign, assignment]
         if self.interrupt is not None:
             # Prefect has put its own handler here, which would raise anywhere.
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.interrupt)
@@ -278,6 +281,10 @@ class Frame:
         with contextlib.suppress(TimeoutError):
             await recording.within(RECORD_SECONDS, settle())
         recovery.cancel()
+
+
+def _fall_silent(console: Console) -> None:
+    console.quiet = True
 
 
 def tags_for(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from prefect.exceptions import Abort
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+from rich.console import Console
 
 from tasks.engine import frame, recording
 from tasks.engine.frame import Frame
@@ -66,6 +68,20 @@ async def test_an_api_that_hangs_ends_no_body(framed: Frame) -> None:
     assert framed.is_behind
     kept = [r for r in read_journal(framed.journal.path) if r.event is Event.ARTIFACT]
     assert len(kept) == 4, "three of the body's and the report"
+
+
+async def test_a_reader_of_its_output_that_died_ends_no_body(framed: Frame) -> None:
+    """A worker that is killed, or a pager that is left, is at the other end of a pipe."""
+
+    class Gone(io.StringIO):
+        def flush(self) -> None:
+            raise BrokenPipeError
+
+    async def body() -> None:
+        Console(file=Gone(), force_terminal=True).print("a line")
+
+    state = await framed.perform(body(), {})
+    assert (state.name, read_end(framed)["state"]) == ("Completed", "Completed")
 
 
 @pytest.mark.parametrize("error", [None, MemberFailed("a member is ill")])
