@@ -21,7 +21,7 @@ from tasks.model.errors import InvalidInventory, MemberFailed
 from tasks.model.gap import Gap
 from tasks.model.member_settings import Place, SettingsFiles
 from tasks.model.settings import InstalledBinaries
-from tasks.plans.upgrade_findings import Weighed, noted_sentence
+from tasks.plans.upgrade_findings import Weighed, find_down, noted_sentence
 from tasks.plans.upgrade_routes import Minor, minor_of
 from tasks.plans.upgrades import (
     AwaitVersion,
@@ -151,7 +151,7 @@ async def enable_downgrade(run: Run, step: EnableDowngrade, *, seen: Weighed) ->
     """Let the cluster go down, and wait until it is ready for other programs."""
     async with health.etcd_client(run, seen.members) as client:
         await upgrades.enable_downgrade(run, client, step.minor)
-        await upgrades.await_version(run, client, step.minor)
+        await upgrades.await_version(run, client, step.minor, find_down(seen))
 
 
 async def cancel_downgrade(run: Run, _step: CancelDowngrade, *, seen: Weighed) -> None:

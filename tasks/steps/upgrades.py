@@ -191,11 +191,17 @@ async def cancel_downgrade(_run: Run, client: EtcdClient) -> bool:
 
 
 @step("wait for the cluster's version")
-async def await_version(_run: Run, client: EtcdClient, minor: Minor) -> bool:
-    """Wait until every member tells this minor version as the cluster's, and its data's if any."""
+async def await_version(
+    _run: Run, client: EtcdClient, minor: Minor, without: frozenset[str] = frozenset()
+) -> bool:
+    """Wait until every member tells this minor version as the cluster's, and its data's if any.
+
+    Those in `without` are down, and are not asked.
+    """
+    asked = [endpoint for endpoint in client.endpoints if endpoint.name not in without]
     deadline = monotonic() + RISE_SECONDS
     while True:
-        told = await together(_tell_versions(client, each) for each in client.endpoints)
+        told = await together(_tell_versions(client, each) for each in asked)
         wrong = [f"{name}: {version}" for name, version in told if minor_of(version) != minor]
         if not wrong:
             return True
