@@ -6,9 +6,9 @@ members that were dead on that day may come back: by their cluster's id they are
 
 from __future__ import annotations
 
+import fcntl
 from contextlib import suppress
 from pathlib import Path
-from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -38,17 +38,21 @@ def recall(cluster: str) -> Remembered:
 
 
 def remember(cluster: str, **changes: object) -> None:
-    """Note what has changed; a disk that takes no note is no reason for a run to fail."""
-    known = recall(cluster)
-    new = known.model_copy(update=changes)
-    if new == known:
-        return
+    """Note what has changed; a disk that takes no note is no reason for a run to fail.
+
+    Runs of one cluster may note at once, and none of them takes another's note away.
+    """
     with suppress(OSError):
         path = _path(cluster)
         path.parent.mkdir(parents=True, exist_ok=True)
-        made = path.with_name(f".{path.name}.{uuid4().hex}")
-        made.write_text(new.model_dump_json() + "\n")
-        made.replace(path)
+        with path.with_name(f".{path.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            known = recall(cluster)
+            new = known.model_copy(update=changes)
+            if new != known:
+                made = path.with_name(f".{path.name}.new")
+                made.write_text(new.model_dump_json() + "\n")
+                made.replace(path)
 
 
 def _path(cluster: str) -> Path:
