@@ -2,7 +2,8 @@
 
 One cluster of three on the same hosts, in one run, in turn: two members die and their data are
 gone, clients write all the time. Timed from the start of the command to the first write that a
-client has acknowledged, and to the command's end, which sees every member healthy.
+client has acknowledged, and to the command's end, which sees every member healthy. Members fold
+their log after every ten entries, or gigabytes of it would stay in their memory.
 Exit status: 0 measured, 1 not measured.
 """
 
