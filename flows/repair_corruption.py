@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from typing import Literal
 
 from typing_extensions import override
@@ -12,9 +13,10 @@ from tasks.engine.run import Run, open_run
 from tasks.etcd.client import EtcdClient
 from tasks.etcd.probe import Probe
 from tasks.hosts.connection import HostConnection
-from tasks.model.errors import Refused
+from tasks.model.errors import MemberFailed, Refused
 from tasks.model.inventory_file import load_inventory
 from tasks.model.plan import Finding, Plan
+from tasks.model.pointers import pointer
 from tasks.plans.corruption import (
     DisarmCorrupt,
     Verdict,
@@ -129,6 +131,21 @@ class _Repair(MemberRecipe):
 
         changing = self.preparing(seen) | self.joining(seen) | leaving | self.telling(seen)
         return changing | {RetireHost: retire_guilty, DisarmCorrupt: disarm}
+
+    @override
+    async def verify(self, run: Run, seen: Draft) -> Verified:
+        verified = await super().verify(run, seen)
+        async with seen.roster.open(run) as client:
+            # One that joins replays the log, and may reach its quota before its last compaction.
+            alarms = (await client.observe_cluster()).find_alarms()
+        if not alarms or verified.complaint:
+            return verified
+        told = "\n  - ".join(alarms)
+        way = pointer("reclaim_space", cluster=run.inventory.name)
+        complaint = MemberFailed(
+            f"the data are the same, and alarms are left:\n  - {told}\n{way} leads out of NOSPACE"
+        )
+        return replace(verified, complaint=complaint)
 
 
 class _Disarming(Recipe[Verdict]):

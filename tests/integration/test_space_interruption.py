@@ -13,7 +13,7 @@ import pytest
 
 from tasks.engine.journal import read_journal
 from tasks.model.record import Event
-from tests.integration.members import Scene, find_leader
+from tests.integration.members import Scene, find_leader, raise_cluster
 from tests.integration.runbooks import Prefect, etcdctl, finish, run_runbook, start_runbook
 from tests.integration.test_corruption import SECRET, change, check_healed
 from tests.integration.test_space import MEMBERS, QUOTA, raise_small, rewrite, sizes
@@ -56,6 +56,14 @@ def scene(
     return raise_small(start_module_lab, prefect, tmp_path_factory.mktemp("scene"))
 
 
+@pytest.fixture(scope="module")
+def roomy(
+    start_module_lab: StartLab, prefect: Prefect, tmp_path_factory: pytest.TempPathFactory
+) -> Scene:
+    """Bootstrap three members; one that replays a log of a small quota's size would fill it."""
+    return raise_cluster(start_module_lab, prefect, tmp_path_factory.mktemp("roomy"), spare=0)
+
+
 def kill(prefect: Prefect, scene: Scene, runbook: str, point: str, *options: str) -> None:
     """Let a run die at a point."""
     killer = ("-m", "tests.integration.killed_run", point)
@@ -91,14 +99,14 @@ def test_a_killed_run_is_finished_by_the_next_one(
 @pytest.mark.parametrize("step", REPAIRS)
 @pytest.mark.parametrize("event", [Event.STEP_STARTED, Event.STEP_FINISHED])
 def test_a_killed_repair_is_finished_by_the_next_one(
-    scene: Scene, prefect: Prefect, event: Event, step: str
+    roomy: Scene, prefect: Prefect, event: Event, step: str
 ) -> None:
     """Nobody but the guilty one joins anew, and all have the right value at the end."""
-    etcdctl(scene.lab, "put", "told", SECRET)
-    leader = find_leader(scene.lab, list(MEMBERS))
+    etcdctl(roomy.lab, "put", "told", SECRET)
+    leader = find_leader(roomy.lab, list(MEMBERS))
     victim = next(name for name in MEMBERS if name != leader)
-    change(scene, victim)
-    kill(prefect, scene, "repair_corruption", f"{event}|{step.format(victim)}")
-    ended = run_runbook(prefect, "repair_corruption", scene.inventory)
+    change(roomy, victim)
+    kill(prefect, roomy, "repair_corruption", f"{event}|{step.format(victim)}")
+    ended = run_runbook(prefect, "repair_corruption", roomy.inventory)
     assert ended.status == 0, ended.output
-    check_healed(prefect, scene)
+    check_healed(prefect, roomy)

@@ -84,6 +84,7 @@ POINTERS: dict[str, list[tuple[str, tuple[str, ...], dict[str, Value]]]] = {
     "flows/recover_certificates.py": [
         ("parameter", ("recover_certificates",), {"consent": True}),
     ],
+    "flows/repair_corruption.py": [("pointer", ("reclaim_space",), {"cluster": "c1"})],
     "flows/rotate_authority.py": [
         ("parameter", ("rotate_authority",), {"accept_shared": True}),
     ],
