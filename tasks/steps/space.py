@@ -40,6 +40,9 @@ AGAIN_SECONDS = 1.0
 API_SERVERS_KEY = b"compact_rev_key"
 """What kube-apiserver notes its own compactions under (storage/etcd3/compact.go)."""
 
+REGISTRY = b"/registry/"
+"""Where its keys are, unless --etcd-prefix says otherwise."""
+
 
 @step("see the database's disk on {host}", retry_delays_seconds=())
 async def see_disk_room(run: Run, host: HostConnection) -> DiskRoom:
@@ -70,9 +73,11 @@ async def survey_keys(_run: Run, client: EtcdClient, endpoint: Endpoint) -> tupl
     """
     deadline = monotonic() + SURVEY_SECONDS
     total = await client.count_range(endpoint, END, END)
-    has_apiservers = bool(
-        await client.count_range(endpoint, API_SERVERS_KEY, API_SERVERS_KEY + b"\0")
-    )
+    # The first is noted only when an API server is five minutes old.
+    counts = [
+        await client.count_range(endpoint, API_SERVERS_KEY, API_SERVERS_KEY + b"\0"),
+        await client.count_range(endpoint, REGISTRY, prefix_end(REGISTRY)),
+    ]
     found: list[Prefix] = []
     start, read, is_whole = END, 0, True
     while (key := await client.first_key(endpoint, start)) is not None:
@@ -98,7 +103,7 @@ async def survey_keys(_run: Run, client: EtcdClient, endpoint: Endpoint) -> tupl
             is_whole = sum(prefix.keys for prefix in found) >= total
             break
     found.sort(key=lambda one: (-one.size, -one.keys))
-    return Survey(total, tuple(found), is_whole), has_apiservers
+    return Survey(total, tuple(found), is_whole), any(counts)
 
 
 @step("compact the history")

@@ -291,7 +291,7 @@ def test_space_is_given_back_on_nodes_without_a_restart(
 ) -> None:
     """API servers are left to compact by themselves; no process is another, no write is lost."""
     processes, writers = kubernetes.processes(), stacked_writers(kubernetes, tmp_path)
-    words = ("--at-least-mb", "1", "--free-percent", "0")
+    words = ("--at-least-mb", "0", "--free-percent", "0")
     with writers:
         ended = run_runbook(prefect, "reclaim_space", inventory, *words)
     print(ended.output)  # noqa: T201 - the figures, for whoever runs it with -s
