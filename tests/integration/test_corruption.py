@@ -75,7 +75,8 @@ def test_data_that_differ_are_found_and_healed(
         check_healed(prefect, scene)
     prefix = "ETCD_" if etcd_version >= "3.6" else "ETCD_EXPERIMENTAL_"
     configure(lab, f"{prefix}CORRUPT_CHECK_TIME=3s")
-    change(scene, MEMBERS[1])
+    leader = find_leader(lab, list(MEMBERS))
+    change(scene, next(name for name in MEMBERS if name != leader))
     deadline = time.monotonic() + SEEN_SECONDS
     while "CORRUPT" not in etcdctl(lab, "alarm", "list"):
         assert time.monotonic() < deadline, "etcd did not see it"
