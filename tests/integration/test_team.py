@@ -126,7 +126,7 @@ def team(start_module_lab: StartLab) -> Iterator[Team]:
         for name in MACHINES:
             host = lab[name]
             # As Debian's installer leaves it: PostgreSQL's package of this machine has no cluster
-            # yet, its generator is there, packages start what they bring, and apt keeps what it got.
+            # yet, its generator is there, packages start what they bring, apt keeps what it got.
             host.run(
                 "rm -rf /etc/postgresql/15 /var/lib/postgresql/15 /usr/sbin/policy-rc.d && "
                 "rm -f /etc/systemd/system-generators/postgresql-generator "
