@@ -189,7 +189,7 @@ def test_what_must_not_be_done_is_refused_before_anything_is_touched(
     aimed = aim_at(scene, MIDDLE)
     right = aimed.inventory.read_text()
     sum_of_etcd = get_programs(MIDDLE).sha256["etcd"]
-    aimed.inventory.write_text(right.replace(sum_of_etcd, "0" * 64))
+    aimed.inventory.write_text(right.replace(sum_of_etcd, "f" * 64))
     assert "has the SHA-256" in refuse(aimed)
     aimed.inventory.write_text(right)
     other = tmp_path / "other"
