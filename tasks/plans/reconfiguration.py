@@ -265,7 +265,7 @@ def remove_from(cluster: Cluster, member: SeenMember) -> RemoveMember:
     before = cluster.urls
     cluster.members.remove(member)
     kind = "learner" if member.member.is_learner else "member"
-    state = "healthy" if member.is_healthy else "down"
+    state = "healthy" if member.is_healthy else "not healthy"
     return RemoveMember(
         stage=CHANGE,
         host=None,

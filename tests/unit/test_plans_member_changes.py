@@ -179,7 +179,7 @@ def test_a_member_that_is_named_otherwise_than_its_host(word: str) -> None:
     assert {step.host for step in made.steps} <= {None, "m1", "m2", "m3"}
     assert "RetireHost" in kinds(made)
     removal = next(step for step in made.steps if type(step).__name__ == "RemoveMember")
-    assert "remove the member etcd3 on m3 (67, down)" in removal.sentence
+    assert "remove the member etcd3 on m3 (67, not healthy)" in removal.sentence
     goal = goal_members(live, frozenset({103}), joining)
     assert [(m.name, m.member) for m in goal] == [(f"m{n}", f"etcd{n}") for n in (1, 2, 3)]
     assert find_gone(goal, live) == ()
