@@ -146,8 +146,14 @@ class SystemdUnit:
             # Before systemd 232 a start has no name of its own, but its process has a number.
             f'[ -n "$started" ] || started=$(systemctl show {name} -p ExecMainPID | '
             "sed -n 's/.*=\\([1-9]\\)/--boot _PID=\\1/p')\n"
-            '[ -n "$started" ] || exit 0\n'
-            "journalctl --no-pager --output=cat --lines=200 $started"
+            'words=; [ -n "$started" ] && words=$(journalctl --quiet --no-pager --output=cat '
+            "--lines=200 $started)\n"
+            '[ -n "$words" ] && { printf "%s\\n" "$words"; exit 0; }\n'
+            # What a process says that ends at once is not always known for its start's.
+            f"journalctl --quiet --no-pager --output=short-iso --lines=200 --unit={name} | "
+            "awk '/ systemd\\[1\\]: Start(ing|ed) / { n = 0; next } / systemd\\[1\\]: / { next } "
+            '{ sub(/^[^ ]* [^ ]* [^ ]*: /, ""); line[n++] = $0 } '
+            "END { for (i = 0; i < n; i++) print line[i] }'"
         )
         return Command(f"last words of {self.name}", script)
 
