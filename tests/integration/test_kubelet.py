@@ -12,10 +12,8 @@ import pytest
 from tasks.hosts.pods import CALM_SECONDS, PODS, SEEN_API
 from tests.contract.kubelet_laws import (
     KubeletLaws,
-    begin,
     eventually,
     give_back,
-    kill,
     process,
     put,
     take,
@@ -186,25 +184,3 @@ def test_an_etcd_for_events_is_not_the_nodes_own(
         "own_pods": 1,
     }
     assert found["own_processes"].split() == [str(own.pid)]
-
-
-def test_the_back_off_counts_from_the_container_that_ended(
-    kubelet: RealKubelet, node: Host
-) -> None:
-    """Out and in as it was it is the same pod, and waits; without what has ended it does not."""
-    begin(kubelet)
-    kill(kubelet)
-    kill(kubelet)
-    ended = f"crictl ps -aq --state exited --label io.kubernetes.pod.name=probe-{node.name}"
-    there = f"ls -d {kubelet.pods}/*/containers/etcd"
-    for forgets in (False, True):
-        kubelet.sh(f"kill -KILL {process(kubelet)}")
-        eventually(lambda: kubelet.sh(ended) != "")
-        time.sleep(2)  # by now it waits for its back-off: 20 s, then 40
-        take(kubelet, "probe.yaml")
-        eventually(lambda: len(kubelet.sh(there).split()) == 1)
-        if forgets:
-            kubelet.sh(f"crictl rm $({ended})")
-        time.sleep(2)
-        give_back(kubelet, "probe.yaml")
-        assert (eventually(lambda: process(kubelet) is not None) < 8) == forgets
