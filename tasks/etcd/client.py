@@ -144,10 +144,6 @@ class EtcdClient(Gateway):
         """Write through a quorum what no key, watch or revision knows of: a lease, which ends."""
         await self._call(endpoint, wire.grant_lease(LEASE_SECONDS), lambda _: None)
 
-    async def read_metrics(self, endpoint: Endpoint) -> str:
-        """Get the member's metrics as they are, for one that `get_metrics` does not know."""
-        return await self._ask(endpoint, "GET", "/metrics", lambda content: content.decode())
-
     async def count_keys(self, endpoint: Endpoint, revision: int) -> int:
         """Count the keys in a member's data at a revision; EtcdRefused where it is compacted."""
         return await self._call(endpoint, wire.count_keys(revision), wire.parse_count)

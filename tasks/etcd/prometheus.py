@@ -1,4 +1,4 @@
-"""Etcd's own metrics, pure: those that a diagnosis needs, read from Prometheus' text."""
+"""Etcd's own metrics, pure: those that runbooks ask for, read from Prometheus' text."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections import defaultdict
 
 from tasks.model.diagnosis import COMMIT, FSYNC, MemberMetrics
 
+V2_REQUESTS = "etcd_http_received_total"
 ROUND_TRIP = "etcd_network_peer_round_trip_time_seconds"
 VALUES = frozenset(
     {
+        V2_REQUESTS,
         "etcd_server_leader_changes_seen_total",
         "etcd_server_proposals_failed_total",
         "etcd_server_proposals_pending",
@@ -27,7 +29,7 @@ _LABEL = re.compile(r'(\w+)="([^"]*)"')
 
 
 def parse_metrics(content: bytes) -> MemberMetrics:
-    """Read what is asked of /metrics; lines that are none are passed over."""
+    """Read what is asked of /metrics, values as sums over labels; other lines are passed over."""
     values: dict[str, float] = {}
     histograms: dict[str, list[tuple[float, float]]] = defaultdict(list)
     peers: dict[str, list[tuple[float, float]]] = defaultdict(list)
@@ -37,7 +39,7 @@ def parse_metrics(content: bytes) -> MemberMetrics:
             continue
         name, labels = found[1], dict(_LABEL.findall(found[2] or ""))
         if name in VALUES:
-            values[name] = float(found[3])
+            values[name] = values.get(name, 0.0) + float(found[3])
         elif name in (f"{FSYNC}_bucket", f"{COMMIT}_bucket"):
             bucket = (float(labels["le"]), float(found[3]))
             histograms[name.removesuffix("_bucket")].append(bucket)

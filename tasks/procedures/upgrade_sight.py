@@ -6,7 +6,6 @@ Composes steps; changes nothing.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Mapping
 
 from tasks.config.rendering import MARK
@@ -14,6 +13,7 @@ from tasks.config.settings import read_settings
 from tasks.config.translation import TOUCHED, has_v2_api, translate
 from tasks.engine.run import Run, together
 from tasks.etcd.client import EtcdClient
+from tasks.etcd.prometheus import V2_REQUESTS
 from tasks.hosts.connection import HostConnection
 from tasks.model.cluster import ClusterHealth, format_id
 from tasks.model.errors import Refused, RunbookError, Transient
@@ -33,7 +33,6 @@ WRITTEN = frozenset({PROGRAM, *map(variable_name, TOUCHED)})
 V2_GONE: Minor = (3, 6)
 ZOMBIES: Minor = (3, 5)
 """The first that reads who was removed from its data, and the one that may note it wrongly."""
-_V2_REQUESTS = re.compile(r"^etcd_http_received_total\{[^}]*\} (\S+)$", re.MULTILINE)
 
 
 def refuse_stacked(run: Run) -> None:
@@ -188,11 +187,10 @@ async def _count_v2(client: EtcdClient, seen: Mapping[str, UpgradeSight]) -> dic
         if sight is None or not has_v2_api(sight.settings):
             continue
         try:
-            text = await client.read_metrics(endpoint)
+            metrics = await client.get_metrics(endpoint)
         except RunbookError:
             continue
-        count = sum(map(float, _V2_REQUESTS.findall(text)))
-        if count:
+        if count := metrics.values.get(V2_REQUESTS):
             found[endpoint.name] = round(count)
     return found
 

@@ -220,7 +220,8 @@ async def test_keys_of_the_v2_store_keep_3_6_from_starting(cluster: RealCluster)
     async with started(cluster, middle, "--enable-v2") as client:
         assert (log_of(cluster, 0).writes, log_of(cluster, 0).has_keys) == (0, False)
         await write_v2(cluster, "kept")
-        assert "etcd_http_received_total" in await client.read_metrics(client.endpoints[0])
+        metrics = await client.get_metrics(client.endpoints[0])
+        assert "etcd_http_received_total" in metrics.values
         seen = log_of(cluster, 0)
         assert (seen.writes > 0, seen.has_keys) == (True, False)
         await save_log(cluster, 0, middle, client)
