@@ -20,6 +20,7 @@ from tasks.etcd.client import POLL_SECONDS, EtcdClient
 from tasks.etcd.gateway import Endpoint
 from tasks.etcd.login import Login
 from tasks.model.errors import EtcdUnavailable, RunbookError
+from tasks.model.restores import UNLIMITED_BYTES
 
 START_SECONDS = 120.0
 END_SECONDS = 10.0
@@ -90,8 +91,7 @@ async def running(
             *(*_WITH_RUNNER, programs / "etcd", "--data-dir", data, "--logger=zap"),
             *(f"--listen-client-urls=unix://{_CLIENTS}", f"--listen-peer-urls=unix://{_PEERS}"),
             "--advertise-client-urls=http://localhost:2379",
-            # None of the account's limits on what etcd may hold is a reason to call it unsound.
-            f"--quota-backend-bytes={100 << 30}",
+            f"--quota-backend-bytes={UNLIMITED_BYTES}",
             cwd=directory,
             env=_environment(),
             stdin=asyncio.subprocess.DEVNULL,

@@ -8,9 +8,7 @@ from tasks.hosts.restores import isolated_port
 from tasks.model.certificates import Role
 from tasks.model.cluster import DesiredMember
 from tasks.model.layout import Layout
-
-QUOTA_BYTES = 100 << 30
-"""None of a member's limits is a reason to call what is restored unsound."""
+from tasks.model.restores import UNLIMITED_BYTES
 
 
 def listening(url: str) -> str:
@@ -29,7 +27,7 @@ def client_words(layout: Layout, own: DesiredMember) -> tuple[str, ...]:
         f"--key-file={pair.key}",
         f"--trusted-ca-file={layout.trusted}",
         "--client-cert-auth",
-        f"--quota-backend-bytes={QUOTA_BYTES}",
+        f"--quota-backend-bytes={UNLIMITED_BYTES}",
         "--logger=zap",
     )
 

@@ -14,6 +14,8 @@ from tasks.model.snapshots import Manifest
 
 MARK = "etcd-runbooks-restored.json"
 """In `member` of a data directory, where etcd looks at nothing that it has not made."""
+UNLIMITED_BYTES = 100 << 30
+"""The quota while data are verified: no limit of a member's is a reason to call them unsound."""
 
 
 class Mark(BaseModel):
