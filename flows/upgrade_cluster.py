@@ -46,7 +46,8 @@ async def upgrade_cluster(
     2. Programs of all versions are put beside those that run: nothing starts them.
     3. Each hop, one member at a time, followers first, leadership moved before: settings that the
        next version does not know are written in words that both know, then the program is
-       exchanged, then etcd restarted. Whatever starts it in between, it starts. Where a member's
+       exchanged, then etcd restarted. Whatever starts it in between, it starts. Before the first
+       one without a v2 API, members that serve it are restarted without. Where a member's
        log holds what 3.6 ends for, it saves a snapshot of the log first; its settings as they were
        lie in /var/lib/etcd-runbooks/forced-snapshot meanwhile, and the next run puts them back.
     4. The cluster's version rises, and all members' data are compared, before the next hop.
@@ -123,6 +124,7 @@ class _Upgrade(Recipe[Weighed]):
             plans.StagePrograms: partial(upgrades.stage, seen=seen, progress=self.progress),
             plans.CancelDowngrade: partial(upgrades.cancel_downgrade, seen=seen),
             plans.EnableDowngrade: partial(upgrades.enable_downgrade, seen=seen),
+            plans.EndV2Api: partial(upgrades.end_v2_api, seen=seen),
             plans.UpgradeMember: partial(
                 upgrades.upgrade_member, seen=seen, progress=self.progress
             ),

@@ -104,6 +104,10 @@ class EtcdClient(Gateway):
         """Get what a member measures of itself; needs no quorum."""
         return await self._ask(endpoint, "GET", "/metrics", parse_metrics)
 
+    async def serves_v2(self, endpoint: Endpoint) -> bool:
+        """Whether clients of the v2 API are served; asks for no key and leaves no trace."""
+        return await self._ask(endpoint, "GET", "/v2/machines", lambda said: said[:4] == b"http")
+
     async def move_leader(self, leader: Endpoint, member_id: int) -> None:
         """Hand leadership from `leader` to a voter; only the leader itself can be asked.
 

@@ -47,7 +47,8 @@ class UpgradeSight:
 
     `running` is the version that runs, None where none does; `disk` is that of `program`, which is
     named as the unit does and lies in truth in `real`; `quota` is its database's, 0 where nothing
-    tells. `owner` is the package that the program is of.
+    tells. `owner` is the package that the program is of. `has_v2_api`: what runs, or what would
+    start, serves clients of the v2 API.
     `kept` are settings that a run has left changed, for its log's sake; `staged` are versions whose
     programs a run has put beside.
     """
@@ -64,6 +65,7 @@ class UpgradeSight:
     quota: int
     settings: SettingsFiles
     log: LogRemnants = LogRemnants()
+    has_v2_api: bool = False
     kept: tuple[str, ...] = ()
     staged: tuple[str, ...] = ()
 

@@ -9,7 +9,14 @@ from tasks.model.cluster import AlarmType, ClusterHealth, DesiredMember, quorum
 from tasks.model.plan import Finding, Severity
 from tasks.model.pointers import parameter
 from tasks.model.upgrades import Accept, UpgradeSight
-from tasks.plans.upgrade_routes import ADVISED, Minor, format_minor, minor_of, parse_version
+from tasks.plans.upgrade_routes import (
+    ADVISED,
+    V2_GONE,
+    Minor,
+    format_minor,
+    minor_of,
+    parse_version,
+)
 from tasks.plans.upgrades import Work
 
 NEAR, FULL = 0.8, 0.95
@@ -17,9 +24,6 @@ NEAR, FULL = 0.8, 0.95
 DEFAULT_QUOTA = 2 << 30
 ROOM_BYTES = 400 << 20
 """Of a version's programs, beside and in place, and of two segments of etcd's log."""
-HAS_V2_STORE: Minor = (3, 6)
-"""The first that has none."""
-
 
 _WAYS_OUT = {AlarmType.NOSPACE: "reclaim_space", AlarmType.CORRUPT: "repair_corruption"}
 
@@ -148,7 +152,7 @@ def _settings(name: str, seen: Weighed, weigh: Weigh, refuse: Refuse) -> Iterato
 def _crosses(seen: Weighed) -> bool:
     """Whether a version without a v2 store follows one that has it."""
     to = max((minor_of(hop.version) for hop in seen.work.route.hops), default=(0, 0))
-    return seen.cluster < HAS_V2_STORE <= to
+    return seen.cluster < V2_GONE <= to
 
 
 def _log(seen: Weighed, refuse: Refuse) -> Iterator[Finding]:

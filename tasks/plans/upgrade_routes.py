@@ -23,6 +23,8 @@ ADVISED: dict[Minor, Version] = {(3, 5): (3, 5, 32)}
 """What etcd's upgrade guide asks for, where less is enough here."""
 NEVER: frozenset[Version] = frozenset({(3, 5, 0), (3, 5, 1), (3, 5, 2), (3, 5, 6), (3, 5, 23)})
 """Releases that lose data, crash in a defragmentation, or were called back."""
+V2_GONE: Minor = (3, 6)
+"""The first without a v2 store: entries of it in the log, also others', end its members."""
 DOWNGRADES_FROM: Minor = (3, 6)
 """The first whose cluster can be brought back to the one before."""
 

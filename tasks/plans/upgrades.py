@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from tasks.model.inventory import Inventory
 from tasks.model.plan import Plan, Stage, Step
 from tasks.model.upgrades import Translation, UpgradeSight
-from tasks.plans.upgrade_routes import Hop, Minor, Route, format_minor, minor_of
+from tasks.plans.upgrade_routes import V2_GONE, Hop, Minor, Route, format_minor, minor_of
 
 BESIDE = Stage(1, "put the programs beside those that run")
 CANCEL = Stage(2, "call a downgrade off", is_serial=True)
@@ -54,6 +54,17 @@ class UpgradeMember(Step):
     minor: Minor
     successor: str | None = None
     clears_log: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndV2Api(Step):
+    """Give one member the settings of the next minor version, so that it serves no v2 API any more.
+
+    `successor` is who leads after it, if it leads.
+    """
+
+    minor: Minor
+    successor: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,14 +133,22 @@ def plan_upgrade(
     hops = (*_leftovers(hosts, route), *route.hops)
     for number, hop in enumerate(hops):
         stage = Stage(FIRST_HOP + number, f"{hop.title}, one member at a time", is_serial=True)
-        order = order_hosts(hop.hosts, leader, down)
         if hop.enables:
             steps.append(_enable(stage, hop))
-        for name in order:
-            successor = next((other for other in order if other != name), None)
-            steps.append(_upgrade(stage, hop, hosts[name], versions[name], work, successor))
-            if name == leader and successor:
-                leader = successor
+        order = order_hosts(hop.hosts, leader, down)
+        ends = [
+            _end_v2(stage, hop, name, _successor(order, name))
+            for name in order
+            if hosts[name].has_v2_api and hop.minor >= V2_GONE > minor_of(versions[name])
+        ]
+        leader = _led_by(leader, ends)
+        order = order_hosts(hop.hosts, leader, down)
+        moves = [
+            _upgrade(stage, hop, hosts[name], versions[name], work, _successor(order, name))
+            for name in order
+        ]
+        leader = _led_by(leader, moves)
+        steps += [*ends, *moves]
         versions |= dict.fromkeys(hop.hosts, hop.version)
         if hop.minor != cluster or hop.enables:
             steps.append(_await(stage, hop.minor))
@@ -169,6 +188,30 @@ def _enable(stage: Stage, hop: Hop) -> EnableDowngrade:
     )
 
 
+def _successor(order: Sequence[str], name: str) -> str | None:
+    return next((other for other in order if other != name), None)
+
+
+def _led_by(leader: str | None, steps: Sequence[EndV2Api | UpgradeMember]) -> str | None:
+    """Say who leads after steps that each move leadership away."""
+    for step in steps:
+        if step.host == leader and step.successor:
+            leader = step.successor
+    return leader
+
+
+def _end_v2(stage: Stage, hop: Hop, name: str, successor: str | None) -> EndV2Api:
+    return EndV2Api(
+        stage=stage,
+        host=name,
+        sentence=f"end the v2 API of {name}; its clients, and /health while it is on, write what "
+        f"ends every member that runs {format_minor(hop.minor)} already; restart, wait until all "
+        "are healthy",
+        minor=hop.minor,
+        successor=successor,
+    )
+
+
 def _await(stage: Stage, minor: Minor) -> AwaitVersion:
     said = f"wait until the cluster's version is {format_minor(minor)}"
     return AwaitVersion(stage=stage, host=None, sentence=said, minor=minor)
@@ -178,7 +221,7 @@ def _upgrade(
     stage: Stage, hop: Hop, sight: UpgradeSight, before: str, work: Work, successor: str | None
 ) -> UpgradeMember:
     to = minor_of(hop.version)
-    clears = to >= (3, 6) and minor_of(before) < to
+    clears = to >= V2_GONE and minor_of(before) < to
     parts = [f"bring {sight.host} from {before} to {hop.version}; not while it leads"]
     if clears and (sight.log.ends(to) or minor_of(sight.version) < (3, 5)):
         parts.append(

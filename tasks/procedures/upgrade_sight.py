@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 
 from tasks.config.rendering import MARK
 from tasks.config.settings import read_settings
@@ -23,16 +24,15 @@ from tasks.model.settings import InstalledBinaries
 from tasks.model.upgrades import Translation, UpgradeSight
 from tasks.plans.restarts import PROGRAM, find_against, find_differences
 from tasks.plans.upgrade_findings import Weighed
-from tasks.plans.upgrade_routes import Minor, Route, find_route, minor_of
+from tasks.plans.upgrade_routes import V2_GONE, Minor, Route, find_route, minor_of
 from tasks.plans.upgrades import Work
 from tasks.procedures import location
 from tasks.steps import health, restarts, upgrades
 
 WRITTEN = frozenset({PROGRAM, *map(variable_name, TOUCHED)})
 """What of the next restart an upgrade itself writes, or has written before it died."""
-V2_GONE: Minor = (3, 6)
 ZOMBIES: Minor = (3, 5)
-"""The first that reads who was removed from its data, and the one that may note it wrongly."""
+"""The one that may note wrongly who was removed, which the next is the first to read."""
 
 
 def refuse_stacked(run: Run) -> None:
@@ -66,7 +66,7 @@ async def look(run: Run, unlocked: Mapping[str, str]) -> Weighed:
     async with health.etcd_client(run, members) as client:
         found, _ = await asyncio.gather(health.read_health(run, client), together(map(see, hosts)))
         cluster, downgrade = await _read_versions(client, found)
-        metrics = await _count_v2(client, seen)
+        v2_requests = await _see_v2(client, seen)
     seen = {m.name: seen[m.name] for m in members if m.name in seen}
     if absent or cluster is None:
         work = Work(Route(()))
@@ -88,7 +88,7 @@ async def look(run: Run, unlocked: Mapping[str, str]) -> Weighed:
         work,
         absent,
         tuple(each.sentence for each in against),
-        metrics,
+        v2_requests,
         removed,
     )
 
@@ -156,6 +156,7 @@ async def _see(run: Run, host: HostConnection) -> tuple[StartObservation, Upgrad
         quota,
         files,
         log,
+        has_v2_api(files),
         program.kept,
         program.staged,
     )
@@ -179,19 +180,22 @@ async def _read_versions(
     return None, None
 
 
-async def _count_v2(client: EtcdClient, seen: Mapping[str, UpgradeSight]) -> dict[str, int]:
-    """Count the requests that the v2 API has had since each member's start, where it is on."""
+async def _see_v2(client: EtcdClient, seen: dict[str, UpgradeSight]) -> dict[str, int]:
+    """See who serves the v2 API, also without its settings' saying so, and count the requests."""
     found = {}
     for endpoint in client.endpoints:
         sight = seen.get(endpoint.name)
-        if sight is None or not has_v2_api(sight.settings):
+        if sight is None or minor_of(sight.version or "0.0") >= V2_GONE:
             continue
         try:
-            metrics = await client.get_metrics(endpoint)
+            serves = await client.serves_v2(endpoint)
+            metrics = await client.get_metrics(endpoint) if serves else None
         except RunbookError:
             continue
-        if count := metrics.values.get(V2_REQUESTS):
-            found[endpoint.name] = round(count)
+        if metrics is not None:
+            seen[endpoint.name] = replace(sight, has_v2_api=True)
+            if count := metrics.values.get(V2_REQUESTS):
+                found[endpoint.name] = round(count)
     return found
 
 

@@ -22,19 +22,20 @@ from tasks.model.gap import Gap
 from tasks.model.member_settings import Place, SettingsFiles
 from tasks.model.settings import InstalledBinaries
 from tasks.plans.upgrade_findings import Weighed, find_down, noted_sentence
-from tasks.plans.upgrade_routes import Minor, minor_of
+from tasks.plans.upgrade_routes import V2_GONE, Minor, minor_of
 from tasks.plans.upgrades import (
     AwaitVersion,
     CancelDowngrade,
     ClearPrograms,
     CompareData,
     EnableDowngrade,
+    EndV2Api,
     StagePrograms,
     UpgradeMember,
     find_architecture,
 )
 from tasks.procedures import restarting, rotation
-from tasks.procedures.upgrade_sight import V2_GONE, ZOMBIES, member_ids
+from tasks.procedures.upgrade_sight import ZOMBIES, member_ids
 from tasks.steps import configuration, health, installation, services, upgrades
 from tasks.steps.installation import Programs
 
@@ -79,6 +80,15 @@ async def clear(run: Run, host: HostConnection, step: ClearPrograms, *, seen: We
     """Remove what was put beside."""
     places = tuple(map(seen.hosts[host.name].beside, step.versions))
     await upgrades.clear_programs(run, host, places)
+
+
+async def end_v2_api(run: Run, host: HostConnection, step: EndV2Api, *, seen: Weighed) -> None:
+    """Let one member serve no v2 API any more; raises MemberFailed where it does not come back."""
+    await health.move_leader_away(run, host, seen.members, step.successor)
+    if kept := seen.hosts[host.name].kept:
+        await upgrades.restore_settings(run, host, kept)
+    edited = await configuration.edit_settings(run, host, partial(_translated, minor=step.minor))
+    await restarting.restart_or_put_back(run, host, seen.members, edited)
 
 
 async def upgrade_member(

@@ -25,6 +25,7 @@ from tasks.plans.upgrade_routes import find_route, minor_of
 from tasks.plans.upgrades import (
     AwaitVersion,
     EnableDowngrade,
+    EndV2Api,
     UpgradeMember,
     Work,
     find_architecture,
@@ -127,6 +128,20 @@ def test_a_mixed_cluster_is_gone_on_with() -> None:
     assert not [f for f in find_findings(begun, ()) if f.severity is Severity.REFUSAL]
     down = weighed(hosts={"m3": {"running": None}}, health=health)
     assert any("bring it back first" in str(f) for f in find_findings(down, ()))
+
+
+def test_the_v2_api_ends_on_every_member_before_the_first_one_without_it() -> None:
+    """What its clients write, on any member, ends who runs 3.6 already; 3.6 is never asked."""
+    hosts = {name: {"has_v2_api": True} for name in NAMES}
+    made = plan(weighed(hosts={**hosts, "m2": {}}))
+    done = [(type(s).__name__, s.host) for s in made.in_order() if s.stage.is_serial]
+    assert done[:2] == [("EndV2Api", "m3"), ("EndV2Api", "m1")]
+    assert upgrades(made) == [
+        ("m1", "3.6.16", "m3"), ("m3", "3.6.16", "m1"), ("m2", "3.6.16", "m1"),
+    ]  # fmt: skip
+    stays = plan(weighed("3.5.30", "3.5.16", hosts))
+    above = plan(weighed("3.7.3", "3.6.16", hosts))
+    assert not [s for one in (stays, above) for s in one.steps if isinstance(s, EndV2Api)]
 
 
 def test_a_way_back_is_enabled_before_the_first_member() -> None:
