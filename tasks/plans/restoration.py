@@ -33,6 +33,11 @@ VERIFY = Stage(12, "verify")
 SERVE = Stage(13, "bring the API servers back, all at once")
 CONCLUDE = Stage(14, "note that it is over, all hosts at once")
 
+STOPPED_SECONDS, STOPPED_SECONDS_A_GIGABYTE = 6, 4
+REPLAYED_SECONDS, REPLAYED_SECONDS_A_GIGABYTE = 9, 22
+"""From the first stop to the first client that is served, and what a survivor's log and snapshot
+take beside it: `make bench-restores`, three hosts on one machine of two cores."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SilenceApiserver(Step):
@@ -200,7 +205,26 @@ def plan_restoration(
                 stores=any(isinstance(one, ReplaySurvivor) for one in steps),
             ),
         ),
-        (*warnings, *_left_out(inventory, wanted), *_restarts(inventory, wanted, mark)),
+        (
+            *warnings,
+            *_away(wanted, steps),
+            *_left_out(inventory, wanted),
+            *_restarts(inventory, wanted, mark),
+        ),
+    )
+
+
+def _away(wanted: Wanted, steps: list[Step]) -> tuple[str, ...]:
+    """Say for how long nobody is served, where this run is what stops the members."""
+    if not any(isinstance(step, StopMember) for step in steps):
+        return ()
+    gigabytes = wanted.size / 1e9
+    seconds = STOPPED_SECONDS + STOPPED_SECONDS_A_GIGABYTE * gigabytes
+    if any(isinstance(step, ReplaySurvivor) for step in steps):
+        seconds += REPLAYED_SECONDS + REPLAYED_SECONDS_A_GIGABYTE * gigabytes
+    return (
+        f"clients are served about {seconds:.0f} s after the first member is stopped "
+        f"({max(wanted.size, 1 << 20) >> 20} MiB of data; more where links or disks are slow)",
     )
 
 

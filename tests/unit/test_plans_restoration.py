@@ -127,6 +127,20 @@ def test_api_servers_outside_are_stopped_first_and_started_last() -> None:
     assert left.hosts_of(plans.ResumeApiserver) == {"api1", "api2"}
 
 
+@pytest.mark.parametrize(
+    ("survivor", "megabytes", "seconds"), [(None, 100, 6), (None, 2000, 14), ("m1", 2000, 67)]
+)
+def test_how_long_nobody_is_served_is_said(
+    survivor: str | None, megabytes: int, seconds: int
+) -> None:
+    """By the data there are; not where all members were opened by an earlier run."""
+    wanted = replace(WANTED, size=megabytes * 10**6)
+    made = plans.plan_restoration(C1, wanted, hosts(), MARK, survivor)
+    assert f"served about {seconds} s after the first member is stopped" in "".join(made.warnings)
+    opened = plans.plan_restoration(C1, wanted, hosts(marked=MARK, runs=True), MARK, survivor)
+    assert "served about" not in "".join(opened.warnings)
+
+
 def test_an_api_server_that_cannot_be_stopped_needs_a_word() -> None:
     """With what to do by hand, and where."""
     wanted = replace(WANTED, apiservers=("api2",), unheard=(("api1", "it is silent"),))
