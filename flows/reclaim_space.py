@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
@@ -15,6 +16,7 @@ from tasks.model.cluster import DesiredMember
 from tasks.model.errors import MemberFailed
 from tasks.model.plan import Finding, Plan, Step
 from tasks.model.space import Freed
+from tasks.plans.quotas import RaiseQuota, find_quota_findings, wanted_quota
 from tasks.plans.space import (
     CompactHistory,
     DefragmentMember,
@@ -25,7 +27,8 @@ from tasks.plans.space import (
     find_space_findings,
     plan_space,
 )
-from tasks.procedures import location
+from tasks.plans.trials import Trial
+from tasks.procedures import location, quotas
 from tasks.procedures import space as procedures
 from tasks.procedures.course import Actions, Choices, Recipe, Unlocked, Verified, follow
 from tasks.procedures.roster import Roster, on_client
@@ -41,6 +44,7 @@ async def reclaim_space(
     free_percent: int = 45,
     at_least_mb: int = 100,
     quota_percent: int = 80,
+    raise_quota: bool = False,
     approval: bool = False,
     dry_run: bool = False,
     reason: str | None = None,
@@ -58,7 +62,9 @@ async def reclaim_space(
     2. Compact: history before a revision is gone, or not.
     3. Defragment, the leader last, which hands leadership over before: etcd ends by itself what it
        has begun, and the next run goes on with the members that are left.
-    4. The alarm is taken back when every database is below nine tenths of its quota; verify.
+    4. Raise the quota, only if asked for: a member has it in its settings, or not; the one that has
+       it there and has not restarted is restarted by the next run that raises.
+    5. The alarm is taken back when every database is below nine tenths of its quota; verify.
 
     Args:
         cluster: name under deployments/clusters, or the path of an inventory file
@@ -69,6 +75,8 @@ async def reclaim_space(
         at_least_mb: smaller databases are left as they are, unless NOSPACE is raised
         quota_percent: defragment a member whose database has this share of its quota, if there
             is anything to give back
+        raise_quota: give every member the quota that the inventory says
+            (etcd.settings.quota_backend_bytes), where it is more, by one restart after the other
         approval: show the plan and wait for a person, also where the inventory does not ask it
         dry_run: stop after the plan, which says what would be given back; nothing is changed
         reason: why, for the record
@@ -76,32 +84,49 @@ async def reclaim_space(
     rules = Rules(free_percent, at_least_mb, quota_percent)
     choices = Choices(approval=approval, dry_run=dry_run, reason=reason)
     keep = None if keep_minutes is None else timedelta(minutes=max(keep_minutes, 0))
-    await follow(_Reclaiming(rules, keep, keep_revisions), cluster, choices)
+    recipe = _Reclaiming(rules, keep, keep_revisions, raises=raise_quota)
+    await follow(recipe, cluster, choices)
 
 
 class _Reclaiming(Recipe[SpaceSight]):
     runbook = "reclaim_space"
 
-    def __init__(self, rules: Rules, keep: timedelta | None, keep_revisions: int | None) -> None:
+    def __init__(
+        self, rules: Rules, keep: timedelta | None, keep_revisions: int | None, *, raises: bool
+    ) -> None:
         self.rules = rules
         self.keep = keep
         self.keep_revisions = keep_revisions
+        self.raises = raises
+        self.against: tuple[Finding, ...] = ()
         self.freed: list[Freed] = []
         self.left: list[str] = []
 
     @override
     async def look(self, run: Run, unlocked: Unlocked) -> SpaceSight:
         self.roster = Roster(await location.locate_members(run))
-        return await procedures.see_space(run, self.roster)
+        seen = await procedures.see_space(run, self.roster)
+        if not self.raises:
+            return seen
+        sizes = {name: status.db_size for name, status in seen.statuses.items()}
+        self.against = find_quota_findings(run.inventory, seen.quotas, sizes, seen.rooms)
+        return replace(seen, raised=wanted_quota(run.inventory))
 
     @override
     def findings(self, seen: SpaceSight) -> tuple[Finding, ...]:
-        return find_space_findings(seen)
+        return (*find_space_findings(seen), *self.against)
 
     @override
     async def plan(self, run: Run, seen: SpaceSight) -> Plan:
         history = choose_revision(seen, self.keep, self.keep_revisions)
         return plan_space(run.inventory, seen, self.rules, history)
+
+    @override
+    def trial(self, run: Run, seen: SpaceSight, plan: Plan) -> Trial:
+        raised = plan.hosts_of(RaiseQuota)
+        backups, layout = run.inventory.paths.backups, run.inventory.layout
+        places = {name: frozenset({backups, layout(name).configuration}) for name in raised}
+        return Trial(places, seen.members if raised else ())
 
     @override
     def measured(self, seen: SpaceSight) -> tuple[DesiredMember, ...]:
@@ -120,6 +145,7 @@ class _Reclaiming(Recipe[SpaceSight]):
         return {
             CompactHistory: on_client(self.roster, space.compact_history),
             DefragmentMember: defragment,
+            RaiseQuota: partial(quotas.raise_quota, roster=self.roster),
             DisarmAlarms: on_client(self.roster, disarm),
         }
 
@@ -131,7 +157,7 @@ class _Reclaiming(Recipe[SpaceSight]):
     async def verify(self, run: Run, seen: SpaceSight) -> Verified:
         async with self.roster.open(run) as client:
             found = await client.wait_until_healthy(seen.members, health.GATE_SECONDS)
-        space.note_space(run, found, seen.quotas)
+        space.note_space(run, found, seen.limits)
         alarms = found.find_alarms() if seen.is_alarmed else ()
         problems = [*self.left, *alarms]
         complaint = MemberFailed("not all was done:\n  - " + "\n  - ".join(problems))

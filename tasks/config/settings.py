@@ -96,6 +96,18 @@ def add_setting(files: SettingsFiles, name: str, value: str, *, beside: str) -> 
     raise NotUnderstood(place, f"--{name} is not set, and cannot be added here; set it by hand")
 
 
+def set_anywhere(files: SettingsFiles, name: str, value: str) -> SettingsFiles:
+    """Give a setting a value; one that is not set yet comes where the member's name is.
+
+    Raises NotUnderstood, with file and line, where that cannot be done without changing more.
+    """
+    settings = read_settings(files)
+    if settings.faults:
+        raise NotUnderstood(settings.faults[0].place, settings.faults[0].sentence)
+    beside = next((n for n in ("name", "data-dir", "initial-cluster") if n in settings), "name")
+    return add_setting(files, name, value, beside=beside)
+
+
 def changed_files(before: SettingsFiles, after: SettingsFiles) -> tuple[TextFile, ...]:
     """List the files that an edit changed, as they are after it."""
     return tuple(file for file in after.files if file.text != before.text(file.path))

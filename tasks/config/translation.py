@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from tasks.config.compatibility import GATES, RENAMED, find_misfit
 from tasks.config.launch import NotUnderstood
 from tasks.config.renaming import place_of, remove_setting, rename_setting
-from tasks.config.settings import add_setting, edit_settings, read_settings
+from tasks.config.settings import edit_settings, read_settings, set_anywhere
 from tasks.model.member_settings import SettingsFiles, flag_name, parse_boolean, variable_name
 from tasks.model.upgrades import Change, Translation
 
@@ -86,13 +86,7 @@ def has_v2_api(files: SettingsFiles) -> bool:
 
 def count_every(files: SettingsFiles, entries: int) -> SettingsFiles:
     """Let etcd save a snapshot of its log after so many entries; raises NotUnderstood."""
-    settings = read_settings(files)
-    if settings.faults:
-        raise NotUnderstood(settings.faults[0].place, settings.faults[0].sentence)
-    if SNAPSHOT_COUNT in settings:
-        return edit_settings(files, {SNAPSHOT_COUNT: str(entries)})
-    beside = next((n for n in ("name", "data-dir", "initial-cluster") if n in settings), "name")
-    return add_setting(files, SNAPSHOT_COUNT, str(entries), beside=beside)
+    return set_anywhere(files, SNAPSHOT_COUNT, str(entries))
 
 
 def _apply(files: SettingsFiles, change: Change) -> SettingsFiles:

@@ -8,9 +8,11 @@ from collections import defaultdict
 from tasks.model.diagnosis import COMMIT, FSYNC, MemberMetrics
 
 V2_REQUESTS = "etcd_http_received_total"
+QUOTA = "etcd_server_quota_backend_bytes"
 ROUND_TRIP = "etcd_network_peer_round_trip_time_seconds"
 VALUES = frozenset(
     {
+        QUOTA,
         V2_REQUESTS,
         "etcd_server_leader_changes_seen_total",
         "etcd_server_proposals_failed_total",

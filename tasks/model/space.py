@@ -37,13 +37,15 @@ class SpaceRow:
 class Prefix:
     """The keys that begin alike: how many, and by a sample what they take and how often written.
 
-    `size` and `writes` are estimates; `writes` counts what was written since the keys were made.
+    `size` and `writes` are estimates; `writes` counts what was written since the keys were made,
+    and `written` is what those writes had in bytes.
     """
 
     name: str
     keys: int
     size: int
     writes: int
+    written: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,14 @@ class Survey:
     keys: int
     prefixes: tuple[Prefix, ...]
     is_whole: bool
+
+    def most_written(self, count: int) -> tuple[Prefix, ...]:
+        """List the prefixes that made the most history, the most of it first; none that made none.
+
+        They may have few keys and little in use: keys that are written again and again.
+        """
+        again = [prefix for prefix in self.prefixes if prefix.writes > prefix.keys]
+        return tuple(sorted(again, key=lambda one: -one.written)[:count])
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,3 +159,8 @@ def find_growth(rows: Sequence[SpaceRow]) -> Growth | None:
     slope = sum((d - middle) * (u - mean) for d, u in zip(days, used, strict=True)) / spread
     left = (last.quota - last.in_use) / slope if last.quota and slope > 0 else None
     return Growth(slope, left if left is None else max(left, 0.0))
+
+
+def mebibytes(size: float) -> str:
+    """Write a size as people compare it."""
+    return f"{size / (1 << 20):.1f} MiB"

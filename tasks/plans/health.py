@@ -6,7 +6,7 @@ that differs between members, and etcd's own authentication.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from tasks.model.certificates import Role
 from tasks.model.cluster import AlarmType, ClusterHealth, format_id
@@ -14,6 +14,8 @@ from tasks.model.errors import Refused
 from tasks.model.histories import find_newcomers
 from tasks.model.inventory import Inventory
 from tasks.model.pointers import pointer
+from tasks.model.space import mebibytes
+from tasks.plans.quotas import tell_raise
 
 DEFAULT_QUOTA = 2 << 30
 """Etcd's, where no setting or 0 is given; https://etcd.io/docs/v3.5/op-guide/configuration."""
@@ -99,8 +101,8 @@ def alarm_sentences(
         status = statuses.get(alarm.member_id)
         if alarm.type is AlarmType.NOSPACE and status is not None:
             quota = quotas.get(alarm.member_id)
-            limit = f"quota {_mebibytes(quota)}" if quota else "quota not known"
-            sizes = f"{_mebibytes(status.db_size)}, {_mebibytes(status.db_size_in_use)} in use"
+            limit = f"quota {mebibytes(quota)}" if quota else "quota not known"
+            sizes = f"{mebibytes(status.db_size)}, {mebibytes(status.db_size_in_use)} in use"
             told.append(f"{sentence} (database {sizes}, {limit})")
         else:
             told.append(sentence)
@@ -108,12 +110,8 @@ def alarm_sentences(
     if AlarmType.CORRUPT in kinds:
         told.append(_corrupt_way_out(inventory, health))
     elif AlarmType.NOSPACE in kinds:
-        told.append(_space_way_out(inventory, health))
+        told.append(_space_way_out(inventory, health, quotas.values()))
     return tuple(told)
-
-
-def _mebibytes(size: int) -> str:
-    return f"{size / (1 << 20):.1f} MiB"
 
 
 def _etcdctl(inventory: Inventory, health: ClusterHealth) -> tuple[str, list[str], list[str]]:
@@ -138,7 +136,7 @@ def _etcdctl(inventory: Inventory, health: ClusterHealth) -> tuple[str, list[str
     )
 
 
-def _space_way_out(inventory: Inventory, health: ClusterHealth) -> str:
+def _space_way_out(inventory: Inventory, health: ClusterHealth, quotas: Collection[int]) -> str:
     host, lines, urls = _etcdctl(inventory, health)
     lines += [
         f"revision=$($etcdctl --endpoints={urls[0]} endpoint status -w json "
@@ -151,8 +149,8 @@ def _space_way_out(inventory: Inventory, health: ClusterHealth) -> str:
         f"{pointer('reclaim_space', cluster=inventory.name)} leads out of NOSPACE and says what "
         f"fills the database. By hand, the way out of NOSPACE, on {host} as root: compact, "
         "defragment one member after the other (each serves nobody meanwhile), take the alarm "
-        "back. Where nearly all of the quota is in use, delete keys before, or raise "
-        "quota-backend-bytes on every member:" + "".join(f"\n    {line}" for line in lines)
+        "back. Where nearly all of the quota is in use, delete keys before, or "
+        f"{tell_raise(inventory, quotas)}:" + "".join(f"\n    {line}" for line in lines)
     )
 
 

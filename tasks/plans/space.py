@@ -14,12 +14,13 @@ from tasks.model.cluster import AlarmType, ClusterHealth, DesiredMember, Endpoin
 from tasks.model.inventory import Inventory
 from tasks.model.plan import Finding, Plan, Severity, Stage, Step
 from tasks.model.pointers import parameter, pointer
-from tasks.model.space import DiskRoom, Growth, SpaceRow, Survey, revision_before
+from tasks.model.space import DiskRoom, Growth, SpaceRow, Survey, mebibytes, revision_before
 from tasks.plans.health import corrupt_names, corrupt_sentence
+from tasks.plans.quotas import plan_raises, tell_raise
 
 COMPACT = Stage(1, "compact", is_serial=True)
 DEFRAGMENT = Stage(2, "defragment, one member at a time, the leader last", is_serial=True)
-DISARM = Stage(3, "take the alarm back", is_serial=True)
+DISARM = Stage(4, "take the alarm back", is_serial=True)
 
 DISARM_SHARE = 0.9
 """Of the quota: an alarm is taken back when every member's database is below (etcd-defrag's)."""
@@ -102,6 +103,7 @@ class SpaceSight:
     """What the plan goes by; quotas and rooms by host, as far as they are known.
 
     `rows` are earlier looks. `has_apiservers`: Kubernetes' API servers compact it by themselves.
+    `raised` is what this run raises every lower quota to.
     """
 
     members: tuple[DesiredMember, ...]
@@ -112,6 +114,12 @@ class SpaceSight:
     survey: Survey
     has_apiservers: bool
     now: datetime
+    raised: int = 0
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """The quotas as this run leaves them."""
+        return {name: max(quota, self.raised) for name, quota in self.quotas.items()}
 
     @property
     def is_alarmed(self) -> bool:
@@ -207,7 +215,7 @@ def choose_revision(
 
 
 def plan_space(inventory: Inventory, seen: SpaceSight, rules: Rules, history: Compaction) -> Plan:
-    """Plan to compact, to defragment followers first, and to take the alarm back."""
+    """Plan to compact, to defragment followers first, to raise quotas, to take the alarm back."""
     steps: list[Step] = []
     compacts = history.revision is not None
     if history.revision is not None:
@@ -225,6 +233,8 @@ def plan_space(inventory: Inventory, seen: SpaceSight, rules: Rules, history: Co
         sentence = _defragment(name, seen, rules, compacts=compacts)
         if sentence is not None:
             steps.append(DefragmentMember(stage=DEFRAGMENT, host=name, sentence=sentence))
+    if seen.raised:
+        steps += plan_raises(inventory, order, seen.quotas)
     if seen.is_alarmed:
         steps.append(
             DisarmAlarms(
@@ -242,7 +252,7 @@ def plan_space(inventory: Inventory, seen: SpaceSight, rules: Rules, history: Co
 
 
 def _defragment(name: str, seen: SpaceSight, rules: Rules, *, compacts: bool) -> str | None:
-    status, quota = seen.statuses[name], seen.quotas.get(name)
+    status, quota = seen.statuses[name], seen.limits.get(name)
     free = status.db_size - status.db_size_in_use
     handing = "not while it leads: " if len(seen.members) > 1 else ""
     seconds = status.db_size_in_use / BYTES_A_SECOND
@@ -266,7 +276,7 @@ def _given_back(seen: SpaceSight, rules: Rules) -> str:
     due = {
         name: s.db_size - s.db_size_in_use
         for name, s in seen.statuses.items()
-        if rules.is_due(s, seen.quotas.get(name), alarmed=seen.is_alarmed)
+        if rules.is_due(s, seen.limits.get(name), alarmed=seen.is_alarmed)
     }
     if not due:
         return "nothing is due by now"
@@ -291,8 +301,12 @@ def tell_fillers(seen: SpaceSight) -> list[str]:
     if not survey.prefixes:
         return []
     told = [
-        f"{p.name}: {p.keys} keys, about {mebibytes(p.size)}, written about {p.writes} times"
+        f"{p.name}: {p.keys} keys, about {mebibytes(p.size)}"
         for p in survey.prefixes[:TOLD_PREFIXES]
+    ]
+    again = [
+        f"{p.name}: {p.keys} keys, about {p.writes} times, {mebibytes(p.written)}"
+        for p in survey.most_written(TOLD_PREFIXES)
     ]
     live = sum(p.size for p in survey.prefixes)
     in_use = max((s.db_size_in_use for s in seen.statuses.values()), default=0)
@@ -300,11 +314,12 @@ def tell_fillers(seen: SpaceSight) -> list[str]:
     part = "" if survey.is_whole else " (not all was looked at)"
     return [
         f"most space by prefix{part}: {'; '.join(told)}",
+        *([f"most history, written since the keys were made: {'; '.join(again)}"] if again else []),
         f"keys as they are now take about {mebibytes(live)}{share}",
     ]
 
 
-def tell_full(full: Sequence[str], seen: SpaceSight) -> str:
+def tell_full(inventory: Inventory, full: Sequence[str], seen: SpaceSight) -> str:
     """Say that the alarm stays, what fills the databases, and what is to be done."""
     lacks = [
         f"{name}: {text}"
@@ -315,8 +330,8 @@ def tell_full(full: Sequence[str], seen: SpaceSight) -> str:
         "the alarm NOSPACE stays, for the databases are full of what is in use:\n  - "
         + "\n  - ".join([*full, *lacks, *tell_fillers(seen)])
         + "\ndelete keys (deletes are taken also now) and run this again, with "
-        f"{parameter(keep_revisions=0)} where their history is to go at once; or raise "
-        "quota-backend-bytes on every member, one restart at a time"
+        f"{parameter(keep_revisions=0)} where their history is to go at once; or "
+        f"{tell_raise(inventory, seen.limits.values())}"
     )
 
 
@@ -363,8 +378,3 @@ def judge_space(
     if Rules().is_due(largest, largest.db_quota, alarmed=False):
         told += f"; {way} gives back {mebibytes(largest.db_size - largest.db_size_in_use)}"
     return (), (told,)
-
-
-def mebibytes(size: float) -> str:
-    """Write a size as people compare it."""
-    return f"{size / (1 << 20):.1f} MiB"

@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from tasks.engine.run import Run, together
+from tasks.etcd.client import EtcdClient
 from tasks.hosts.connection import HostConnection
 from tasks.model.cluster import ClusterHealth
 from tasks.model.errors import RunbookError
@@ -34,9 +35,10 @@ async def see_space(run: Run, roster: Roster) -> SpaceSight:
     """
     members = roster.members
     found = await _settled(run, roster)
-    quotas, free = await asyncio.gather(
-        read_quotas(run, found), together(_room(run, m.name) for m in members)
-    )
+    async with roster.open(run) as client:
+        quotas, free = await asyncio.gather(
+            read_quotas(run, found, client), together(_room(run, m.name) for m in members)
+        )
     rooms = {m.name: room for m, room in zip(members, free, strict=True) if room}
     rows = space.read_space(run)
     space.note_space(run, found, quotas)
@@ -77,8 +79,13 @@ async def _room(run: Run, name: str) -> DiskRoom | None:
         return None
 
 
-async def read_quotas(run: Run, found: ClusterHealth) -> dict[str, int]:
-    """Tell each member's quota, by host: from 3.6 on etcd tells it, before its settings do."""
+async def read_quotas(
+    run: Run, found: ClusterHealth, client: EtcdClient | None = None
+) -> dict[str, int]:
+    """Tell each member's quota, by host: what it runs with, else what its settings say.
+
+    From 3.6 on etcd tells it with its status, before in its metrics, for which a client is needed.
+    """
 
     async def read(name: str) -> int | None:
         try:
@@ -87,9 +94,10 @@ async def read_quotas(run: Run, found: ClusterHealth) -> dict[str, int]:
             return None
 
     told = {e.name: e.status.db_quota for e in found.endpoints if e.status and e.status.db_quota}
-    asked = [
-        e.name for e in found.endpoints if e.status and e.name not in told and e.name in run.hosts
-    ]
+    lacking = [e.name for e in found.endpoints if e.status and e.name not in told]
+    if client is not None and lacking:
+        told |= await space.read_running_quotas(run, client, lacking)
+    asked = [name for name in lacking if name not in told and name in run.hosts]
     said = dict(zip(asked, await asyncio.gather(*map(read, asked)), strict=True))
     return told | {name: quota for name, quota in said.items() if quota}
 
@@ -130,7 +138,7 @@ async def defragment_member(
     async with roster.open(run) as client:
         endpoint = next(e for e in client.endpoints if e.name == host.name)
         status = await client.get_status(endpoint)
-        if not rules.is_due(status, seen.quotas.get(host.name), alarmed=seen.is_alarmed):
+        if not rules.is_due(status, seen.limits.get(host.name), alarmed=seen.is_alarmed):
             return None
         try:
             room = await space.see_disk_room(run, host)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from tasks.engine.run import Run, step
 from tasks.etcd.client import EtcdClient
 from tasks.etcd.gateway import Endpoint
 from tasks.etcd.keyspace import END
+from tasks.etcd.prometheus import QUOTA
 from tasks.hosts.connection import HostConnection
 from tasks.hosts.space import disk_room_command, parse_disk_room
 from tasks.hosts.supervisors import supervisor
@@ -24,6 +25,7 @@ from tasks.model.errors import MemberFailed, RunbookError, Unverified
 from tasks.model.member_settings import parse_number
 from tasks.model.space import DiskRoom, Freed, Prefix, SpaceRow, Survey, prefix_end, prefix_of, thin
 from tasks.plans.health import DEFAULT_QUOTA
+from tasks.plans.quotas import QUOTA_SETTING, tell_raise
 from tasks.plans.space import CompactHistory, DisarmAlarms, SpaceSight, find_full, tell_full
 
 SURVEY_SECONDS = 20.0
@@ -61,8 +63,24 @@ async def read_quota(run: Run, host: HostConnection) -> int | None:
     if settings.faults:
         return None
     with suppress(ValueError):
-        return parse_number(settings.value("quota-backend-bytes", "0")) or DEFAULT_QUOTA
+        return parse_number(settings.value(QUOTA_SETTING, "0")) or DEFAULT_QUOTA
     return None
+
+
+@step("read the quotas that members run with", retry_delays_seconds=())
+async def read_running_quotas(
+    _run: Run, client: EtcdClient, names: Collection[str]
+) -> dict[str, int]:
+    """Read these members' quotas from their metrics: what they run with, whatever files say."""
+
+    async def read(endpoint: Endpoint) -> float:
+        with suppress(RunbookError):
+            return (await client.get_metrics(endpoint)).values.get(QUOTA, 0)
+        return 0
+
+    asked = [e for e in client.endpoints if e.name in names]
+    found = await asyncio.gather(*map(read, asked))
+    return {e.name: int(quota) for e, quota in zip(asked, found, strict=True) if quota}
 
 
 @step("see what fills the database")
@@ -94,6 +112,7 @@ async def survey_keys(_run: Run, client: EtcdClient, endpoint: Endpoint) -> tupl
                 keys,
                 sum(row.size for row in rows) * keys // each,
                 sum(row.version for row in rows) * keys // each,
+                sum(row.version * row.size for row in rows) * keys // each,
             )
         )
         if end == END:
@@ -156,7 +175,7 @@ async def defragment(run: Run, client: EtcdClient, host: HostConnection) -> Free
 
 @step("take the alarm NOSPACE back")
 async def disarm_space(
-    _run: Run, client: EtcdClient, _planned: DisarmAlarms, seen: SpaceSight
+    run: Run, client: EtcdClient, _planned: DisarmAlarms, seen: SpaceSight
 ) -> bool:
     """Take it back of every member that raised it, also of those that are none any more.
 
@@ -166,8 +185,8 @@ async def disarm_space(
     health = await client.observe_cluster()
     raised = [alarm for alarm in health.alarms if alarm.type is AlarmType.NOSPACE]
     statuses = {e.name: e.status for e in health.endpoints if e.status}
-    if full := find_full(statuses, seen.quotas):
-        raise MemberFailed(tell_full(full, seen))
+    if full := find_full(statuses, seen.limits):
+        raise MemberFailed(tell_full(run.inventory, full, seen))
     asked = next(e for e in client.endpoints if not e.unreachable)
     for alarm in raised:
         await client.disarm(asked, alarm)
@@ -176,7 +195,8 @@ async def disarm_space(
     if any(alarm.type is AlarmType.NOSPACE for alarm in again):
         raise MemberFailed(
             "the alarm NOSPACE was taken back and is raised again: clients fill the database as "
-            "soon as they may. Stop those that the report names, or raise quota-backend-bytes"
+            "soon as they may. Stop those that the report names, or "
+            f"{tell_raise(run.inventory, seen.limits.values())}"
         )
     return bool(raised)
 

@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
+from tasks.engine.journal import read_journal
 from tests.bench.server import runner_environment
 from tests.integration.members import Scene, fill, find_leader, raise_cluster
 from tests.integration.runbooks import Prefect, etcdctl
@@ -33,6 +34,7 @@ ROOT = Path(__file__).parents[2]
 RUN_SECONDS = 600.0
 LOT_MEGABYTES = 250
 SETTLE_SECONDS = 2.0
+TOLD = 3
 MEMBERS = ["master01", "master02", "master03"]
 
 Times = list[list[float]]
@@ -91,6 +93,10 @@ def _measure_both(scene: Scene, work: Path) -> None:
             f"{longest(careful, began, ended):.3f} s, on the worst member {worst:.3f} s",
             flush=True,
         )
+        for who, rows in zip(("all", *MEMBERS, "careful"), (every, *members, careful), strict=True):
+            print(f"  {who}: longest {tell_longest(rows, began, ended)}", flush=True)
+        if name == "reclaim_space":
+            _tell_steps(Prefect(work / "home"), began)
 
 
 def _measure_nospace(scene: Scene, work: Path) -> None:
@@ -149,8 +155,25 @@ def read(logs: list[Path]) -> Times:
 
 def longest(rows: list[float], began: float, ended: float) -> float:
     """Tell the longest time without an acknowledged write."""
-    own = [began, *(at for at in rows if began < at < ended), ended]
-    return max(later - earlier for earlier, later in pairwise(own))
+    return max(later - earlier for earlier, later in _pauses(rows, began, ended))
+
+
+def tell_longest(rows: list[float], began: float, ended: float) -> str:
+    """Tell the three longest, and when in the run they were."""
+    most = sorted(_pauses(rows, began, ended), key=lambda pause: pause[0] - pause[1])[:TOLD]
+    return ", ".join(f"{b - a:.3f} s at {a - began:.2f}" for a, b in most)
+
+
+def _pauses(rows: list[float], began: float, ended: float) -> Iterator[tuple[float, float]]:
+    return pairwise([began, *(at for at in rows if began < at < ended), ended])
+
+
+def _tell_steps(prefect: Prefect, began: float) -> None:
+    """Tell when in the run leadership was handed over, and members were defragmented."""
+    for record in read_journal(prefect.journals[-1]):
+        step = str(record.details.get("step", ""))
+        if step.startswith(("defragment", "move leadership")):
+            print(f"  {record.time - began:7.2f} {record.event} {step}", flush=True)
 
 
 def _size(lab: Lab) -> int:

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from tasks.etcd.keyspace import END
+from tasks.etcd.prometheus import QUOTA
 from tasks.model.cluster import Alarm, AlarmType
 from tasks.model.diagnosis import COMMIT, FSYNC
 from tasks.model.space import prefix_end
+from tasks.plans.health import DEFAULT_QUOTA
 from tests.contract.etcd_real import RealCluster, find_binaries
 
 FOUND = find_binaries()
@@ -68,11 +70,12 @@ async def test_alarms_are_taken_back(cluster: RealCluster, kind: AlarmType) -> N
 
 
 async def test_a_member_tells_its_metrics(cluster: RealCluster) -> None:
-    """How fast it writes, and since when it runs."""
+    """How fast it writes, since when it runs, and its quota, on every version: here the default."""
     (endpoint,) = cluster.endpoints
     async with cluster.client(5.0) as client:
         await client.wait_until_healthy(cluster.members, SECONDS)
         found = await client.get_metrics(endpoint)
+    assert found.values[QUOTA] == DEFAULT_QUOTA
     assert found.quantile(FSYNC) is not None
     assert found.quantile(COMMIT) is not None
     assert {"etcd_server_leader_changes_seen_total", "process_start_time_seconds"} <= set(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from contextlib import ExitStack
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tasks.engine.journal import read_journal
+from tasks.model.record import Event
 from tests.integration.postgres import postgres
 from tests.integration.runbooks import ROOT, Prefect, prefect_server, run_runbook
 from tests.integration.teams import copy_checkout, deploy, worker
@@ -24,6 +27,8 @@ pytest_plugins = ["tests.lab.fixtures"]
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 
 NAME = "check_certificates/check_certificates"
+SPACE = ROOT / "docs" / "space.md"
+NIGHTS = 2
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +45,45 @@ def list_runs(prefect: Prefect, deployment: str) -> list[dict[str, Any]]:
     body = {"deployments": {"id": {"any_": [deployment]}}, "limit": 100}
     found: list[dict[str, Any]] = prefect.ask("/flow_runs/filter", body)
     return found
+
+
+@pytest.mark.chaos
+def test_the_nights_schedule_gives_space_back(lab: Lab, tmp_path: Path) -> None:
+    """With the lines of docs/space.md in prefect.yaml, as often as the test can wait."""
+    (lines,) = re.findall(
+        r"^```\n(    schedules:\n.*?)```", SPACE.read_text(), re.MULTILINE | re.DOTALL
+    )
+    often = lines.replace('cron: "40 2 * * *"', "interval: 45").replace(
+        "cluster: main", f"cluster: {lab.name}"
+    )
+    assert often.count(lab.name) == often.count("interval") == 1
+    checkout = copy_checkout(tmp_path / "elsewhere")
+    shutil.copy(lab.inventory, checkout / "deployments" / "clusters" / f"{lab.name}.yaml")
+    file = checkout / "prefect.yaml"
+    head, entry, rest = file.read_text().partition("  - name: reclaim_space\n")
+    file.write_text(f"{head}{entry}{often}{rest}")
+    home = tmp_path / "home"
+    home.mkdir()
+    with prefect_server(home) as prefect:
+        deploy(prefect, "--name", "reclaim_space", checkout=checkout)
+        deployment = prefect.get("/deployments/name/reclaim_space/reclaim_space")
+        with worker(prefect, checkout):
+            deadline = time.monotonic() + 240
+            while len(done := list_done(prefect, deployment["id"])) < NIGHTS:
+                assert time.monotonic() < deadline, (home / "worker.log").read_text()[-5000:]
+                time.sleep(1)
+        first = [record for path in prefect.journals for record in read_journal(path)]
+    assert all(run["auto_scheduled"] and run["parameters"]["dry_run"] is False for run in done)
+    assert {r.details["reason"] for r in first if r.event is Event.RUN_STARTED} == {"nightly"}
+    assert not [r for r in first if "defragment" in str(r.details.get("step"))]
+
+
+def list_done(prefect: Prefect, deployment: str) -> list[dict[str, Any]]:
+    """List a deployment's runs that are done; raises AssertionError where one has failed."""
+    runs = list_runs(prefect, deployment)
+    bad = [run for run in runs if run["state"]["type"] in {"FAILED", "CRASHED"}]
+    assert not bad, (bad[0]["state"], (prefect.home / "worker.log").read_text()[-5000:])
+    return [run for run in runs if run["state"]["type"] == "COMPLETED"]
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
@@ -69,13 +113,7 @@ def test_a_deployed_schedule_yields_runs_that_execute(
         }
         prefect.ask(f"/deployments/{deployment['id']}/schedules", [schedule])
         deadline = time.monotonic() + 200
-        while True:
-            runs = list_runs(prefect, deployment["id"])
-            done = [run for run in runs if run["state"]["type"] == "COMPLETED"]
-            bad = [run for run in runs if run["state"]["type"] in {"FAILED", "CRASHED"}]
-            assert not bad, (bad[0]["state"], (home / "worker.log").read_text()[-5000:])
-            if len(done) > 1:
-                break
+        while len(done := list_done(prefect, deployment["id"])) < NIGHTS:
             assert time.monotonic() < deadline, (home / "worker.log").read_text()[-5000:]
             time.sleep(1)
         assert all(run["auto_scheduled"] for run in done)

@@ -11,7 +11,8 @@ import pytest
 
 from tasks.engine.journal import read_journal
 from tasks.model.record import Event
-from tests.integration.members import Scene, find_leader, raise_cluster
+from tasks.plans.space import FEW_DAYS
+from tests.integration.members import Scene, fill, find_leader, raise_cluster
 from tests.integration.runbooks import Ended, Prefect, etcdctl, run_runbook
 from tests.integration.writers import Writers
 
@@ -100,6 +101,22 @@ def test_a_full_cluster_is_writable_again_after_one_command(
     print(f"\nwritable after {max(firsts):.1f} s of a run of {seconds:.1f} s; {report}")  # noqa: T201
     assert report.lost == ()
     assert "filler: 1 keys" in ended.output
+
+
+def test_a_check_tells_the_days_that_are_left(scene: Scene, prefect: Prefect) -> None:
+    """By what earlier checks have noted; it fails when they are few."""
+    (record,) = (prefect.home / "etcd-runbooks" / "space").glob("*.jsonl")
+    last = json.loads(record.read_text().splitlines()[-1])
+    for grown, days, status in ((QUOTA // 100, 50, 0), (QUOTA // 4, 4, 1)):
+        before = {**last, "at": time.time() - 2 * 86400, "in_use": last["in_use"] - 2 * grown}
+        record.write_text(json.dumps(before) + "\n")
+        ended = run_runbook(prefect, "check_health", scene.inventory)
+        assert ended.status == status, ended.output
+        told = re.search(r"a day, (\d+) days are left", ended.output)
+        assert told, ended.output
+        assert days < int(told[1]) + days // 2 < 3 * days, ended.output
+        assert (days < FEW_DAYS) is ("reclaim_space" in ended.output), ended.output
+    record.unlink()
 
 
 @pytest.mark.chaos
@@ -194,3 +211,39 @@ def diagnose(prefect: Prefect, scene: Scene) -> list[list[str]]:
     assert ended.status == 0, ended.output
     records = read_journal(prefect.journals[-1])
     return [list(row) for r in records if r.event is Event.OBSERVED for row in r.details["rows"]]
+
+
+@pytest.mark.chaos
+def test_a_quota_is_raised_where_all_is_in_use(
+    scene: Scene, prefect: Prefect, tmp_path: Path
+) -> None:
+    """From NOSPACE that no defragmentation ends: the message's command leads out, writers on."""
+    lab = scene.lab
+    with Writers(lab, tmp_path, files=scene.clients) as writers:
+        with pytest.raises(Exception, match="space exceeded"):
+            fill(lab, "master01", QUOTA >> 19)
+        stuck = reclaim(prefect, scene)
+        assert stuck.status == 1, stuck.output
+        assert f"twice as much is {2 * QUOTA}" in stuck.output
+        refused = reclaim(prefect, scene, "--raise-quota")
+        assert refused.status == 2, refused.output
+        say_quota(scene, 2 * QUOTA)
+        began = time.time()
+        ended = reclaim(prefect, scene, "--raise-quota")
+        seconds = time.time() - began
+        assert ended.status == 0, ended.output
+        time.sleep(1)
+    assert etcdctl(lab, "alarm", "list").strip() == ""
+    firsts = [min(at for _, at in rows if at > began) - began for rows in writers.read()]
+    report = writers.check(on="master02")
+    print(f"\nwritable after {max(firsts):.1f} s of a run of {seconds:.1f} s; {report}")  # noqa: T201
+    assert report.lost == ()
+    assert "raise the quota of" not in reclaim(prefect, scene, "--raise-quota").output
+
+
+def say_quota(scene: Scene, size: int) -> None:
+    """Write a quota into the inventory."""
+    text = scene.inventory.read_text()
+    scene.inventory.write_text(
+        re.sub(r"quota_backend_bytes: \d+", f"quota_backend_bytes: {size}", text)
+    )

@@ -33,8 +33,10 @@ from tasks.plans.space import (
     find_space_obstacles,
     judge_space,
     plan_space,
+    tell_fillers,
     tell_full,
 )
+from tasks.report.space import fillers_table
 from tests.unit.plan_cases import inventory
 
 MIB = 1 << 20
@@ -70,7 +72,7 @@ def health(*alarms: Alarm, sizes: tuple[tuple[int, int], ...] = ((200, 50),) * 3
 
 def sight(found: ClusterHealth | None = None, **changes: Any) -> SpaceSight:  # noqa: ANN401
     """Make what is seen of a healthy cluster with a quota of 250 MiB."""
-    survey = Survey(5, (Prefix("/registry/events/", 5, 40 * MIB, 90),), is_whole=True)
+    survey = Survey(5, (Prefix("/registry/events/", 5, 40 * MIB, 5, 40 * MIB),), is_whole=True)
     quotas = dict.fromkeys(("m1", "m2", "m3"), 250 * MIB)
     seen = SpaceSight(MEMBERS, found or health(), quotas, {}, (), survey, False, NOW)
     return replace(seen, **changes)
@@ -139,9 +141,22 @@ def test_out_of_nospace_go_all_that_are_in_its_way_and_the_alarm_is_taken_last()
 def test_a_cluster_full_of_what_is_in_use_is_told_what_fills_it() -> None:
     """And what to do."""
     seen = sight(health(NOSPACE, sizes=((250, 249),) * 3))
-    told = tell_full(find_full(seen.statuses, seen.quotas), seen)
+    told = tell_full(inventory(), find_full(seen.statuses, seen.quotas), seen)
     assert "/registry/events/: 5 keys" in told
     assert "keep_revisions=0" in told
+
+
+def test_what_is_written_again_and_again_is_told_though_it_is_small() -> None:
+    """One key that fills the database with history is none of the largest prefixes."""
+    large = [Prefix(f"large/{n}/", 9, 9 * MIB, 9, 9 * MIB) for n in range(30)]
+    lease = Prefix("leases/", 1, 200, 900_000, 180 * MIB)
+    survey = Survey(271, (*large, lease), is_whole=True)
+    _, history, _ = tell_fillers(sight(survey=survey))
+    assert history.endswith("leases/: 1 keys, about 900000 times, 180.0 MiB")
+    rows = fillers_table(survey).rows
+    assert [row[0] for row in rows[-2:]] == ["leases/", "others"]
+    assert rows[-1][1] == "90"
+    assert len(tell_fillers(sight())) == 2
 
 
 def test_an_alarm_that_outlived_its_reason_is_taken_back() -> None:

@@ -171,6 +171,9 @@ POINTERS: dict[str, list[tuple[str, tuple[str, ...], dict[str, Value]]]] = {
         ("parameter", ("restore_cluster",), {"accept": ["no-checksum"]}),
         ("parameter", ("restore_cluster",), {"accept": ["other-cluster"]}),
     ],
+    "tasks/plans/quotas.py": [
+        ("pointer", ("reclaim_space",), {"cluster": "c1", "raise_quota": True}),
+    ],
     "tasks/plans/space.py": [
         ("parameter", ("reclaim_space",), {"keep_revisions": 0}),
         ("pointer", ("reclaim_space",), {"cluster": "c1"}),
