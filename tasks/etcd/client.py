@@ -194,6 +194,10 @@ class EtcdClient(Gateway):
         """Take an alarm back, also one of a member that is none any more."""
         await self._call(endpoint, keyspace.disarm(alarm), lambda _: None)
 
+    async def arm(self, endpoint: Endpoint, alarm: Alarm) -> None:
+        """Raise an alarm, also for a member that is none."""
+        await self._call(endpoint, keyspace.arm(alarm), lambda _: None)
+
     async def first_key(self, endpoint: Endpoint, start: bytes) -> bytes | None:
         """Get the first key of a member's own data from there on."""
         call = keyspace.list_keys(start, keyspace.END, 1)

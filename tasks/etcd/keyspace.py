@@ -34,8 +34,12 @@ def compact(revision: int) -> Call:
 
 def disarm(alarm: Alarm) -> Call:
     """Ask to take an alarm back."""
-    member = {"memberID": str(alarm.member_id), "alarm": str(alarm.type)}
-    return Call("/v3/maintenance/alarm", {"action": "DEACTIVATE"} | member)
+    return _alarm(alarm, "DEACTIVATE")
+
+
+def arm(alarm: Alarm) -> Call:
+    """Ask to raise an alarm."""
+    return _alarm(alarm, "ACTIVATE")
 
 
 def list_keys(start: bytes, end: bytes, limit: int) -> Call:
@@ -83,6 +87,11 @@ def parse_hash(answer: dict[str, Any]) -> DataHash:
     is_never = answer.get("compact_revision") == "-1"
     compacted = 0 if is_never else parse_uint64(answer, "compact_revision")
     return DataHash(hash=found, compact_revision=compacted)
+
+
+def _alarm(alarm: Alarm, action: str) -> Call:
+    member = {"memberID": str(alarm.member_id), "alarm": str(alarm.type)}
+    return Call("/v3/maintenance/alarm", {"action": action} | member)
 
 
 def _range(start: bytes, end: bytes, **how: str | bool) -> Call:

@@ -319,17 +319,25 @@ def tell_fillers(seen: SpaceSight) -> list[str]:
     ]
 
 
-def tell_full(inventory: Inventory, full: Sequence[str], seen: SpaceSight) -> str:
-    """Say that the alarm stays, what fills the databases, and what is to be done."""
+def tell_full(
+    inventory: Inventory, statuses: Mapping[str, EndpointStatus], seen: SpaceSight
+) -> str:
+    """Say why the alarm stays, what fills the databases, and what is to be done.
+
+    `statuses` are those at the end; the disks are as they were seen.
+    """
     lacks = [
         f"{name}: {text}"
-        for name, status in seen.statuses.items()
+        for name, status in statuses.items()
         if (text := tell_no_room(status, seen.rooms.get(name)))
     ]
+    full = find_full(statuses, seen.limits)
+    why = "a disk lacks room to defragment" if lacks else "databases are full of what is in use"
+    free = "make that room and run this again; or " if lacks else ""
     return (
-        "the alarm NOSPACE stays, for the databases are full of what is in use:\n  - "
+        f"the alarm NOSPACE stays, for {why}:\n  - "
         + "\n  - ".join([*full, *lacks, *tell_fillers(seen)])
-        + "\ndelete keys (deletes are taken also now) and run this again, with "
+        + f"\n{free}delete keys (deletes are taken also now) and run this again, with "
         f"{parameter(keep_revisions=0)} where their history is to go at once; or "
         f"{tell_raise(inventory, seen.limits.values())}"
     )

@@ -144,6 +144,9 @@ async def defragment_member(
             room = await space.see_disk_room(run, host)
         except RunbookError as error:
             return f"{host.name}: it is not known whether its disk has room: {error.message}"
+        if seen.is_alarmed and tell_no_room(status, room):
+            await space.count_free(run, client)
+            status = await client.get_status(endpoint)
         if text := tell_no_room(status, room):
             return f"{host.name}: {text}"
         await health.move_leader_away(run, host, seen.members)

@@ -17,6 +17,7 @@ from tasks.etcd.client import EtcdClient
 from tasks.etcd.gateway import Endpoint
 from tasks.etcd.keyspace import END
 from tasks.etcd.prometheus import QUOTA
+from tasks.etcd.recount import count_anew
 from tasks.hosts.connection import HostConnection
 from tasks.hosts.space import disk_room_command, parse_disk_room
 from tasks.hosts.supervisors import supervisor
@@ -145,6 +146,12 @@ async def compact_history(run: Run, client: EtcdClient, planned: CompactHistory)
     return changed
 
 
+@step("let the members count what is free", retry_delays_seconds=())
+async def count_free(_run: Run, client: EtcdClient) -> None:
+    """Make etcd count what a compaction has freed, while NOSPACE is raised."""
+    await count_anew(client, next(e for e in client.endpoints if not e.unreachable))
+
+
 async def _in_use(client: EtcdClient) -> dict[str, int]:
     found = await asyncio.gather(*map(client.get_status, client.endpoints))
     return {e.name: s.db_size_in_use for e, s in zip(client.endpoints, found, strict=True)}
@@ -185,8 +192,8 @@ async def disarm_space(
     health = await client.observe_cluster()
     raised = [alarm for alarm in health.alarms if alarm.type is AlarmType.NOSPACE]
     statuses = {e.name: e.status for e in health.endpoints if e.status}
-    if full := find_full(statuses, seen.limits):
-        raise MemberFailed(tell_full(run.inventory, full, seen))
+    if find_full(statuses, seen.limits):
+        raise MemberFailed(tell_full(run.inventory, statuses, seen))
     asked = next(e for e in client.endpoints if not e.unreachable)
     for alarm in raised:
         await client.disarm(asked, alarm)

@@ -239,6 +239,15 @@ class RealCluster:
             pair = {"key": wire.encode_bytes(key.encode()), "value": "AAAA"}
             (await self._post("kv/put", pair)).raise_for_status()
 
+    async def fill(self) -> None:
+        """Put one key again and again until the quota is reached; compact all of its history."""
+        pair = {"key": wire.encode_bytes(b"filler"), "value": "AAAA" * 250_000}
+        while (answer := await self._post("kv/put", pair)).is_success:
+            revision = answer.json()["header"]["revision"]
+        assert "space exceeded" in answer.text
+        compaction = {"revision": revision, "physical": True}
+        (await self._post("kv/compaction", compaction)).raise_for_status()
+
     async def add_learner(self) -> DesiredMember:
         """Add a fourth member as a learner, which does not start."""
         body = {"peerURLs": [self.learner.peer_url], "isLearner": True}

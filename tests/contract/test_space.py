@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -10,8 +11,10 @@ import pytest
 
 from tasks.etcd.keyspace import END
 from tasks.etcd.prometheus import QUOTA
+from tasks.etcd.recount import count_anew
 from tasks.model.cluster import Alarm, AlarmType
 from tasks.model.diagnosis import COMMIT, FSYNC
+from tasks.model.errors import RunbookError
 from tasks.model.space import prefix_end
 from tasks.plans.health import DEFAULT_QUOTA
 from tests.contract.etcd_real import RealCluster, find_binaries
@@ -51,6 +54,30 @@ async def test_space_is_given_back(cluster: RealCluster) -> None:
         assert await client.count_range(endpoint, b"b/", prefix_end(b"b/")) == 2
         sampled = await client.sample(endpoint, b"b/", prefix_end(b"b/"), 1)
         assert [(one.size, one.version) for one in sampled] == [(6, 40)]
+
+
+@pytest.mark.parametrize("version", list(FOUND))
+async def test_in_nospace_what_a_compaction_has_freed_is_counted(
+    version: str, tmp_path: Path
+) -> None:
+    """Members whose compaction nobody waited for take it for in use until they write again."""
+    quota = (f"--quota-backend-bytes={12 << 20}",)
+    with closing(RealCluster(FOUND[version], tmp_path, flags=quota)) as cluster:
+        cluster.start()
+        first = cluster.endpoints[0]
+        async with cluster.client(5.0) as client:
+            await client.wait_until_healthy(cluster.members, SECONDS)
+            await cluster.fill()
+            raised = await client.list_alarms(first)
+            await asyncio.sleep(1)
+            before = await asyncio.gather(*map(client.get_status, cluster.endpoints))
+            assert max(status.db_size_in_use for status in before) > 6 << 20
+            await count_anew(client, first)
+            after = await asyncio.gather(*map(client.get_status, cluster.endpoints))
+            assert max(status.db_size_in_use for status in after) < 3 << 20
+            assert set(await client.list_alarms(first)) >= set(raised)
+            with pytest.raises(RunbookError, match="space exceeded"):
+                await client.write_lease(first)
 
 
 @pytest.mark.parametrize("kind", list(AlarmType))

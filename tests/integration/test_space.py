@@ -40,9 +40,11 @@ def scene(
     return raise_small(start_module_lab, prefect, tmp_path_factory.mktemp("scene"))
 
 
-def raise_small(start_module_lab: StartLab, prefect: Prefect, files: Path) -> Scene:
+def raise_small(
+    start_module_lab: StartLab, prefect: Prefect, files: Path, disk_mb: int = DISK_MB
+) -> Scene:
     """Bootstrap three members with a small quota and a disk that can be filled."""
-    lab = start_module_lab(hosts=3, data_disk_mb=DISK_MB)
+    lab = start_module_lab(hosts=3, data_disk_mb=disk_mb)
     text = lab.inventory.read_text()
     assert "settings: {}" in text
     lab.inventory.write_text(
@@ -211,6 +213,26 @@ def diagnose(prefect: Prefect, scene: Scene) -> list[list[str]]:
     assert ended.status == 0, ended.output
     records = read_journal(prefect.journals[-1])
     return [list(row) for r in records if r.event is Event.OBSERVED for row in r.details["rows"]]
+
+
+@pytest.mark.chaos
+def test_nospace_is_left_where_the_disk_has_no_room_for_the_database(
+    scene: Scene, prefect: Prefect
+) -> None:
+    """Only for what is really in use, which etcd does not count by itself while nobody writes."""
+    lab = scene.lab
+    assert "database space exceeded" in rewrite(lab, 80)
+    took = f"fallocate -l $(($(df --output=avail -B1 /var/lib | tail -n 1) - {QUOTA // 4}))"
+    for name in MEMBERS:
+        lab[name].run(f"{took} /var/lib/filler").check()
+    try:
+        ended = reclaim(prefect, scene)
+    finally:
+        for name in MEMBERS:
+            lab[name].run("rm -f /var/lib/filler").check()
+    assert ended.status == 0, ended.output
+    assert etcdctl(lab, "alarm", "list").strip() == ""
+    assert max(sizes(lab).values()) < QUOTA // 4
 
 
 @pytest.mark.chaos

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 pytest_plugins = ["tests.lab.fixtures", "tests.integration.fixtures"]
 pytestmark = [pytest.mark.lab, pytest.mark.chaos, pytest.mark.timeout(900)]
 
+DISK_MB = 2000
 ON_EACH = (
     *("lock the cluster on {}", "see the database's disk on {}"),
     *("move leadership away from {}", "defragment {}"),
@@ -58,8 +59,8 @@ REPAIRS = (
 def scene(
     start_module_lab: StartLab, prefect: Prefect, tmp_path_factory: pytest.TempPathFactory
 ) -> Scene:
-    """Bootstrap three members with a small quota."""
-    return raise_small(start_module_lab, prefect, tmp_path_factory.mktemp("scene"))
+    """Bootstrap three members with a small quota, and a disk for the logs of all tests' writes."""
+    return raise_small(start_module_lab, prefect, tmp_path_factory.mktemp("scene"), DISK_MB)
 
 
 @pytest.fixture(scope="module")

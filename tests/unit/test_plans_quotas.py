@@ -101,9 +101,8 @@ def test_only_what_the_inventory_says_is_raised_to(
 def test_a_full_cluster_is_told_the_command_that_raises() -> None:
     """Of static pods, what is to be written where."""
     seen = sight(health(NOSPACE, sizes=((250, 249),) * 3))
-    full = find_full(seen.statuses, seen.quotas)
-    told = tell_full(saying(None), full, seen)
+    told = tell_full(saying(None), seen.statuses, seen)
     assert "reclaim_space with cluster=c1, raise_quota=true" in told
     assert "twice as much is 524288000" in told
-    assert "--quota-backend-bytes=524288000" in tell_full(STACKED, full, seen)
+    assert "--quota-backend-bytes=524288000" in tell_full(STACKED, seen.statuses, seen)
     assert "quota_backend_bytes, and run" in tell_raise(saying(None), ())

@@ -141,9 +141,14 @@ def test_out_of_nospace_go_all_that_are_in_its_way_and_the_alarm_is_taken_last()
 def test_a_cluster_full_of_what_is_in_use_is_told_what_fills_it() -> None:
     """And what to do."""
     seen = sight(health(NOSPACE, sizes=((250, 249),) * 3))
-    told = tell_full(inventory(), find_full(seen.statuses, seen.quotas), seen)
+    told = tell_full(inventory(), seen.statuses, seen)
     assert "/registry/events/: 5 keys" in told
     assert "keep_revisions=0" in told
+    assert "full of what is in use" in told
+    small = replace(seen, rooms={"m2": DiskRoom(10 * MIB, "/var")})
+    told = tell_full(inventory(), seen.statuses, small)
+    assert "a disk lacks room to defragment" in told
+    assert "/var has 10.0 MiB" in told
 
 
 def test_what_is_written_again_and_again_is_told_though_it_is_small() -> None:
