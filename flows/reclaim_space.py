@@ -26,6 +26,7 @@ from tasks.plans.space import (
     choose_revision,
     find_space_findings,
     plan_space,
+    refuse_stops,
 )
 from tasks.plans.trials import Trial
 from tasks.procedures import location, quotas
@@ -44,6 +45,7 @@ async def reclaim_space(
     free_percent: int = 45,
     at_least_mb: int = 100,
     quota_percent: int = 80,
+    stop_members: bool = False,
     raise_quota: bool = False,
     approval: bool = False,
     dry_run: bool = False,
@@ -60,8 +62,9 @@ async def reclaim_space(
 
     1. Lock, observe, see what fills the database, plan: nothing has been changed.
     2. Compact: history before a revision is gone, or not.
-    3. Defragment, the leader last, which hands leadership over before: etcd ends by itself what it
-       has begun, and the next run goes on with the members that are left.
+    3. Defragment, the leader last, which hands leadership over before: etcd, or the host of a
+       member that was stopped for it, ends by itself what was begun, and the next run goes on with
+       the members that are left.
     4. Raise the quota, only if asked for: a member has it in its settings, or not; the one that has
        it there and has not restarted is restarted by the next run that raises.
     5. The alarm is taken back when every database is below nine tenths of its quota; verify.
@@ -75,13 +78,15 @@ async def reclaim_space(
         at_least_mb: smaller databases are left as they are, unless NOSPACE is raised
         quota_percent: defragment a member whose database has this share of its quota, if there
             is anything to give back
+        stop_members: stop each member while its database is written anew, so that all its clients
+            go to another one at once; no other member may be lost in that time
         raise_quota: give every member the quota that the inventory says
             (etcd.settings.quota_backend_bytes), where it is more, by one restart after the other
         approval: show the plan and wait for a person, also where the inventory does not ask it
         dry_run: stop after the plan, which says what would be given back; nothing is changed
         reason: why, for the record
     """
-    rules = Rules(free_percent, at_least_mb, quota_percent)
+    rules = Rules(free_percent, at_least_mb, quota_percent, stops=stop_members)
     choices = Choices(approval=approval, dry_run=dry_run, reason=reason)
     keep = None if keep_minutes is None else timedelta(minutes=max(keep_minutes, 0))
     recipe = _Reclaiming(rules, keep, keep_revisions, raises=raise_quota)
@@ -106,10 +111,12 @@ class _Reclaiming(Recipe[SpaceSight]):
     async def look(self, run: Run, unlocked: Unlocked) -> SpaceSight:
         self.roster = Roster(await location.locate_members(run))
         seen = await procedures.see_space(run, self.roster)
+        if self.rules.stops:
+            self.against = refuse_stops(run.inventory, seen)
         if not self.raises:
             return seen
         sizes = {name: status.db_size for name, status in seen.statuses.items()}
-        self.against = find_quota_findings(run.inventory, seen.quotas, sizes, seen.rooms)
+        self.against += find_quota_findings(run.inventory, seen.quotas, sizes, seen.rooms)
         return replace(seen, raised=wanted_quota(run.inventory))
 
     @override
@@ -123,10 +130,11 @@ class _Reclaiming(Recipe[SpaceSight]):
 
     @override
     def trial(self, run: Run, seen: SpaceSight, plan: Plan) -> Trial:
-        raised = plan.hosts_of(RaiseQuota)
+        raised, stopped = plan.hosts_of(RaiseQuota), plan.hosts_of(DefragmentMember)
         backups, layout = run.inventory.paths.backups, run.inventory.layout
         places = {name: frozenset({backups, layout(name).configuration}) for name in raised}
-        return Trial(places, seen.members if raised else ())
+        restarts = raised or (stopped and self.rules.stops)
+        return Trial(places, seen.members if restarts else ())
 
     @override
     def measured(self, seen: SpaceSight) -> tuple[DesiredMember, ...]:

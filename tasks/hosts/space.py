@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 from shlex import quote
 
 from tasks.hosts.batch import Command, Result
+from tasks.model.layout import Layout
 from tasks.model.space import DiskRoom
 
 
@@ -19,6 +20,37 @@ for file in "$snap"/db.tmp.* "$snap"/*.snap.db; do
 done
 """
     return Command("see the database's disk", script.strip())
+
+
+def defragment_stopped_command(layout: Layout) -> Command:
+    """Stop a member, write its database anew, and start it, whatever becomes of who asked.
+
+    Without a program for that it fails, and has done nothing. Where only the copy fails, etcd is
+    started with the database that it had.
+    """
+    binaries = quote(str(layout.binaries))
+    script = f"""
+data={quote(str(layout.data))}
+export ETCDCTL_API=3
+tool={binaries}/etcdutl
+if [ ! -x "$tool" ]; then
+  tool={binaries}/etcdctl
+  "$tool" defrag --help 2>/dev/null | grep -q -e --data-dir || {{
+    echo "there is no etcdutl in {binaries}, which a stopped member's database needs" >&2
+    exit 1
+  }}
+fi
+read -r uid gid < <(stat -c '%u %g' "$data/member/snap/db") || exit 1
+setsid bash -c '
+systemctl stop "$1" || exit 1
+setpriv --reuid="$4" --regid="$5" --clear-groups "$2" defrag --data-dir "$3"
+status=$?
+systemctl start --no-block "$1"
+exit $status
+' defragment {quote(layout.service)} "$tool" "$data" "$uid" "$gid" </dev/null >&2 &
+wait $!
+"""
+    return Command("write the database anew while etcd is stopped", script.strip())
 
 
 def parse_disk_room(result: Result) -> DiskRoom:

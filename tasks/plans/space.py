@@ -13,8 +13,8 @@ from datetime import datetime, timedelta
 from tasks.model.cluster import AlarmType, ClusterHealth, DesiredMember, EndpointStatus
 from tasks.model.inventory import Inventory
 from tasks.model.plan import Finding, Plan, Severity, Stage, Step
-from tasks.model.pointers import parameter, pointer
-from tasks.model.space import DiskRoom, Growth, SpaceRow, Survey, mebibytes, revision_before
+from tasks.model.pointers import parameter
+from tasks.model.space import DiskRoom, SpaceRow, Survey, mebibytes, revision_before
 from tasks.plans.health import corrupt_names, corrupt_sentence
 from tasks.plans.quotas import plan_raises, tell_raise
 
@@ -26,6 +26,8 @@ DISARM_SHARE = 0.9
 """Of the quota: an alarm is taken back when every member's database is below (etcd-defrag's)."""
 WORTH_SHARE = 0.05
 """Of a database that is nearly full: less is not worth the wait."""
+RESTART_SECONDS = 2
+"""Beside the copy, of a member that is stopped for it."""
 BYTES_A_SECOND = 100 << 20
 """Of what is in use, written by a defragmentation; for the seconds that a plan tells."""
 COPY_SHARE = 1.1
@@ -34,8 +36,8 @@ KEEP = timedelta(minutes=5)
 """Of history, where nobody says more: what kube-apiserver keeps (--etcd-compaction-interval)."""
 OLD_ENOUGH = 3
 """Times what is to be kept: while the alarm is raised, older looks are too old to free enough."""
-FEW_DAYS = 7
-"""Left until the quota is reached by what the data grow: a check fails."""
+FEWEST = 3
+"""Members of which one can be stopped."""
 MOST_LAG = 1000
 """Raft entries that a member may be behind before another one is defragmented."""
 NEVER = {"3.5.6": "its defragmentation may end it"}
@@ -74,12 +76,14 @@ class Compaction:
 class Rules:
     """When a member is defragmented: by the share that is free, the size, the share of the quota.
 
-    The first two are those of OpenShift's operator and of etcd-defrag's examples.
+    The first two are those of OpenShift's operator and of etcd-defrag's examples. `stops`: each is
+    stopped meanwhile.
     """
 
     free_percent: int = 45
     at_least_mb: int = 100
     quota_percent: int = 80
+    stops: bool = False
 
     def is_due(self, status: EndpointStatus, quota: int | None, *, alarmed: bool) -> bool:
         """Whether a member has enough to give back, or is in the alarm's way.
@@ -167,6 +171,17 @@ def find_space_findings(seen: SpaceSight) -> tuple[Finding, ...]:
     )
 
 
+def refuse_stops(inventory: Inventory, seen: SpaceSight) -> tuple[Finding, ...]:
+    """Refuse to stop members where that ends the service, or a kubelet would start them."""
+    if any(inventory.layout(host.name).manifest for host in inventory.hosts):
+        said = "static pods are not stopped for it; run it without stop_members"
+    elif len(seen.members) < FEWEST:
+        said = f"{len(seen.members)} members cannot lose one: nobody would be served meanwhile"
+    else:
+        return ()
+    return (Finding(Severity.REFUSAL, None, said),)
+
+
 def tell_no_room(status: EndpointStatus, room: DiskRoom | None) -> str | None:
     """Say that a member's disk cannot take the copy that a defragmentation writes; None: it can."""
     needed = int(status.db_size_in_use * COPY_SHARE)
@@ -245,7 +260,7 @@ def plan_space(inventory: Inventory, seen: SpaceSight, rules: Rules, history: Co
             )
         )
     goal = f"databases are small again: {_given_back(seen, rules)}"
-    warnings = [*_waiting(seen, steps), *tell_fillers(seen)]
+    warnings = [*_waiting(inventory, seen, steps, rules), *tell_fillers(seen)]
     if not compacts:
         warnings.append(f"the history is not compacted: {history.why}")
     return Plan("reclaim_space", inventory.name, goal, tuple(steps), tuple(warnings))
@@ -261,8 +276,13 @@ def _defragment(name: str, seen: SpaceSight, rules: Rules, *, compacts: bool) ->
             return None
         return (
             f"defragment {name}: {handing}{mebibytes(free)} of {mebibytes(status.db_size)} are "
-            f"free{' before the compaction' if compacts else ''}; its clients wait about "
-            f"{max(seconds, 0.1):.1f} s"
+            f"free{' before the compaction' if compacts else ''}; "
+            + (
+                f"stopped for about {seconds + RESTART_SECONDS:.0f} s, for which no other member "
+                "may be lost"
+                if rules.stops
+                else f"its clients wait about {max(seconds, 0.1):.1f} s"
+            )
         )
     if not compacts or status.db_size < rules.at_least_mb << 20:
         return None
@@ -283,16 +303,23 @@ def _given_back(seen: SpaceSight, rules: Rules) -> str:
     return ", ".join(f"{mebibytes(free)} of {name}" for name, free in due.items())
 
 
-def _waiting(seen: SpaceSight, steps: Sequence[Step]) -> list[str]:
-    if not any(isinstance(step, DefragmentMember) for step in steps):
+def _waiting(
+    inventory: Inventory, seen: SpaceSight, steps: Sequence[Step], rules: Rules
+) -> list[str]:
+    if rules.stops or not any(isinstance(step, DefragmentMember) for step in steps):
         return []
     if len(seen.members) == 1:
         return ["it is the only member: nobody is served while its database is written anew"]
-    return [
-        "a member answers nobody while its database is written anew, and its clients wait or go to "
-        "another one; etcd 3.6 and newer sends them away at once with "
-        "feature-gates StopGRPCServiceOnDefrag=true"
-    ]
+    told = (
+        "a member answers nobody while its database is written anew, and clients that know several "
+        "members, API servers too, go on sending it their share of requests, which wait"
+    )
+    if not refuse_stops(inventory, seen):
+        told += (
+            f"; with {parameter(stop_members=True)} it is stopped meanwhile, so that they go to "
+            "another one at once, and no other member may be lost in that time"
+        )
+    return [told]
 
 
 def tell_fillers(seen: SpaceSight) -> list[str]:
@@ -351,38 +378,3 @@ def find_full(statuses: Mapping[str, EndpointStatus], quotas: Mapping[str, int])
         for name, status in statuses.items()
         if name in quotas and status.db_size >= DISARM_SHARE * quotas[name]
     )
-
-
-def judge_space(
-    inventory: Inventory, health: ClusterHealth, growth: Growth | None
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Tell how full the databases are: what must be seen to, and what is only to be known.
-
-    While NOSPACE is raised its own sentence has the way out.
-    """
-    statuses = {e.name: e.status for e in health.endpoints if e.status}
-    if not statuses:
-        return (), ()
-    name, largest = max(statuses.items(), key=lambda one: one[1].db_size)
-    told = (
-        f"space: {mebibytes(largest.db_size)} on {name}, {mebibytes(largest.db_size_in_use)} in use"
-    )
-    if largest.db_quota:
-        share = largest.db_size / largest.db_quota
-        told += f", {share:.0%} of the quota of {mebibytes(largest.db_quota)}"
-    left = None
-    if growth is None:
-        told += "; how fast it grows is known after some hours of checks"
-    elif growth.days_left is None:
-        told += "; it does not grow"
-    else:
-        left = growth.days_left
-        told += f"; it grows by {mebibytes(growth.bytes_a_day)} a day, {left:.0f} days are left"
-    way = pointer("reclaim_space", cluster=inventory.name)
-    alarmed = any(alarm.type is AlarmType.NOSPACE for alarm in health.alarms)
-    full = largest.db_quota and largest.db_size >= DISARM_SHARE * largest.db_quota
-    if not alarmed and (full or (left is not None and left < FEW_DAYS)):
-        return (f"{told}: {way} before etcd takes no more writes",), ()
-    if Rules().is_due(largest, largest.db_quota, alarmed=False):
-        told += f"; {way} gives back {mebibytes(largest.db_size - largest.db_size_in_use)}"
-    return (), (told,)

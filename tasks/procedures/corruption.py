@@ -10,7 +10,7 @@ from tasks.plans.corruption import Verdict, find_guilty, is_corrupt
 from tasks.plans.health import refuse_unseen
 from tasks.plans.voters import refuse_without_members
 from tasks.procedures import location
-from tasks.steps import corruption, health, preflight
+from tasks.steps import corruption, health, nodes, preflight
 
 
 async def examine(run: Run) -> Verdict:
@@ -39,10 +39,17 @@ async def examine(run: Run) -> Verdict:
 async def _find_unfinished(
     run: Run, members: tuple[DesiredMember, ...], found: ClusterHealth
 ) -> tuple[str, ...]:
-    """Name the hosts of the inventory whose member was taken out, or has not joined to the end."""
+    """Name the hosts of the inventory whose member was taken out, or has not joined to the end.
+
+    A node's joins to the end when none of its manifests is out any more.
+    """
     listed = {url: m for m in found.seen_members() for url in m.member.peer_urls}
+    seen, _ = await nodes.observe_nodes(run)
+    out = {node.host for node in seen if node.taken_out}
 
     async def is_unfinished(member: DesiredMember) -> bool:
+        if member.name in out:
+            return True
         entry = listed.get(member.peer_url)
         if entry is None or entry.member.is_learner or not entry.member.is_started:
             return True

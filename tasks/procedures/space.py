@@ -9,21 +9,22 @@ import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from tasks.engine.run import Run, together
+from tasks.engine.run import Run, together, unless
 from tasks.etcd.client import EtcdClient
 from tasks.hosts.connection import HostConnection
 from tasks.model.cluster import ClusterHealth
 from tasks.model.errors import RunbookError
 from tasks.model.space import DiskRoom, Freed, Growth, Survey, find_growth
+from tasks.plans.fullness import judge_space
 from tasks.plans.space import (
     Rules,
     SpaceSight,
     find_space_obstacles,
-    judge_space,
     tell_no_room,
 )
+from tasks.procedures import rotation
 from tasks.procedures.roster import Roster
-from tasks.steps import health, space
+from tasks.steps import health, services, space
 
 NOTHING = Survey(0, (), is_whole=True)
 
@@ -150,4 +151,11 @@ async def defragment_member(
         if text := tell_no_room(status, room):
             return f"{host.name}: {text}"
         await health.move_leader_away(run, host, seen.members)
-        return await space.defragment(run, client, host)
+        if not rules.stops:
+            return await space.defragment(run, client, host)
+    seconds = await space.defragment_stopped(run, host)
+    watching = services.watch_start(run, (host,))
+    await unless(watching, rotation.wait_until_healthy(run, seen.members))
+    async with roster.open(run) as client:
+        after = await client.get_status(endpoint)
+    return Freed(host.name, seconds, status.db_size, after.db_size)

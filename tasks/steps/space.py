@@ -13,16 +13,16 @@ from time import monotonic
 from tasks.config.settings import read_settings
 from tasks.engine.recording import journal_directory
 from tasks.engine.run import Run, step
-from tasks.etcd.client import EtcdClient
+from tasks.etcd.client import SPACE_SECONDS, EtcdClient
 from tasks.etcd.gateway import Endpoint
 from tasks.etcd.keyspace import END
 from tasks.etcd.prometheus import QUOTA
 from tasks.etcd.recount import count_anew
 from tasks.hosts.connection import HostConnection
-from tasks.hosts.space import disk_room_command, parse_disk_room
+from tasks.hosts.space import defragment_stopped_command, disk_room_command, parse_disk_room
 from tasks.hosts.supervisors import supervisor
 from tasks.model.cluster import AlarmType, ClusterHealth
-from tasks.model.errors import MemberFailed, RunbookError, Unverified
+from tasks.model.errors import CommandFailed, MemberFailed, RunbookError, Unverified
 from tasks.model.member_settings import parse_number
 from tasks.model.space import DiskRoom, Freed, Prefix, SpaceRow, Survey, prefix_end, prefix_of, thin
 from tasks.plans.health import DEFAULT_QUOTA
@@ -178,6 +178,24 @@ async def defragment(run: Run, client: EtcdClient, host: HostConnection) -> Free
     run.check_lock()
     after = await client.get_status(endpoint)
     return Freed(host.name, seconds, before.db_size, after.db_size)
+
+
+@step("defragment {host} while it is stopped", retry_delays_seconds=())
+async def defragment_stopped(run: Run, host: HostConnection) -> float:
+    """Let a member's database be written anew while its etcd is stopped; returns the seconds.
+
+    The host goes on with it, and starts etcd, whatever becomes of who asked. Raises MemberFailed
+    where it has not been done; etcd is started with the database that it had.
+    """
+    command = defragment_stopped_command(run.inventory.layout(host.name))
+    began = monotonic()
+    try:
+        await host.run(command, changes=True, timeout_seconds=SPACE_SECONDS)
+    except CommandFailed as error:
+        raise MemberFailed(
+            f"its database was not written anew: {error.stderr.strip()}", host=host.name
+        ) from error
+    return monotonic() - began
 
 
 @step("take the alarm NOSPACE back")

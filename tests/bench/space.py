@@ -1,11 +1,11 @@
 """`python -m tests.bench.space`: a large database defragmented, by etcdctl and by reclaim_space.
 
 One cluster of three in one run, in turn: `etcdctl defrag` on the leader, as it is done by hand, and
-`reclaim_space` on all three. Clients write all the time: one at each member, which stays there, and
-a careful one, which waits a second for an answer and then goes to the next member. Told is the
-longest time without an acknowledged write: on all members together, of the careful client, and on
-the member that fared worst. Then the quota is filled up, and the time is told from the start of
-`reclaim_space` to the first write.
+`reclaim_space` on all three, once serving and once with members stopped. Clients write all the
+time: one at each member, which stays there, and a careful one, which waits a second for an answer
+and then goes to the next member. Told is the longest time without an acknowledged write: on all
+members together, of the careful client, and on the member that fared worst. Then the quota is
+filled up, and the time is told from the start of `reclaim_space` to the first write.
 Exit status: 0 measured, 1 not measured.
 """
 
@@ -59,7 +59,14 @@ def main() -> int:
     ):
         work = Path(directory)
         text = lab.inventory.read_text()
-        settings = f"settings: {{quota_backend_bytes: {quota}}}"
+        # Else each member keeps all that was written in its log and in its memory, too.
+        catchup = "ETCD_SNAPSHOT_CATCHUP_ENTRIES"
+        if options.etcd < "3.6":
+            catchup = catchup.replace("_", "_EXPERIMENTAL_", 1)
+        settings = (
+            f"settings: {{quota_backend_bytes: {quota}, snapshot_count: 500, "
+            f"environment: {{{catchup}: '100'}}}}"
+        )
         lab.inventory.write_text(text.replace("settings: {}", settings))
         scene = raise_cluster(lambda **_: lab, Prefect(work / "home"), work, spare=0)
         for _ in range(options.megabytes // LOT_MEGABYTES):
@@ -73,7 +80,7 @@ def main() -> int:
 def _measure_both(scene: Scene, work: Path) -> None:
     lab = scene.lab
     reclaim = ("--free-percent", "0", "--keep-minutes", "100000")
-    for name in ("idle", "etcdctl defrag", "reclaim_space"):
+    for name in ("idle", "etcdctl defrag", "reclaim_space", "reclaim_space --stop-members"):
         with writers(scene, work / name) as logs:
             began = time.time()
             if name == "idle":
@@ -82,7 +89,7 @@ def _measure_both(scene: Scene, work: Path) -> None:
                 leader = find_leader(lab, MEMBERS)
                 etcdctl(lab, "--command-timeout=300s", "defrag", on=leader)
             else:
-                _run(scene, work, *reclaim)
+                _run(scene, work, *reclaim, *name.split()[1:])
             ended = time.time()
         *members, careful = read(logs)
         every = sorted(at for rows in members for at in rows)
@@ -95,7 +102,7 @@ def _measure_both(scene: Scene, work: Path) -> None:
         )
         for who, rows in zip(("all", *MEMBERS, "careful"), (every, *members, careful), strict=True):
             print(f"  {who}: longest {tell_longest(rows, began, ended)}", flush=True)
-        if name == "reclaim_space":
+        if name.startswith("reclaim_space"):
             _tell_steps(Prefect(work / "home"), began)
 
 

@@ -37,6 +37,7 @@ def stacked_writers(cluster: KubernetesCluster, directory: Path, count: int = 2)
 
 
 READY = "http://127.0.0.1:2381/readyz"
+KEPT = "/etc/kubernetes/etcd-runbooks"
 OUT = "cd /etc/kubernetes; mkdir -p etcd-runbooks; mv manifests/kube-apiserver.yaml etcd-runbooks/"
 
 
@@ -107,14 +108,19 @@ def edit_etcd(cluster: KubernetesCluster, node: Host, script: str) -> None:
 
     Changed in place, the old etcd is ready for seconds more, and ends in the midst of what follows.
     """
-    kept, manifests = "/etc/kubernetes/etcd-runbooks", f"/{MANIFESTS}"
+    do_while_out(cluster, node, ["sed", "-i", script, f"{KEPT}/etcd.yaml"])
+
+
+def do_while_out(cluster: KubernetesCluster, node: Host, command: str | list[str]) -> None:
+    """Do something on a node while it has no etcd and no API server; all of it is ready after."""
+    kept, manifests = KEPT, f"/{MANIFESTS}"
     node.run(OUT).check()
     eventually(lambda: probe(node) == "-")
     node.run(f"pkill -9 -x kube-apiserver; mv {manifests}/etcd.yaml {kept}/").check()
     there = "pgrep -x etcd || ls -d /var/lib/kubelet/pods/*/containers/etcd"
     eventually(lambda: not node.run(there).stdout)
     time.sleep(2)
-    node.run(["sed", "-i", script, f"{kept}/etcd.yaml"]).check()
+    node.run(command).check()
     node.run(f"mv {kept}/etcd.yaml {manifests}/").check()
     eventually(lambda: node.run(["curl", "-sfm1", READY]).status == 0)
     node.run(f"mv {kept}/kube-apiserver.yaml {manifests}/").check()

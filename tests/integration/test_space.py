@@ -11,7 +11,7 @@ import pytest
 
 from tasks.engine.journal import read_journal
 from tasks.model.record import Event
-from tasks.plans.space import FEW_DAYS
+from tasks.plans.fullness import FEW_DAYS
 from tests.integration.members import Scene, fill, find_leader, raise_cluster
 from tests.integration.runbooks import Ended, Prefect, etcdctl, run_runbook
 from tests.integration.writers import Writers
@@ -213,6 +213,24 @@ def diagnose(prefect: Prefect, scene: Scene) -> list[list[str]]:
     assert ended.status == 0, ended.output
     records = read_journal(prefect.journals[-1])
     return [list(row) for r in records if r.event is Event.OBSERVED for row in r.details["rows"]]
+
+
+@pytest.mark.chaos
+def test_members_that_are_stopped_meanwhile_send_their_clients_away(
+    scene: Scene, prefect: Prefect, tmp_path: Path
+) -> None:
+    """Each is smaller then and serves again; a careful client waits for none of them."""
+    lab = scene.lab
+    rewrite(lab, 30)
+    before = sizes(lab)
+    with Writers(lab, tmp_path, files=scene.clients) as writers:
+        ended = reclaim(prefect, scene, *SMALL, "--keep-revisions", "1", "--stop-members")
+    assert ended.status == 0, ended.output
+    assert all(size < before[name] // 2 for name, size in sizes(lab).items())
+    assert ended.output.count("while it is stopped: done") == len(MEMBERS)
+    report = writers.check(on="master01")
+    print(report)  # noqa: T201
+    assert report.lost == ()
 
 
 @pytest.mark.chaos

@@ -18,6 +18,7 @@ from tasks.engine.journal import read_journal
 from tasks.model.record import Event
 from tests.integration.members import Scene, find_leader, raise_cluster
 from tests.integration.runbooks import Prefect, etcdctl, finish, run_runbook, start_runbook
+from tests.integration.stacked import eventually
 from tests.integration.test_corruption import SECRET, change, check_healed
 from tests.integration.test_space import MEMBERS, QUOTA, raise_small, rewrite, say_quota, sizes
 from tests.integration.writers import Writers
@@ -31,6 +32,7 @@ pytest_plugins = ["tests.lab.fixtures", "tests.integration.fixtures"]
 pytestmark = [pytest.mark.lab, pytest.mark.chaos, pytest.mark.timeout(900)]
 
 DISK_MB = 2000
+PROGRAMS = "/usr/local/bin"
 ON_EACH = (
     *("lock the cluster on {}", "see the database's disk on {}"),
     *("move leadership away from {}", "defragment {}"),
@@ -105,6 +107,52 @@ def test_a_killed_run_is_finished_by_the_next_one(
     assert etcdctl(scene.lab, "alarm", "list").strip() == ""
     assert max(sizes(scene.lab).values()) < QUOTA // 2
     assert writers.check(on="master02").lost == ()
+
+
+@pytest.mark.parametrize("host", MEMBERS)
+@pytest.mark.parametrize("event", [Event.STEP_STARTED, Event.STEP_FINISHED])
+def test_a_killed_run_that_stops_members_is_finished_by_the_next_one(
+    scene: Scene, prefect: Prefect, tmp_path: Path, event: Event, host: str
+) -> None:
+    """No member stays down."""
+    words = ("--keep-revisions", "1", "--at-least-mb", "1", "--stop-members")
+    with Writers(scene.lab, tmp_path, files=scene.clients) as writers:
+        rewrite(scene.lab, 20)
+        point = f"{event}|defragment {host} while it is stopped"
+        kill(prefect, scene, "reclaim_space", point, *words)
+        ended = run_runbook(prefect, "reclaim_space", scene.inventory, *words)
+    assert ended.status == 0, ended.output
+    assert max(sizes(scene.lab).values()) < QUOTA // 4
+    assert writers.check(on="master02").lost == ()
+
+
+def test_a_runner_that_dies_while_a_member_is_stopped_leaves_none_down(
+    scene: Scene, prefect: Prefect
+) -> None:
+    """Its host goes on with the copy, which takes seconds here, and starts etcd."""
+    lab, words = scene.lab, ("--keep-revisions", "1", "--at-least-mb", "1", "--stop-members")
+    rewrite(lab, 20)
+    leader = find_leader(lab, list(MEMBERS))
+    victim = lab[next(name for name in MEMBERS if name != leader)]
+    victim.run(
+        f"cd {PROGRAMS}; for tool in etcdutl etcdctl; do [ ! -x $tool ] || {{ mv $tool $tool.own; "
+        f"printf '#!/bin/sh\nsleep 4\nexec {PROGRAMS}/%s.own \"$@\"\n' $tool >$tool; "
+        "chmod 755 $tool; }; done"
+    ).check()
+    try:
+        process = start_runbook(prefect, "reclaim_space", scene.inventory, *words)
+        eventually(lambda: victim.run("pgrep -x etcd").status != 0)
+        process.kill()
+        assert finish(process).status == -9
+        eventually(lambda: victim.run("pgrep -x etcd").status == 0)
+    finally:
+        victim.run(
+            f"cd {PROGRAMS}; for tool in etcdutl etcdctl; do [ ! -e $tool.own ] || "
+            "mv $tool.own $tool; done"
+        ).check()
+    ended = run_runbook(prefect, "reclaim_space", scene.inventory, *words)
+    assert ended.status == 0, ended.output
+    assert max(sizes(lab).values()) < QUOTA // 4
 
 
 @pytest.mark.parametrize("step", RAISES)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tasks.model.inventory import Inventory, Topology
+from tasks.model.inventory import Inventory
 from tasks.model.plan import Severity
 from tasks.model.space import DiskRoom
 from tasks.plans.quotas import (
@@ -28,7 +28,7 @@ from tasks.plans.space import (
     tell_full,
 )
 from tests.unit.plan_cases import inventory
-from tests.unit.test_plans_space import MIB, NOSPACE, health, sight
+from tests.unit.test_plans_space import MIB, NOSPACE, health, sight, stacked
 
 QUOTAS = {"m1": 250 * MIB, "m2": 250 * MIB, "m3": 100 * MIB}
 
@@ -38,9 +38,6 @@ def saying(quota: int | None) -> Inventory:
     settings = {"quota_backend_bytes": quota}
     etcd = {"version": "3.5.16", "binaries": {"source": "installed"}, "settings": settings}
     return inventory(etcd=etcd)
-
-
-STACKED = inventory().model_copy(update={"topology": Topology.STACKED})
 
 
 @pytest.mark.parametrize(
@@ -84,7 +81,7 @@ def test_what_is_full_of_data_in_use_is_raised_and_not_defragmented() -> None:
         (saying(500 * MIB), [], ""),
         (saying(900 * MIB), [Severity.WARNING], "700.0 MiB more"),
         (saying(MOST + 1), [Severity.WARNING] * 2, "documents advise"),
-        (STACKED, [Severity.REFUSAL], "etcd.local.extraArgs"),
+        (stacked(), [Severity.REFUSAL], "etcd.local.extraArgs"),
     ],
 )
 def test_only_what_the_inventory_says_is_raised_to(
@@ -104,5 +101,5 @@ def test_a_full_cluster_is_told_the_command_that_raises() -> None:
     told = tell_full(saying(None), seen.statuses, seen)
     assert "reclaim_space with cluster=c1, raise_quota=true" in told
     assert "twice as much is 524288000" in told
-    assert "--quota-backend-bytes=524288000" in tell_full(STACKED, seen.statuses, seen)
+    assert "--quota-backend-bytes=524288000" in tell_full(stacked(), seen.statuses, seen)
     assert "quota_backend_bytes, and run" in tell_raise(saying(None), ())

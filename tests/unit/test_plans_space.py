@@ -17,8 +17,10 @@ from tasks.model.cluster import (
     EndpointStatus,
     Member,
 )
+from tasks.model.inventory import Inventory, Topology
 from tasks.model.plan import Severity
 from tasks.model.space import DiskRoom, Growth, Prefix, SpaceRow, Survey
+from tasks.plans.fullness import judge_space
 from tasks.plans.space import (
     MOST_LAG,
     CompactHistory,
@@ -31,8 +33,8 @@ from tasks.plans.space import (
     find_full,
     find_space_findings,
     find_space_obstacles,
-    judge_space,
     plan_space,
+    refuse_stops,
     tell_fillers,
     tell_full,
 )
@@ -112,6 +114,28 @@ def test_followers_come_first_and_the_leader_last() -> None:
     assert [step.host for step in plan.steps] == ["m2", "m3", "m1"]
     assert "150.0 MiB of m1" in plan.goal
     assert any("/registry/events/: 5 keys" in text for text in plan.warnings)
+
+
+def test_members_that_are_stopped_meanwhile_need_two_others_and_a_unit() -> None:
+    """Else it is refused; the plan says how long nothing else may be lost."""
+    seen = sight()
+    assert refuse_stops(inventory(), seen) == ()
+    (few,) = refuse_stops(inventory(), replace(seen, members=MEMBERS[:2]))
+    (pods,) = refuse_stops(stacked(), seen)
+    assert few.severity is pods.severity is Severity.REFUSAL
+    plan = plan_space(inventory(), seen, Rules(stops=True), NO_HISTORY)
+    assert all("no other member may be lost" in step.sentence for step in plan.steps)
+    assert not any("stop_members" in text for text in plan.warnings)
+    serving = plan_space(inventory(), seen, Rules(), NO_HISTORY)
+    assert any("stop_members=true" in text for text in serving.warnings)
+    assert not any(
+        "stop_members" in text for text in plan_space(stacked(), seen, Rules(), NO_HISTORY).warnings
+    )
+
+
+def stacked() -> Inventory:
+    """Make a cluster of static pods."""
+    return inventory().model_copy(update={"topology": Topology.STACKED})
 
 
 def test_where_nothing_is_due_nothing_is_done() -> None:

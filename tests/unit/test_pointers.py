@@ -174,9 +174,10 @@ POINTERS: dict[str, list[tuple[str, tuple[str, ...], dict[str, Value]]]] = {
     "tasks/plans/quotas.py": [
         ("pointer", ("reclaim_space",), {"cluster": "c1", "raise_quota": True}),
     ],
+    "tasks/plans/fullness.py": [("pointer", ("reclaim_space",), {"cluster": "c1"})],
     "tasks/plans/space.py": [
+        ("parameter", ("reclaim_space",), {"stop_members": True}),
         ("parameter", ("reclaim_space",), {"keep_revisions": 0}),
-        ("pointer", ("reclaim_space",), {"cluster": "c1"}),
     ],
     "tasks/plans/sharing.py": [("parameter", ("rotate_authority",), {"until": "certificates"})],
     "tasks/plans/succession.py": [
