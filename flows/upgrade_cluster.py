@@ -15,6 +15,7 @@ from tasks.model.cluster import DesiredMember
 from tasks.model.plan import Finding, Plan, Step
 from tasks.model.upgrades import Accept
 from tasks.plans import upgrades as plans
+from tasks.plans.apiservers import warn_of_clients
 from tasks.plans.trials import Trial
 from tasks.plans.upgrade_findings import Weighed, find_down, find_findings
 from tasks.procedures import upgrade_sight, upgrades
@@ -53,6 +54,10 @@ async def upgrade_cluster(
     4. The cluster's version rises, and all members' data are compared, before the next hop.
     5. Verify; what was put beside is removed.
 
+    On stacked clusters the image of each manifest is changed instead, by the kubelet's laws, where
+    kubeadm leaves it: its ClusterConfiguration pins `etcd.local.imageTag` to the version, or there
+    is none. Where kubeadm owns the version all is looked at, and its commands are said.
+
     Args:
         cluster: name under deployments/clusters, or the path of an inventory file
         accept: `settings` (write those that a version does not know in the next one's words, or
@@ -78,11 +83,6 @@ class _Upgrade(Recipe[Weighed]):
     measures_writes = True
 
     @override
-    async def open(self, run: Run) -> None:
-        upgrade_sight.refuse_stacked(run)
-        await Recipe.open(self, run)
-
-    @override
     async def look(self, run: Run, unlocked: Unlocked) -> Weighed:
         return await upgrade_sight.look(run, unlocked)
 
@@ -94,7 +94,10 @@ class _Upgrade(Recipe[Weighed]):
     async def plan(self, run: Run, seen: Weighed) -> Plan:
         await upgrades.load(run, seen, self.progress)
         leader, down = seen.health.leader_name, find_down(seen)
-        return plans.plan_upgrade(run.inventory, seen.hosts, seen.work, seen.cluster, leader, down)
+        told = warn_of_clients(seen.nodes) if seen.nodes else ()
+        return plans.plan_upgrade(
+            run.inventory, seen.hosts, seen.work, seen.cluster, leader, down, told
+        )
 
     @override
     def trial(self, run: Run, seen: Weighed, plan: Plan) -> Trial:
@@ -104,6 +107,7 @@ class _Upgrade(Recipe[Weighed]):
             name: frozenset(
                 {
                     sight.real.parent,
+                    *plans.kept_places(sight),
                     run.inventory.paths.backups,
                     *plans.written_places(sight, seen.work),
                 }
@@ -122,6 +126,7 @@ class _Upgrade(Recipe[Weighed]):
         self.probe = probe
         return {
             plans.StagePrograms: partial(upgrades.stage, seen=seen, progress=self.progress),
+            plans.FetchImage: upgrades.fetch_image,
             plans.CancelDowngrade: partial(upgrades.cancel_downgrade, seen=seen),
             plans.EnableDowngrade: partial(upgrades.enable_downgrade, seen=seen),
             plans.EndV2Api: partial(upgrades.end_v2_api, seen=seen),
@@ -140,6 +145,11 @@ class _Upgrade(Recipe[Weighed]):
         if step.host is not None:
             restarts = Accept.OUTAGE not in self.accept
             await health.pass_gate(run, seen.members, step.host, restarts=restarts)
+
+    @override
+    async def confirm(self, run: Run, seen: Weighed) -> Verified:
+        await upgrades.compare_data(run, None, seen=seen, progress=self.progress)
+        return await self.verify(run, seen)
 
     @override
     async def verify(self, run: Run, seen: Weighed) -> Verified:

@@ -51,6 +51,8 @@ class UpgradeSight:
     start, serves clients of the v2 API.
     `kept` are settings that a run has left changed, for its log's sake; `staged` are versions whose
     programs a run has put beside.
+    Of a static pod `program` is its image, `real` its manifest, and `image` the one that it is to
+    have; `taken_out` says that a run has left a manifest of its node out.
     """
 
     host: str
@@ -68,6 +70,8 @@ class UpgradeSight:
     has_v2_api: bool = False
     kept: tuple[str, ...] = ()
     staged: tuple[str, ...] = ()
+    image: str = ""
+    taken_out: bool = False
 
     @property
     def version(self) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from tasks.model.cluster import AlarmType, ClusterHealth, DesiredMember, quorum
+from tasks.model.nodes import NodeObservation
 from tasks.model.plan import Finding, Severity
 from tasks.model.pointers import parameter
 from tasks.model.upgrades import Accept, UpgradeSight
@@ -35,7 +36,8 @@ Weigh = Callable[[str | None, str, Accept], Finding]
 class Weighed:
     """All that was seen; `clients` are the requests that the v2 API has had, by host.
 
-    `removed` are the members that a host's data note as removed.
+    `removed` are the members that a host's data note as removed. `nodes` are those whose pods the
+    members are, and `against` what was found of them, and who owns their version.
     """
 
     goal: str
@@ -48,6 +50,8 @@ class Weighed:
     surprises: tuple[str, ...] = ()
     clients: Mapping[str, int] = field(default_factory=dict)
     removed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    nodes: tuple[NodeObservation, ...] = ()
+    against: tuple[Finding, ...] = ()
 
 
 def noted_sentence(names: tuple[str, ...]) -> str:
@@ -70,7 +74,8 @@ def find_down(seen: Weighed) -> frozenset[str]:
     return frozenset(
         name
         for name, sight in seen.hosts.items()
-        if name not in healthy and (sight.kept or (sight.disk or lowest) != lowest)
+        if name not in healthy
+        and (sight.kept or sight.taken_out or (sight.disk or lowest) != lowest)
     )
 
 
@@ -86,6 +91,7 @@ def find_findings(seen: Weighed, accept: Collection[Accept]) -> tuple[Finding, .
         return refuse(host, f"{sentence}; with {parameter(accept=[what.value])} it is done")
 
     found = [refuse(name, f"cannot be upgraded: {why}") for name, why in seen.absent.items()]
+    found += seen.against
     found += [refuse(None, sentence) for sentence in _members(seen)]
     if not seen.work.route.hops:
         return tuple(found)
@@ -156,6 +162,21 @@ def _crosses(seen: Weighed) -> bool:
 
 
 def _log(seen: Weighed, refuse: Refuse) -> Iterator[Finding]:
+    for hop in seen.work.route.hops:
+        for name in hop.hosts:
+            sight, to = seen.hosts[name], minor_of(hop.version)
+            if not sight.image or not minor_of(sight.version) < to >= V2_GONE:
+                continue
+            if sight.has_v2_api and to == V2_GONE:
+                said = "it serves the v2 API, whose writes end members of 3.6; take --enable-v2 out"
+                yield refuse(name, f"{said} of its manifest first")
+            if sight.log.ends(to):
+                yield refuse(
+                    name,
+                    f"its log holds what etcd {format_minor(to)} ends for, of the v2 store, and of "
+                    "a static pod's etcd no snapshot of it is forced; it is gone once etcd has "
+                    "saved one by itself, each --snapshot-count of entries",
+                )
     if not _crosses(seen):
         return
     for name, sight in seen.hosts.items():

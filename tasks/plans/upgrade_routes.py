@@ -83,13 +83,16 @@ def find_route(
     goal: str,
     known: Iterable[str],
     downgrades_to: Minor | None = None,
+    *,
+    by_images: bool = False,
 ) -> Route:
     """Find the hops from what each host runs to a version.
 
     `cluster` is the cluster's own version, `known` the versions that there are programs of, and
-    `downgrades_to` what a downgrade under way ends at. Raises Refused, with all that is missing.
+    `downgrades_to` what a downgrade under way ends at. `by_images`: there are none, for a pod's
+    image is changed. Raises Refused, with all that is missing.
     """
-    way = _Way(dict(running), tuple(known), goal)
+    way = _Way(dict(running), tuple(known), goal, by_images=by_images)
     wanted = minor_of(goal)
     if parse_version(goal) in NEVER:
         raise Refused(f"etcd {goal} is a release that must not be run; choose a later one")
@@ -127,10 +130,13 @@ def _minors(first: Minor, last: Minor) -> list[Minor]:
 class _Way:
     """What runs after the hops so far."""
 
-    def __init__(self, state: dict[str, str], known: tuple[str, ...], goal: str) -> None:
+    def __init__(
+        self, state: dict[str, str], known: tuple[str, ...], goal: str, *, by_images: bool
+    ) -> None:
         self._state = state
         self._known = known
         self._goal = goal
+        self._by_images = by_images
         self._hops: list[Hop] = []
         self._missing: list[str] = []
 
@@ -140,8 +146,9 @@ class _Way:
 
     def end(self, cancels: str | None) -> Route:
         if self._missing:
+            of = "image" if self._by_images else "programs"
             raise Refused(
-                "the inventory has no programs for the way to "
+                f"the inventory has no {of} for the way to "
                 f"{self._goal}, one minor version at a time:\n  - " + "\n  - ".join(self._missing)
             )
         return Route(tuple(self._hops), cancels)
@@ -176,12 +183,17 @@ class _Way:
             advised = ADVISED.get(minor, least)
             asked = f" from {_text(least)} on" if least else ""
             better = f" ({_text(advised)} is what etcd asks for)" if advised != least else ""
+            name = (
+                f"name one{asked}{better} with its programs and their SHA-256 under etcd.versions"
+            )
+            if self._by_images:
+                name = f"make one{asked}{better} etcd.version first, with its image"
             self._missing.append(
-                f"etcd {format_minor(minor)}: name one{asked}{better} with its programs and their "
-                f"SHA-256 under etcd.versions; {', '.join(hosts)} must run it before the next one"
+                f"etcd {format_minor(minor)}: {name}; {', '.join(hosts)} must run it before the "
+                "next one"
             )
             return
-        if version == self._goal and version not in self._known:
+        if version == self._goal and version not in self._known and not self._by_images:
             self._missing.append(
                 f"etcd {version}: etcd.binaries does not say where its programs are (source "
                 "archive or directory)"

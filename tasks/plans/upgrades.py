@@ -12,10 +12,13 @@ from pathlib import PurePosixPath
 
 from tasks.model.inventory import Inventory
 from tasks.model.plan import Plan, Stage, Step
+from tasks.model.pods import etcd_pod
 from tasks.model.upgrades import Translation, UpgradeSight
+from tasks.plans.apiservers import CHANGED
 from tasks.plans.upgrade_routes import V2_GONE, Hop, Minor, Route, format_minor, minor_of
 
 BESIDE = Stage(1, "put the programs beside those that run")
+IMAGES = Stage(1, "have the images on their nodes")
 CANCEL = Stage(2, "call a downgrade off", is_serial=True)
 FIRST_HOP = 10
 LAST = Stage(99, "remove what was put beside")
@@ -28,6 +31,13 @@ class StagePrograms(Step):
     """Put a version's programs beside those that run, and see that they run there."""
 
     version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchImage(Step):
+    """See that a node has the image that its static pod is to have."""
+
+    image: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,16 +120,12 @@ def plan_upgrade(
     cluster: Minor,
     leader: str | None,
     down: Collection[str] = (),
+    warnings: tuple[str, ...] = (),
 ) -> Plan:
     """Plan all hops; nothing is to do where every member runs the version, and nothing is left."""
     goal, route = inventory.etcd.version, work.route
     steps: list[Step] = [
-        StagePrograms(
-            stage=BESIDE,
-            host=name,
-            sentence=f"put etcd {version} into {hosts[name].beside(version)}, and see it run there",
-            version=version,
-        )
+        _prepare(hosts[name], version)
         for version in route.versions
         for name in hosts
         if any(name in hop.hosts for hop in route.hops if hop.version == version)
@@ -139,7 +145,9 @@ def plan_upgrade(
         ends = [
             _end_v2(stage, hop, name, _successor(order, name))
             for name in order
-            if hosts[name].has_v2_api and hop.minor >= V2_GONE > minor_of(versions[name])
+            if hosts[name].has_v2_api
+            and not hosts[name].image
+            and hop.minor >= V2_GONE > minor_of(versions[name])
         ]
         leader = _led_by(leader, ends)
         order = order_hosts(hop.hosts, leader, down)
@@ -156,12 +164,22 @@ def plan_upgrade(
         said = "compare all members' data with each other and with what they were"
         steps.append(CompareData(stage=stage, host=None, sentence=said))
     for name, sight in hosts.items():
-        own = [v for v in route.versions if any(name in h.hosts for h in route.hops)]
+        moved = not sight.image and any(name in h.hosts for h in route.hops)
+        own = route.versions if moved else ()
         left = tuple(dict.fromkeys((*sight.staged, *own)))
         if left:
             said = f"remove what was put beside: {', '.join(left)}"
             steps.append(ClearPrograms(stage=LAST, host=name, sentence=said, versions=left))
-    return Plan("upgrade_cluster", inventory.name, _goal(goal, versions, hops), tuple(steps))
+    said = _goal(goal, versions, hops)
+    return Plan("upgrade_cluster", inventory.name, said, tuple(steps), warnings if hops else ())
+
+
+def _prepare(sight: UpgradeSight, version: str) -> Step:
+    if sight.image:
+        said = f"see that {sight.image} is there, pulled if it is not"
+        return FetchImage(stage=IMAGES, host=sight.host, sentence=said, image=sight.image)
+    said = f"put etcd {version} into {sight.beside(version)}, and see it run there"
+    return StagePrograms(stage=BESIDE, host=sight.host, sentence=said, version=version)
 
 
 def _goal(goal: str, versions: Mapping[str, str], hops: Sequence[Hop]) -> str:
@@ -172,9 +190,9 @@ def _goal(goal: str, versions: Mapping[str, str], hops: Sequence[Hop]) -> str:
 
 
 def _leftovers(hosts: Mapping[str, UpgradeSight], route: Route) -> tuple[Hop, ...]:
-    """Make a hop of no other version for members whose settings a run has left changed."""
+    """Make a hop of no other version for members that a run has left changed, or out."""
     moved = {name for hop in route.hops for name in hop.hosts}
-    left = [s for name, s in hosts.items() if s.kept and name not in moved]
+    left = [s for name, s in hosts.items() if (s.kept or s.taken_out) and name not in moved]
     return tuple(Hop(s.version, (s.host,), minor_of(s.version)) for s in left)
 
 
@@ -223,14 +241,22 @@ def _upgrade(
     to = minor_of(hop.version)
     clears = to >= V2_GONE and minor_of(before) < to
     parts = [f"bring {sight.host} from {before} to {hop.version}; not while it leads"]
-    if clears and (sight.log.ends(to) or minor_of(sight.version) < (3, 5)):
+    if clears and not sight.image and (sight.log.ends(to) or minor_of(sight.version) < (3, 5)):
         parts.append(
             f"where its log holds entries of the v2 store, for which {format_minor(to)} ends, let "
             "it save a snapshot of its log first (one more restart)"
         )
     done = work.translations.get((sight.host, hop.version))
     parts += [change.sentence for change in done.changes] if done else []
-    parts.append(f"exchange {sight.program}, restart, wait until all are healthy")
+    if not sight.image:
+        parts.append(f"exchange {sight.program}, restart, wait until all are healthy")
+    elif before != hop.version:
+        parts.append(
+            f"take the manifests of its API server and of etcd out, make its image {sight.image} "
+            f"(it is {sight.program}), put both back; its API server is {CHANGED}"
+        )
+    else:
+        parts.append("put back in what a run has left out there")
     return UpgradeMember(
         stage=stage,
         host=sight.host,
@@ -238,7 +264,7 @@ def _upgrade(
         version=hop.version,
         minor=hop.minor,
         successor=successor,
-        clears_log=clears,
+        clears_log=clears and not sight.image,
     )
 
 
@@ -251,6 +277,11 @@ def written_places(sight: UpgradeSight, work: Work) -> tuple[PurePosixPath, ...]
         for file in done.files.files
         if file.text != sight.settings.text(file.path)
     )
+
+
+def kept_places(sight: UpgradeSight) -> tuple[PurePosixPath, ...]:
+    """Name where a static pod's manifest lies while it is out; nothing of other members."""
+    return (etcd_pod(sight.real).kept,) if sight.image else ()
 
 
 def find_architecture(content: bytes) -> str | None:

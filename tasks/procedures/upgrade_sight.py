@@ -19,6 +19,7 @@ from tasks.hosts.connection import HostConnection
 from tasks.model.cluster import ClusterHealth, format_id
 from tasks.model.errors import Refused, RunbookError, Transient
 from tasks.model.member_settings import parse_number, variable_name
+from tasks.model.plan import Finding, Severity
 from tasks.model.restarts import StartObservation
 from tasks.model.settings import InstalledBinaries
 from tasks.model.upgrades import Translation, UpgradeSight
@@ -26,25 +27,13 @@ from tasks.plans.restarts import PROGRAM, find_against, find_differences
 from tasks.plans.upgrade_findings import Weighed
 from tasks.plans.upgrade_routes import V2_GONE, Minor, Route, find_route, minor_of
 from tasks.plans.upgrades import Work
-from tasks.procedures import location
+from tasks.procedures import location, pod_sight
 from tasks.steps import health, restarts, upgrades
 
 WRITTEN = frozenset({PROGRAM, *map(variable_name, TOUCHED)})
 """What of the next restart an upgrade itself writes, or has written before it died."""
 ZOMBIES: Minor = (3, 5)
 """The one that may note wrongly who was removed, which the next is the first to read."""
-
-
-def refuse_stacked(run: Run) -> None:
-    """Raise Refused where kubeadm owns etcd's version."""
-    inventory = run.inventory
-    if any(inventory.layout(host.name).is_pod for host in inventory.hosts):
-        raise Refused(
-            f"{inventory.name} is stacked: kubeadm owns etcd's version and writes each manifest's "
-            "image. On the first node `kubeadm upgrade plan` and `kubeadm upgrade apply VERSION`, "
-            "on each other `kubeadm upgrade node`, one at a time, with check_health before and "
-            "after each; then harden_members, whose change kubeadm takes back. Nothing was changed"
-        )
 
 
 async def look(run: Run, unlocked: Mapping[str, str]) -> Weighed:
@@ -62,23 +51,36 @@ async def look(run: Run, unlocked: Mapping[str, str]) -> Weighed:
         except Transient as error:
             absent[host.name] = error.message
 
-    hosts = [host for name, host in run.hosts.items() if name not in absent]
+    hosts = [
+        host
+        for name, host in run.hosts.items()
+        if name not in absent and not run.inventory.layout(name).is_pod
+    ]
     async with health.etcd_client(run, members) as client:
         found, _ = await asyncio.gather(health.read_health(run, client), together(map(see, hosts)))
         cluster, downgrade = await _read_versions(client, found)
+        pods = await pod_sight.see_pods(run, members, found, frozenset(absent))
+        seen |= pods.sights
+        absent |= pods.absent
         v2_requests = await _see_v2(client, seen)
     seen = {m.name: seen[m.name] for m in members if m.name in seen}
-    if absent or cluster is None:
-        work = Work(Route(()))
-    else:
+    against = list(pods.against)
+    work = Work(Route(()))
+    if not absent and cluster is not None:
         running = {name: sight.version for name, sight in seen.items()}
         refuse_unknown(running)
-        known = known_versions(run)
-        work = find_work(
-            seen, find_route(running, cluster, run.inventory.etcd.version, known, downgrade)
-        )
+        goal, known = run.inventory.etcd.version, known_versions(run)
+        by_images = bool(pods.sights)
+        try:
+            route = find_route(running, cluster, goal, known, downgrade, by_images=by_images)
+        except Refused as error:
+            if not by_images:
+                raise
+            against.append(Finding(Severity.REFUSAL, None, error.message))
+            route = Route(())
+        work = find_work(seen, route)
         removed = await _find_removed(run, found, seen, work)
-    against = find_against(find_differences(tuple(starts)), WRITTEN)
+    surprises = find_against(find_differences(tuple(starts)), WRITTEN)
     return Weighed(
         run.inventory.etcd.version,
         members,
@@ -87,9 +89,11 @@ async def look(run: Run, unlocked: Mapping[str, str]) -> Weighed:
         seen,
         work,
         absent,
-        tuple(each.sentence for each in against),
+        tuple(each.sentence for each in surprises),
         v2_requests,
         removed,
+        pods.nodes,
+        tuple(against),
     )
 
 

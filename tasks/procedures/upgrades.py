@@ -30,11 +30,12 @@ from tasks.plans.upgrades import (
     CompareData,
     EnableDowngrade,
     EndV2Api,
+    FetchImage,
     StagePrograms,
     UpgradeMember,
     find_architecture,
 )
-from tasks.procedures import restarting, rotation
+from tasks.procedures import pod_upgrades, restarting, rotation
 from tasks.procedures.upgrade_sight import ZOMBIES, member_ids
 from tasks.steps import configuration, health, installation, services, upgrades
 from tasks.steps.installation import Programs
@@ -51,6 +52,8 @@ class Progress:
 async def load(run: Run, seen: Weighed, progress: Progress) -> None:
     """Read the programs of the way; raises InvalidInventory for a wrong sum or machine."""
     etcd = run.inventory.etcd
+    if any(sight.image for sight in seen.hosts.values()):
+        return
     for version in seen.work.route.versions:
         is_goal = version == etcd.version and not isinstance(etcd.binaries, InstalledBinaries)
         binaries = etcd.binaries if is_goal else etcd.versions[version]
@@ -74,6 +77,11 @@ async def stage(
     programs = progress.programs[step.version]
     beside = seen.hosts[host.name].beside(step.version)
     await upgrades.stage_programs(run, host, step.version, beside, programs.contents, programs.sums)
+
+
+async def fetch_image(run: Run, host: HostConnection, step: FetchImage) -> None:
+    """See that a node has the image."""
+    await upgrades.fetch_image(run, host, step.image)
 
 
 async def clear(run: Run, host: HostConnection, step: ClearPrograms, *, seen: Weighed) -> None:
@@ -100,6 +108,9 @@ async def upgrade_member(
     """
     sight = seen.hosts[host.name]
     await health.move_leader_away(run, host, seen.members, step.successor)
+    if sight.image:
+        await pod_upgrades.upgrade_pod(run, host, step, members=seen.members, image=sight.image)
+        return
     if sight.kept:
         await upgrades.restore_settings(run, host, sight.kept)
     if minor_of(step.version) == ZOMBIES > minor_of(sight.version):

@@ -10,11 +10,12 @@ from time import monotonic
 from tasks.engine.run import Run, step, together
 from tasks.etcd.client import HASH_SECONDS, POLL_SECONDS, EtcdClient
 from tasks.etcd.gateway import Endpoint
-from tasks.hosts import files, system
+from tasks.hosts import files, images, system
 from tasks.hosts import upgrades as commands
 from tasks.hosts.connection import HostConnection
 from tasks.hosts.supervisors import supervisor
 from tasks.model.errors import CommandFailed, EtcdUnavailable, MemberFailed, RunbookError, Transient
+from tasks.model.kubeadm import Installed
 from tasks.model.member_settings import SettingsFiles
 from tasks.model.snapshots import DataHash
 from tasks.model.upgrades import FORCED, LogRemnants
@@ -55,6 +56,43 @@ async def see_host(
         own.parse_settings(written),
         commands.parse_version(version),
     )
+
+
+@step("see manifest and log on {host}", retry_delays_seconds=(1.0,))
+async def see_pod(
+    run: Run, host: HostConnection
+) -> tuple[commands.ProgramSight, LogRemnants, SettingsFiles]:
+    """See what an upgrade must know of a host whose etcd is a static pod; nothing is changed."""
+    layout = run.inventory.layout(host.name)
+    own = supervisor(layout)
+    asked, log, written = await host.run(
+        commands.program_command(own.name, layout.data),
+        commands.log_command(layout.data, layout.wal),
+        own.settings_command(),
+        timeout_seconds=LOOK_SECONDS,
+    )
+    return commands.parse_program(asked), commands.parse_log(log), own.parse_settings(written)
+
+
+@step("ask what kubeadm was told on {host}", retry_delays_seconds=(1.0,))
+async def ask_kubeadm(_run: Run, host: HostConnection) -> tuple[str | None, Installed]:
+    """Get kubeadm's ClusterConfiguration from a node's API server; None where there is none.
+
+    And what the node's own kubeadm brings. Raises Transient where the API server does not tell.
+    """
+    told, installed = await host.run(
+        images.configuration_command(), images.installed_command(), timeout_seconds=LOOK_SECONDS
+    )
+    return images.parse_configuration(told), images.parse_installed(installed)
+
+
+@step("have the image on {host}")
+async def fetch_image(_run: Run, host: HostConnection, image: str) -> bool:
+    """See that a node's runtime has an image, pulled if need be."""
+    (result,) = await host.run(
+        images.fetch_command(image), changes=True, timeout_seconds=images.PULL_SECONDS + 30.0
+    )
+    return files.parse_change(result)
 
 
 @step("look for v2 entries on {host}")

@@ -9,6 +9,7 @@ import ssl
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +37,20 @@ def stacked_writers(cluster: KubernetesCluster, directory: Path, count: int = 2)
     return Writers(cluster.lab, directory, count, files, witness)
 
 
+def gaps(writers: Writers) -> str:
+    """Tell the longest time without a write: of any writer, and of the worst."""
+    logs = [[at for _, at in rows] for rows in writers.read()]
+    every = sorted(at for times in logs for at in times)
+    longest = [max(b - a for a, b in pairwise(times)) for times in (every, *logs)]
+    return f"{len(every)} writes, gap {longest[0]:.2f} s (any) {max(longest[1:]):.2f} s (worst)"
+
+
 READY = "http://127.0.0.1:2381/readyz"
 KEPT = "/etc/kubernetes/etcd-runbooks"
 OUT = "cd /etc/kubernetes; mkdir -p etcd-runbooks; mv manifests/kube-apiserver.yaml etcd-runbooks/"
 
 
-def wipe(cluster: KubernetesCluster, node: Host) -> None:
+def wipe(cluster: KubernetesCluster, node: Host, data: str = "/var/lib/etcd") -> None:
     """Let a follower's etcd have lost its disk.
 
     A leader that is wiped is not missed: the next one knows nothing of its log, and gives it all.
@@ -51,12 +60,12 @@ def wipe(cluster: KubernetesCluster, node: Host) -> None:
     if own["leader"] == own["header"]["member_id"]:
         heir = next(s["header"]["member_id"] for s in leads.values() if s is not own)
         cluster.etcdctl("move-leader", f"{heir:x}", on=node)
-    lose_disk(node)
+    lose_disk(node, data)
 
 
-def lose_disk(node: Host) -> None:
+def lose_disk(node: Host, data: str = "/var/lib/etcd") -> None:
     """Let a node's etcd have lost its disk, whoever leads."""
-    node.run("rm -rf /var/lib/etcd/member; pkill -9 -x etcd || :").check()
+    node.run(f"rm -rf {data}/member; pkill -9 -x etcd || :").check()
 
 
 def put_many(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tasks.engine.journal import read_journal
 from tests.integration.runbooks import Ended, Prefect, finish, run_runbook, start_runbook
 from tests.integration.stacked import (
     OUT,
@@ -23,6 +24,7 @@ from tests.integration.stacked import (
     take_api_servers_out,
     wipe,
 )
+from tests.integration.stacked_upgrades import aim_at, pin, upgrade
 from tests.lab.kubernetes.cluster import KubernetesCluster
 from tests.lab.kubernetes.watch import ApiWatch
 
@@ -130,6 +132,27 @@ def move_there_and_back(
         again = run_runbook(prefect, "update_member", lab.inventory, *words)
         assert again.status == 0, again.output
         assert "nothing to do" in again.output
+
+
+def test_the_version_is_left_to_kubeadm_and_all_else_is_told(
+    kubernetes: KubernetesCluster, prefect: Prefect, tmp_path: Path
+) -> None:
+    """With its commands; where all run the version, versions and data are compared."""
+    before, own = kubernetes.processes(), kubernetes.lab.record.etcd
+    goal = aim_at(kubernetes, "3.6.16" if own != "3.6.16" else "3.7.3", tmp_path)
+    refused = upgrade(prefect, goal)
+    assert refused.status != 0
+    assert f"on {kubernetes.first.name} `kubeadm upgrade plan`" in refused.output
+    pin(kubernetes, "3.5.16-0")
+    refused = upgrade(prefect, goal)
+    assert refused.status != 0
+    assert "pins etcd.local.imageTag: 3.5.16-0" in refused.output
+    pin(kubernetes, None)
+    same = upgrade(prefect, kubernetes.lab.inventory)
+    assert same.status == 0, same.output
+    steps = {r.details.get("step") for r in read_journal(prefect.journals[-1])}
+    assert "compare the members' data" in steps
+    assert kubernetes.processes() == before
 
 
 def test_a_wiped_first_member_is_replaced_with_every_api_server_down(

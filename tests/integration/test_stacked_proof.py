@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import os
 import time
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.integration.handshakes import Handshakes
 from tests.integration.runbooks import Prefect, run_runbook
-from tests.integration.stacked import put_many, stacked_writers, take_api_servers_out, wipe
+from tests.integration.stacked import (
+    gaps,
+    put_many,
+    stacked_writers,
+    take_api_servers_out,
+    wipe,
+)
 from tests.lab.kubernetes.watch import ApiWatch
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.integration.writers import Writers
     from tests.lab.kubernetes.cluster import KubernetesCluster
 
 pytest_plugins = ["tests.lab.kubernetes.fixtures", "tests.integration.fixtures"]
@@ -39,14 +43,6 @@ def filled(
     directory = tmp_path_factory.mktemp("fill") / "client"
     put_many(kubernetes, kubernetes.first, directory, MEGABYTES, 1 << 20)
     return kubernetes
-
-
-def gaps(writers: Writers) -> str:
-    """Tell the longest time without a write: of any writer, and of the worst."""
-    logs = [[at for _, at in rows] for rows in writers.read()]
-    every = sorted(at for times in logs for at in times)
-    longest = [max(b - a for a, b in pairwise(times)) for times in (every, *logs)]
-    return f"{len(every)} writes, gap {longest[0]:.2f} s (any) {max(longest[1:]):.2f} s (worst)"
 
 
 def tell(what: str, began: float, *said: object) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.runbooks import Ended, Prefect, finish, run_runbook, start_runbook
-from tests.integration.stacked import OUT
+from tests.integration.stacked import KEPT, OUT, do_while_out, wipe
 from tests.lab.etcd_programs import get_programs
 from tests.lab.kubernetes.cluster import KubernetesCluster
 
@@ -49,7 +49,9 @@ def keys(kubernetes: KubernetesCluster) -> set[str]:
     return set(kubernetes.etcdctl("get", "own/", "--prefix", "--keys-only", on=last).split())
 
 
-def check_whole(kubernetes: KubernetesCluster, prefect: Prefect, inventory: Path) -> None:
+def check_whole(
+    kubernetes: KubernetesCluster, prefect: Prefect, inventory: Path, data: str = DATA
+) -> None:
     """See every node ready, in full health, with its manifests in place."""
     kubernetes.wait_until_ready(seconds=60)
     checked = run_runbook(prefect, "check_health", inventory)
@@ -57,7 +59,7 @@ def check_whole(kubernetes: KubernetesCluster, prefect: Prefect, inventory: Path
     for node in kubernetes.nodes.values():
         left = node.run("ls /etc/kubernetes/etcd-runbooks 2>/dev/null").stdout
         assert "etcd.yaml" not in left
-        assert node.run(f"stat -c %a {DATA}").stdout.strip() == "700"
+        assert node.run(f"stat -c %a {data}").stdout.strip() == "700"
     kubernetes.first.run("kubectl --kubeconfig /etc/kubernetes/admin.conf get nodes").check()
 
 
@@ -116,3 +118,35 @@ def test_a_recovery_that_was_killed_is_finished(
     timed(prefect, "recover_quorum", inventory)
     check_whole(kubernetes, prefect, inventory)
     assert keys(kubernetes) == {"own/kept"}
+
+
+def test_data_that_a_hand_restored_beside_the_old_ones(
+    kubernetes: KubernetesCluster, prefect: Prefect, inventory: Path, tmp_path: Path
+) -> None:
+    """The pod's hostPath was changed alone: its --data-dir names the old data of the host."""
+    restored, stale = "/var/lib/etcd-from-backup", f"{DATA}/member/stale"
+    kubernetes.etcdctl("put", "own/kept", "x")
+    for node in kubernetes.nodes.values():
+        edit = f"sed -i 's|path: {DATA}$|path: {restored}|' {KEPT}/etcd.yaml"
+        aside = f"mv {DATA} {restored}; mkdir -m 700 -p {DATA}/member; echo {node.name} > {stale}"
+        do_while_out(kubernetes, node, f"{edit}; {aside}")
+    told = run_runbook(prefect, "check_health", inventory)
+    assert told.status != 0
+    assert f"keeps etcd's data in {restored}" in told.output
+    right = tmp_path / "right.yaml"
+    right.write_text(f"{inventory.read_text()}paths:\n  data_directory: {restored}\n")
+    check_whole(kubernetes, prefect, right, restored)
+    saved = run_runbook(prefect, "take_snapshot", right, named="--clusters")
+    assert saved.status == 0, saved.output
+    kubernetes.etcdctl("put", "own/later", "x")
+    timed(prefect, "restore_cluster", right)
+    check_whole(kubernetes, prefect, right, restored)
+    assert keys(kubernetes) == {"own/kept"}
+    node = kubernetes.first
+    wipe(kubernetes, node, restored)
+    replaced = run_runbook(prefect, "replace_member", right, "--member", node.name)
+    assert replaced.status == 0, replaced.output
+    check_whole(kubernetes, prefect, right, restored)
+    for name, each in kubernetes.nodes.items():
+        assert each.run(["cat", stale]).stdout.strip() == name
+        assert each.run(["ls", f"{DATA}/member"]).stdout.strip() == "stale"
