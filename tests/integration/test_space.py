@@ -265,6 +265,7 @@ def test_a_quota_is_raised_where_all_is_in_use(
         stuck = reclaim(prefect, scene)
         assert stuck.status == 1, stuck.output
         assert f"twice as much is {2 * QUOTA}" in stuck.output
+        say_quota(scene, QUOTA // 2)
         refused = reclaim(prefect, scene, "--raise-quota")
         assert refused.status == 2, refused.output
         say_quota(scene, 2 * QUOTA)
