@@ -6,6 +6,7 @@ from tasks.engine.run import Run
 from tasks.model.cluster import ClusterHealth, DesiredMember
 from tasks.model.errors import Refused, RunbookError
 from tasks.model.observation import DataDirectory
+from tasks.model.pointers import pointer
 from tasks.plans.corruption import Verdict, find_guilty, is_corrupt
 from tasks.plans.health import refuse_unseen
 from tasks.plans.voters import refuse_without_members
@@ -28,10 +29,15 @@ async def examine(run: Run) -> Verdict:
     left = tuple(row for row in comparison.unknown if row.host not in unfinished)
     guilty = find_guilty(comparison, len(comparison.rows))
     if left:
+        way = pointer(
+            "replace_member", cluster=run.inventory.name, member=[row.host for row in left]
+        )
         raise Refused(
             "not all voters could be compared:\n  - "
             + "\n  - ".join(f"{row.label}: {row.why}" for row in left)
-            + "\nbring them back first, and run this again. Nothing was changed"
+            + "\nbring them back first, and run this again. One that etcd ends at its start, since "
+            "its data differ from its peers' (kubeadm's members look then), does not come back "
+            f"with them: {way} takes it in anew. Nothing was changed"
         )
     return Verdict(comparison, guilty, unfinished, is_corrupt(found))
 

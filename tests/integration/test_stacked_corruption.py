@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.integration.runbooks import Prefect, run_runbook
-from tests.integration.stacked import do_while_out, stacked_writers
+from tests.integration.stacked import KEPT, do_while_out, stacked_writers
 from tests.integration.test_corruption import SECRET
 from tests.integration.test_stacked_members import REPLACE_STEPS, killed, see_whole
 
@@ -26,11 +26,12 @@ DATABASE = "/var/lib/etcd/member/snap/db"
 
 
 def spoil(cluster: KubernetesCluster, node: Host) -> None:
-    """Change a value in a node's database while its etcd is out."""
+    """Change a value in a node's database while its etcd is out, which then does not look."""
     assert len(OTHER) == len(SECRET)
     cluster.etcdctl("put", "told", SECRET)
     spoilt = f"grep -q '{SECRET}' {DATABASE} && sed -i 's/{SECRET}/{OTHER}/g' {DATABASE}"
-    do_while_out(cluster, node, f"export LC_ALL=C; {spoilt}")
+    blind = f"sed -i s/InitialCorruptCheck=true/InitialCorruptCheck=false/ {KEPT}/etcd.yaml"
+    do_while_out(cluster, node, f"export LC_ALL=C; {blind}; {spoilt}")
     assert tell(cluster, node) == OTHER
 
 

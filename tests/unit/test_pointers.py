@@ -166,6 +166,9 @@ POINTERS: dict[str, list[tuple[str, tuple[str, ...], dict[str, Value]]]] = {
         ("parameter", ("restore_cluster", "recover_quorum"), {"without": ["m1"]}),
         ("parameter", ("restore_cluster", "recover_quorum"), {"accept": ["old-revisions"]}),
     ],
+    "tasks/procedures/corruption.py": [
+        ("pointer", ("replace_member",), {"cluster": "c1", "member": ["m1"]}),
+    ],
     "tasks/procedures/fetching.py": [
         ("parameter", ("restore_cluster",), {"snapshot": "c1-r1.db"}),
         ("parameter", ("restore_cluster",), {"file": "/backup/c1.db"}),
