@@ -306,8 +306,14 @@ def _given_back(seen: SpaceSight, rules: Rules) -> str:
 def _waiting(
     inventory: Inventory, seen: SpaceSight, steps: Sequence[Step], rules: Rules
 ) -> list[str]:
-    if rules.stops or not any(isinstance(step, DefragmentMember) for step in steps):
+    if not any(isinstance(step, DefragmentMember) for step in steps):
         return []
+    if rules.stops:
+        return [
+            "a member that misses more writes than the leader keeps of its log (5000, by etcd's "
+            "snapshot-catchup-entries) gets the whole database from it, and all clients may wait "
+            "for that: with a large database, stop members at a quiet hour only"
+        ]
     if len(seen.members) == 1:
         return ["it is the only member: nobody is served while its database is written anew"]
     told = (
