@@ -43,7 +43,8 @@ async def upgrade_cluster(
 
     Stages, and what is true when the runner dies in one:
 
-    1. Lock, observe, plan, a verified snapshot: nothing has been changed.
+    1. Lock, observe, compare all members' data, plan, a verified snapshot: nothing has been
+       changed.
     2. Programs of all versions are put beside those that run: nothing starts them.
     3. Each hop, one member at a time, followers first, leadership moved before: settings that the
        next version does not know are written in words that both know, then the program is
@@ -93,6 +94,8 @@ class _Upgrade(Recipe[Weighed]):
     @override
     async def plan(self, run: Run, seen: Weighed) -> Plan:
         await upgrades.load(run, seen, self.progress)
+        if seen.work.route.hops and not self.progress.data:
+            await upgrades.compare_data(run, None, seen=seen, progress=self.progress)
         leader, down = seen.health.leader_name, find_down(seen)
         told = warn_of_clients(seen.nodes) if seen.nodes else ()
         return plans.plan_upgrade(

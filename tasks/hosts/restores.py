@@ -77,6 +77,9 @@ for place in {places} $inside; do
   version=$("$place/etcd" --version 2>/dev/null | sed -n 's/^etcd Version: //p') || :
   tool=; bumps=no
   for name in etcdutl etcdctl; do
+    # One of another version may lie beside it, as after an etcd that was brought back by hand.
+    own=$(ETCDCTL_API=3 "$place/$name" version 2>/dev/null | sed -n '1s/^etcd.* version: //p') || :
+    [ "$own" = "$version" ] || continue
     help=$(ETCDCTL_API=3 "$place/$name" snapshot restore --help 2>/dev/null) || continue
     case $help in *--initial-cluster-token*) ;; *) continue ;; esac
     tool=$name

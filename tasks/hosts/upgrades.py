@@ -34,6 +34,7 @@ class ProgramSight:
     architecture: str
     owner: str
     free: int
+    data_free: int
     kept: tuple[str, ...]
     staged: tuple[str, ...]
 
@@ -70,8 +71,9 @@ def parse_removed(result: Result) -> tuple[str, ...]:
     return tuple(line.removesuffix("removed") for line in result.stdout.split())
 
 
-def program_command(program: str, data: PurePosixPath) -> Command:
+def program_command(program: str, data: PurePosixPath, wal: PurePosixPath | None) -> Command:
     """Tell where a program is in truth, whose it is, and what an upgrade has left."""
+    places = " ".join(quote(str(place)) for place in (data, wal) if place)
     script = f"""
 real=$(readlink -m {quote(program)})
 echo "real=$real"
@@ -80,9 +82,9 @@ owner=$({{ dpkg-query -S "$real" || rpm -qf --qf 'rpm: %{{NAME}}' "$real"; }} 2>
   head -n 1) || owner=
 case "$owner" in *"not owned"*) owner= ;; esac
 echo "owner=${{owner%%:*}}"
-for place in "${{real%/*}}" {quote(str(data.parent))}; do
-  [ ! -d "$place" ] || df --output=avail -B1 "$place" | tail -n 1 | sed 's/^ */free=/'
-done
+free() {{ [ ! -d "$2" ] || df --output=avail -B1 "$2" | tail -n 1 | sed "s/^ */$1=/"; }}
+free free "${{real%/*}}"
+for place in {places}; do free data_free "$place"; done
 if [ -d {FORCED} ]; then find {FORCED} -type f -printf 'kept=/%P\\n'; fi
 for place in "${{real%/*}}"/.etcd-*; do
   if [ -d "$place" ]; then echo "staged=${{place##*/.etcd-}}"; fi
@@ -99,7 +101,8 @@ def parse_program(result: Result) -> ProgramSight:
         PurePosixPath(values["real"]),
         values["architecture"],
         values.get("owner", ""),
-        min((int(value) for key, value in pairs if key == "free"), default=0),
+        int(values.get("free", "0")),
+        min((int(value) for key, value in pairs if key == "data_free"), default=0),
         tuple(value for key, value in pairs if key == "kept"),
         tuple(value for key, value in pairs if key == "staged"),
     )

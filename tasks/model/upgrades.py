@@ -43,10 +43,11 @@ class LogRemnants:
 
 @dataclass(frozen=True, slots=True)
 class UpgradeSight:
-    """One host: what runs and what is on its disk; sizes and `free` in bytes.
+    """One host: what runs and what is on its disk; `free` and `data_free` in bytes.
 
     `running` is the version that runs, None where none does; `disk` is that of `program`, which is
-    named as the unit does and lies in truth in `real`; `quota` is its database's, 0 where nothing
+    named as the unit does and lies in truth in `real`, beside which `free` is left, and `data_free`
+    for the data and the log; `quota` is its database's, 0 where nothing
     tells. `owner` is the package that the program is of. `has_v2_api`: what runs, or what would
     start, serves clients of the v2 API.
     `kept` are settings that a run has left changed, for its log's sake; `staged` are versions whose
@@ -64,6 +65,7 @@ class UpgradeSight:
     owner: str
     is_own_unit: bool
     free: int
+    data_free: int
     quota: int
     settings: SettingsFiles
     log: LogRemnants = LogRemnants()

@@ -23,8 +23,10 @@ from tasks.plans.upgrades import Work
 NEAR, FULL = 0.8, 0.95
 """Shares of the quota: told, and refused, for an upgrade must be able to write."""
 DEFAULT_QUOTA = 2 << 30
-ROOM_BYTES = 400 << 20
-"""Of a version's programs, beside and in place, and of two segments of etcd's log."""
+PROGRAMS_BYTES = 300 << 20
+"""Of a version's programs, beside and in place."""
+LOG_BYTES = 150 << 20
+"""Of two segments of etcd's log, which it makes in advance, and some growth of the data."""
 
 _WAYS_OUT = {AlarmType.NOSPACE: "reclaim_space", AlarmType.CORRUPT: "repair_corruption"}
 
@@ -136,12 +138,12 @@ def _members(seen: Weighed) -> Iterable[str]:
 
 def _host(seen: Weighed, sight: UpgradeSight) -> Iterable[str]:
     versions = sum(sight.host in hop.hosts for hop in seen.work.route.hops)
-    needed = versions * ROOM_BYTES
-    if sight.free < needed:
-        yield (
-            f"{sight.free >> 20} MB are free beside its programs or its data, and {needed >> 20} "
-            "are needed"
-        )
+    for what, free, needed in (
+        ("programs", sight.free, versions * PROGRAMS_BYTES),
+        ("data", sight.data_free, LOG_BYTES),
+    ):
+        if free < needed:
+            yield f"{free >> 20} MB are free beside its {what}, and {needed >> 20} are needed"
     if not sight.version:
         yield f"{sight.program or 'its program'} does not tell its version"
 

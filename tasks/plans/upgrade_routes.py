@@ -9,6 +9,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tasks.model.errors import Refused
+from tasks.model.inventory import Inventory
+from tasks.model.pointers import pointer
+from tasks.model.snapshots import Manifest
 
 Version = tuple[int, int, int]
 Minor = tuple[int, int]
@@ -49,10 +52,15 @@ class Hop:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """All hops; `cancels`: a downgrade that is under way, to this version, is called off first."""
+    """All hops; `cancels`: a downgrade that is under way, to this version, is called off first.
+
+    `rises`: what the cluster's own version is about to become, since all members run it; a run has
+    died between hops. A member two above it, or one below what it becomes, would end.
+    """
 
     hops: tuple[Hop, ...]
     cancels: str | None = None
+    rises: Minor | None = None
 
     @property
     def versions(self) -> tuple[str, ...]:
@@ -85,12 +93,14 @@ def find_route(
     downgrades_to: Minor | None = None,
     *,
     by_images: bool = False,
+    way_back: str = "",
 ) -> Route:
     """Find the hops from what each host runs to a version.
 
     `cluster` is the cluster's own version, `known` the versions that there are programs of, and
     `downgrades_to` what a downgrade under way ends at. `by_images`: there are none, for a pod's
-    image is changed. Raises Refused, with all that is missing.
+    image is changed. Raises Refused, with all that is missing, or with `way_back` where etcd has
+    none.
     """
     way = _Way(dict(running), tuple(known), goal, by_images=by_images)
     wanted = minor_of(goal)
@@ -98,23 +108,46 @@ def find_route(
         raise Refused(f"etcd {goal} is a release that must not be run; choose a later one")
     if way.is_there:
         return Route((), _cancelled(downgrades_to, wanted))
+    cancels, lowest = _cancelled(downgrades_to, wanted), min(map(minor_of, running.values()))
+    rises = lowest if lowest > cluster and (cancels or downgrades_to is None) else None
+    cluster = rises or cluster
     if wanted >= cluster:
         for minor in _minors(cluster, wanted):
             # The data may not be written for it yet where a run died right after it began.
             way.go_up(minor, enables=minor == downgrades_to)
-        return way.end(_cancelled(downgrades_to, wanted))
+        return way.end(cancels, rises)
+    if has_no_way_back(cluster, goal):
+        raise Refused(
+            f"the cluster runs {format_minor(cluster)}, and etcd brings none back to "
+            f"{format_minor(wanted)}: its members would end with 'cannot be downgraded'. The way "
+            "back is a snapshot from before, which loses every write since it was taken"
+            + (f": {way_back}" if way_back else "")
+        )
     if any(minor_of(version) > cluster for version in running.values()):
         way.go_down(cluster, enables=False)
     for minor in reversed(_minors(wanted, (cluster[0], cluster[1] - 1))):
-        if minor < (DOWNGRADES_FROM[0], DOWNGRADES_FROM[1] - 1):
-            raise Refused(
-                f"the cluster runs {format_minor(cluster)}, and etcd brings none back to "
-                f"{format_minor(minor)}: its members would end with 'cannot be downgraded'. The "
-                "way back is the snapshot that the upgrade took: restore_cluster with it on "
-                f"{goal} loses every write since it was taken"
-            )
         way.go_down(minor, enables=True)
-    return way.end(None)
+    return way.end(None, rises)
+
+
+def has_no_way_back(cluster: Minor, goal: str) -> bool:
+    """Whether etcd brings no cluster of a minor version back to a version."""
+    return minor_of(goal) < min(cluster, (DOWNGRADES_FROM[0], DOWNGRADES_FROM[1] - 1))
+
+
+def way_back_sentence(inventory: Inventory, saved: Manifest | None) -> str:
+    """Say what leads back where etcd does not: the newest snapshot from before, if there is one."""
+    goal = inventory.etcd.version
+    if saved is None:
+        return f"the store has none of {format_minor(minor_of(goal))}"
+    back = pointer(
+        "restore_cluster", cluster=inventory.name, snapshot=saved.file, consent=inventory.name
+    )
+    return (
+        f"the newest is {saved.file}, of {saved.taken:%Y-%m-%d %H:%M}Z. On each host put the "
+        f"programs of {goal} in place (`install` does, under what runs), and restart nothing; what "
+        f"an upgrade has replaced lies there under {inventory.paths.backups}. Then {back}"
+    )
 
 
 def _cancelled(downgrades_to: Minor | None, wanted: Minor) -> str | None:
@@ -144,14 +177,14 @@ class _Way:
     def is_there(self) -> bool:
         return all(version == self._goal for version in self._state.values())
 
-    def end(self, cancels: str | None) -> Route:
+    def end(self, cancels: str | None, rises: Minor | None) -> Route:
         if self._missing:
             of = "image" if self._by_images else "programs"
             raise Refused(
                 f"the inventory has no {of} for the way to "
                 f"{self._goal}, one minor version at a time:\n  - " + "\n  - ".join(self._missing)
             )
-        return Route(tuple(self._hops), cancels)
+        return Route(tuple(self._hops), cancels, rises)
 
     def go_up(self, minor: Minor, *, enables: bool) -> None:
         if minor == minor_of(self._goal):

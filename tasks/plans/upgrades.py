@@ -20,6 +20,7 @@ from tasks.plans.upgrade_routes import V2_GONE, Hop, Minor, Route, format_minor,
 BESIDE = Stage(1, "put the programs beside those that run")
 IMAGES = Stage(1, "have the images on their nodes")
 CANCEL = Stage(2, "call a downgrade off", is_serial=True)
+RISE = Stage(3, "wait until the last hop is at its end", is_serial=True)
 FIRST_HOP = 10
 LAST = Stage(99, "remove what was put beside")
 _MACHINES = {0x3E: "x86_64", 0xB7: "aarch64", 0x28: "armv7l", 0x15: "ppc64le", 0x16: "s390x"}
@@ -137,6 +138,9 @@ def plan_upgrade(
             steps.append(_await(CANCEL, minor_of(goal)))
     versions = {name: sight.version for name, sight in hosts.items()}
     hops = (*_leftovers(hosts, route), *route.hops)
+    if route.rises:
+        steps.append(_await(RISE, route.rises))
+        cluster = route.rises
     for number, hop in enumerate(hops):
         stage = Stage(FIRST_HOP + number, f"{hop.title}, one member at a time", is_serial=True)
         if hop.enables:

@@ -25,10 +25,20 @@ from tasks.model.settings import InstalledBinaries
 from tasks.model.upgrades import Translation, UpgradeSight
 from tasks.plans.restarts import PROGRAM, find_against, find_differences
 from tasks.plans.upgrade_findings import Weighed
-from tasks.plans.upgrade_routes import V2_GONE, Minor, Route, find_route, minor_of
+from tasks.plans.upgrade_routes import (
+    V2_GONE,
+    Minor,
+    Route,
+    find_route,
+    format_minor,
+    has_no_way_back,
+    minor_of,
+    way_back_sentence,
+)
 from tasks.plans.upgrades import Work
 from tasks.procedures import location, pod_sight
-from tasks.steps import health, restarts, upgrades
+from tasks.steps import health, restarts, snapshots, upgrades
+from tasks.store.places import Unstorable
 
 WRITTEN = frozenset({PROGRAM, *map(variable_name, TOUCHED)})
 """What of the next restart an upgrade itself writes, or has written before it died."""
@@ -70,9 +80,12 @@ async def look(run: Run, unlocked: Mapping[str, str]) -> Weighed:
         running = {name: sight.version for name, sight in seen.items()}
         refuse_unknown(running)
         goal, known = run.inventory.etcd.version, known_versions(run)
+        back = await _find_way_back(run) if has_no_way_back(cluster, goal) else ""
         by_images = bool(pods.sights)
         try:
-            route = find_route(running, cluster, goal, known, downgrade, by_images=by_images)
+            route = find_route(
+                running, cluster, goal, known, downgrade, by_images=by_images, way_back=back
+            )
         except Refused as error:
             if not by_images:
                 raise
@@ -95,6 +108,15 @@ async def look(run: Run, unlocked: Mapping[str, str]) -> Weighed:
         pods.nodes,
         tuple(against),
     )
+
+
+async def _find_way_back(run: Run) -> str:
+    minor = format_minor(minor_of(run.inventory.etcd.version))
+    try:
+        saved = await snapshots.find_newest_of(run, minor)
+    except Unstorable as error:
+        return f"which there is, is not known: {error}"
+    return way_back_sentence(run.inventory, saved)
 
 
 async def _find_removed(
@@ -157,6 +179,7 @@ async def _see(run: Run, host: HostConnection) -> tuple[StartObservation, Upgrad
         program.owner,
         bool(units) and units[0].text.startswith(MARK),
         program.free,
+        program.data_free,
         quota,
         files,
         log,

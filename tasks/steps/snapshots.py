@@ -266,6 +266,12 @@ async def read_manifests(store: Store) -> tuple[Manifest, ...]:
     return await asyncio.to_thread(read)
 
 
+async def find_newest_of(run: Run, minor: str) -> Manifest | None:
+    """Find the newest snapshot of a cluster of a minor version; raises Unstorable."""
+    found = await read_manifests(open_snapshots(run.inventory))
+    return next((m for m in found[::-1] if m.cluster_version.startswith(f"{minor}.")), None)
+
+
 async def find_proven(run: Run) -> tuple[Manifest | None, Manifest | None]:
     """Find the newest snapshot, and the newest that was proven; raises Unstorable."""
     newest, proven = await asyncio.to_thread(_find_proven, open_snapshots(run.inventory))

@@ -44,7 +44,7 @@ async def see_host(
     layout = run.inventory.layout(host.name)
     own = supervisor(layout)
     asked, log, written, version = await host.run(
-        commands.program_command(program, layout.data),
+        commands.program_command(program, layout.data, layout.wal),
         commands.log_command(layout.data, layout.wal),
         own.settings_command(),
         commands.version_command(program),
@@ -209,13 +209,29 @@ async def see_removed(run: Run, host: HostConnection, ids: tuple[str, ...]) -> t
 
 @step("let the cluster go down")
 async def enable_downgrade(_run: Run, client: EtcdClient, minor: Minor) -> bool:
-    """Let the cluster go down to a minor version, unless it is on its way."""
-    found = await client.observe_cluster()
-    under_way = [e.status.downgrades_to for e in found.endpoints if e.status]
-    if any(version and minor_of(version) == minor for version in under_way):
-        return False
+    """Let the cluster go down to a minor version, unless it is on its way.
+
+    Etcd takes some seconds to see that the downgrade before is at its end, and refuses until then.
+    """
+    deadline = monotonic() + RISE_SECONDS
+    while under_way := await _downgrades(client):
+        if minor in under_way:
+            return False
+        if monotonic() > deadline:
+            told = ", ".join(map(format_minor, under_way))
+            raise EtcdUnavailable(
+                f"a downgrade to {told} is not at its end after {RISE_SECONDS:g} s; look at "
+                "check_health, then run it again: it goes on from here"
+            )
+        await asyncio.sleep(POLL_SECONDS)
     await client.enable_downgrade(client.endpoints[0], f"{format_minor(minor)}.0")
     return True
+
+
+async def _downgrades(client: EtcdClient) -> set[Minor]:
+    found = await client.observe_cluster()
+    told = [e.status.downgrades_to for e in found.endpoints if e.status]
+    return {minor_of(version) for version in told if version}
 
 
 @step("call the downgrade off")

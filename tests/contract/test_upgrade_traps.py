@@ -6,6 +6,8 @@ etcd started; then with what `upgrade_cluster` does before.
 
 from __future__ import annotations
 
+import asyncio
+
 import httpx
 import pytest
 
@@ -181,6 +183,28 @@ async def test_a_cluster_that_has_risen_is_brought_back_by_a_downgrade(
         await version_rises(client, "3.5")
         for i in range(3):
             await exchange(cluster, i, middle, client=client)
+
+
+@chaos
+async def test_a_downgrade_right_after_another_is_refused_until_that_is_at_its_end(
+    cluster: RealCluster,
+) -> None:
+    """Etcd sees some seconds late that all members are there; members tell when it has."""
+    middle, newest = binary("3.6"), binary("3.7")
+    async with started(cluster, newest) as client:
+        await version_rises(client, "3.7")
+        own = client.endpoints[0]
+        await client.enable_downgrade(own, "3.6.0")
+        await version_rises(client, "3.6")
+        for i in range(3):
+            await exchange(cluster, i, middle, client=client)
+        with pytest.raises(EtcdRefused, match="downgrade job"):
+            await client.enable_downgrade(own, "3.5.0")
+        async with asyncio.timeout(SECONDS):
+            while (await client.get_status(own)).downgrades_to:
+                await asyncio.sleep(0.2)
+        await client.enable_downgrade(own, "3.5.0")
+        await version_rises(client, "3.5")
 
 
 async def test_a_lease_is_a_write_that_nobody_sees(cluster: RealCluster) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from tests.integration.members import Scene, fill, find_leader, raise_cluster
 from tests.integration.rotations import wait_for_restarts
-from tests.integration.runbooks import Prefect, finish, run_runbook, start_runbook
+from tests.integration.runbooks import Prefect, etcdctl, finish, run_runbook, start_runbook
 from tests.integration.test_members import tell
 from tests.integration.upgrades import (
     LATER,
@@ -65,7 +66,11 @@ def test_a_cluster_goes_up_in_one_command_and_no_write_is_lost(
         took = time.monotonic()
     report = writers.check(on=hosts[-1])
     tell(f"{members} x {first} -> {goal}", prefect, began + time.monotonic() - took, report)
-    print(ended.stdout)  # noqa: T201 - for whoever runs it with -s
+    told = read_report(prefect)
+    print(ended.stdout, told, sep="\n")  # noqa: T201 - for whoever runs it with -s
+    for version in path[1:]:
+        assert f"**longest gap, hop to {version}:** reads " in told
+    assert re.search(r"\*\*data:\*\* (revision \d+: \d+ keys, hash [0-9a-f]{8}(; )?)+ on all", told)
     assert report.lost == ()
     assert set(versions(scene.lab, hosts).values()) == {goal}
     assert leftovers(scene.lab) == ""
@@ -74,6 +79,12 @@ def test_a_cluster_goes_up_in_one_command_and_no_write_is_lost(
     assert "nothing to do" in again.output
     healthy = run_runbook(prefect, "check_health", aimed.inventory)
     assert healthy.status == 0, healthy.output
+
+
+def read_report(prefect: Prefect) -> str:
+    """Read the last run's report."""
+    kept = prefect.ask("/artifacts/filter", {"sort": "CREATED_DESC", "limit": 20})
+    return next(str(one["data"]) for one in kept if str(one["key"]).endswith("report"))
 
 
 FIRST_DONE = "step-finished|verify the cluster#1"
@@ -94,9 +105,10 @@ def stop_on_the_way(prefect: Prefect, scene: Scene, goal: str, *further: str) ->
 def test_each_hop_is_gone_back_while_mixed_and_after(
     start_lab: StartLab, prefect: Prefect, tmp_path: Path, start: str, goal: str
 ) -> None:
-    """Where etcd has no way back, the snapshot is named, and what it lacks."""
+    """Where etcd has no way back, the snapshot is named, and what it lacks; it is one."""
     scene = raise_cluster(start_lab, prefect, tmp_path, spare=0, etcd=start)
     with Writers(scene.lab, tmp_path, files=scene.clients) as writers:
+        etcdctl(scene.lab, "put", "from-before", start)
         stop_on_the_way(prefect, scene, goal, start)
         assert len(set(versions(scene.lab, scene.members).values())) == 2
         back = upgrade(prefect, aim_at(scene, start, goal))
@@ -108,11 +120,30 @@ def test_each_hop_is_gone_back_while_mixed_and_after(
     assert writers.check().lost == ()
     if start == OLD:
         assert again.status == 2
-        assert "loses every write since it was taken" in again.output
+        go_back_by_the_snapshot(prefect, scene, start, " ".join(again.output.split()))
         return
     assert again.status == 0, again.output
     assert set(versions(scene.lab, scene.members).values()) == {start}
     assert leftovers(scene.lab) == ""
+
+
+def go_back_by_the_snapshot(prefect: Prefect, scene: Scene, start: str, said: str) -> None:
+    """Do what the refusal says: the old programs under what runs, then the snapshot."""
+    etcdctl(scene.lab, "put", "from-after", "x")
+    assert "loses every write since it was taken: the newest is" in said
+    names = re.search(r"--snapshot (\S+) --consent (\S+)", said)
+    assert names is not None
+    old = get_programs(start).directory
+    for host in scene.lab.hosts.values():
+        host.run(f"install -m 0755 {old}/etcd {old}/etcdctl /usr/local/bin/").check()
+    back, (file, consent) = aim_at(scene, start), names.groups()
+    ended = run_runbook(
+        prefect, "restore_cluster", back.inventory, "--snapshot", file, "--consent", consent
+    )
+    assert ended.status == 0, ended.output
+    assert set(versions(scene.lab, scene.members).values()) == {start}
+    keys = etcdctl(scene.lab, "get", "from-", "--prefix", "--keys-only").split()
+    assert keys == ["from-before"]
 
 
 @chaos

@@ -18,7 +18,16 @@ from tasks.model.record import Event
 from tests.integration.members import Scene, raise_cluster
 from tests.integration.rotations import wait_for_restarts
 from tests.integration.runbooks import Prefect, etcdctl, finish, start_runbook
-from tests.integration.upgrades import LATER, MIDDLE, OLD, aim_at, leftovers, upgrade, versions
+from tests.integration.upgrades import (
+    LATER,
+    MIDDLE,
+    NEWEST,
+    OLD,
+    aim_at,
+    leftovers,
+    upgrade,
+    versions,
+)
 from tests.integration.writers import Writers
 
 if TYPE_CHECKING:
@@ -157,6 +166,25 @@ def test_a_downgrade_killed_anywhere_is_finished_or_called_off_by_the_next(
     """Every boundary, that within the downgrade's own beginning, too."""
     kill_on_the_way(prefect, scene, LATER, MIDDLE, point)
     bring(prefect, scene, LATER if back else MIDDLE)
+
+
+BETWEEN = (
+    "step-started|wait for the cluster's version#1",
+    "step-finished|wait for the cluster's version#1",
+    "step-finished|put programs in place on master02#2",
+)
+"""Where all members run the first hop's version, before the cluster does and after; and mixed."""
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("back", [False, True], ids=["on", "back"])
+@pytest.mark.parametrize("point", BETWEEN)
+def test_an_upgrade_killed_between_hops_goes_on_or_two_back(
+    scene: Scene, prefect: Prefect, point: str, back: bool
+) -> None:
+    """At once, while etcd has not yet seen that the hop is at its end."""
+    kill_on_the_way(prefect, scene, MIDDLE, NEWEST, point)
+    bring(prefect, scene, MIDDLE if back else NEWEST)
 
 
 LOG_POINTS = (

@@ -2,11 +2,37 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from tasks.model.errors import Refused
-from tasks.plans.upgrade_routes import find_route, minor_of
+from tasks.model.snapshots import Manifest
+from tasks.plans.upgrade_routes import (
+    Minor,
+    find_route,
+    has_no_way_back,
+    minor_of,
+    way_back_sentence,
+)
+from tests.unit.plan_cases import inventory
 
+MANIFEST = Manifest(
+    file="c1-r9-20260301T120000Z.db",
+    cluster="c1",
+    cluster_id="1",
+    revision=9,
+    taken=datetime(2026, 3, 1, 12, tzinfo=UTC),
+    source="m1",
+    behind=0,
+    size=1,
+    sha256="",
+    key_count=None,
+    hash_kv=None,
+    cluster_version="3.4.0",
+    members=(),
+    authorities=(),
+)
 KNOWN = ("3.5.16", "3.5.30", "3.6.4", "3.6.16", "3.7.3", "3.4.23")
 HOSTS = ("a", "b", "c")
 
@@ -77,6 +103,38 @@ def test_what_is_refused(
     with pytest.raises(Refused) as refused:
         find_route(runs(running), minor_of(cluster), goal, known)
     assert said in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("goal", "downgrades_to", "rises", "hops"),
+    [
+        ("3.7.3", None, (3, 6), ["3.7.3"]),
+        ("3.5.30", None, (3, 6), ["3.5.30 down"]),
+        ("3.5.30", (3, 5), None, ["3.5.30 down"]),
+        ("3.7.3", (3, 5), (3, 6), ["3.7.3"]),
+    ],
+)
+def test_a_cluster_whose_version_is_about_to_rise_is_taken_as_risen(
+    goal: str, downgrades_to: Minor | None, rises: Minor | None, hops: list[str]
+) -> None:
+    """A run died after a hop's last member; with a downgrade under way nothing rises."""
+    found = find_route(runs("3.6.16"), (3, 5), goal, KNOWN, downgrades_to)
+    assert found.rises == rises
+    assert [f"{h.version}{' down' if h.enables else ''}" for h in found.hops] == hops
+
+
+@pytest.mark.parametrize("cluster", ["3.5", "3.6"])
+def test_where_etcd_has_no_way_back_the_snapshot_from_before_is_named(cluster: str) -> None:
+    """With the command that restores it, and where the old programs are."""
+    wanted = inventory(etcd={"version": "3.4.23"})
+    assert has_no_way_back(minor_of(cluster), "3.4.23")
+    said = way_back_sentence(wanted, MANIFEST)
+    assert f"the newest is {MANIFEST.file}, of 2026-03-01 12:00Z" in said
+    assert f"--snapshot {MANIFEST.file} --consent {wanted.name}" in said
+    assert "under /var/backups/etcd-runbooks" in said
+    assert way_back_sentence(wanted, None) == "the store has none of 3.4"
+    with pytest.raises(Refused, match="since it was taken: there"):
+        find_route(runs("3.5.30"), minor_of(cluster), "3.4.23", KNOWN, way_back="there")
 
 
 def test_all_that_is_missing_is_told_at_once() -> None:

@@ -50,6 +50,7 @@ def host(name: str, **changes: Any) -> UpgradeSight:  # noqa: ANN401 - any field
         "owner": "",
         "is_own_unit": True,
         "free": 10 << 30,
+        "data_free": 10 << 30,
         "quota": 0,
         "settings": SettingsFiles("etcd.service", name, ()),
     }
@@ -70,7 +71,7 @@ def weighed(
     """Make a healthy cluster of three on its way to a version; change some of its hosts."""
     base = {"running": version, "disk": version}
     sights = {n: host(n, **{**base, **(hosts or {}).get(n, {})}) for n in NAMES}
-    cluster = min(minor_of(sight.version) for sight in sights.values())
+    cluster = changes.pop("cluster", min(minor_of(sight.version) for sight in sights.values()))
     running = {name: sight.version for name, sight in sights.items()}
     endpoints = tuple(
         EndpointHealth(m.name, m.client_url, True, status(i), ROWS, reads=True)
@@ -130,6 +131,17 @@ def test_a_mixed_cluster_is_gone_on_with() -> None:
     assert any("bring it back first" in str(f) for f in find_findings(down, ()))
 
 
+def test_a_run_that_died_between_hops_waits_for_the_clusters_version_first() -> None:
+    """Etcd raises it some seconds after the last member; one that is two above it ends."""
+    seen = weighed("3.7.3", "3.6.16", cluster=(3, 5))
+    first = next(step for step in plan(seen).in_order() if step.stage.is_serial)
+    assert isinstance(first, AwaitVersion)
+    assert first.minor == (3, 6)
+    down = weighed("3.5.30", "3.6.16", cluster=(3, 5))
+    kinds = [type(step).__name__ for step in plan(down).in_order() if step.stage.is_serial]
+    assert kinds[:3] == ["AwaitVersion", "EnableDowngrade", "UpgradeMember"]
+
+
 def test_the_v2_api_ends_on_every_member_before_the_first_one_without_it() -> None:
     """What its clients write, on any member, ends who runs 3.6 already; 3.6 is never asked."""
     hosts = {name: {"has_v2_api": True} for name in NAMES}
@@ -175,7 +187,8 @@ CHANGE = Change("experimental-x", "1", "x", "1", "/etc/etcd.conf:3")
     ("hosts", "accept", "said"),
     [
         (one("m1", owner="etcd-server"), Accept.PACKAGE, "is of the package etcd-server"),
-        (one("m1", free=1 << 20), None, "are needed"),
+        (one("m1", free=1 << 20), None, "1 MB are free beside its programs, and 300 are needed"),
+        (one("m1", data_free=1 << 20), None, "1 MB are free beside its data, and 150 are needed"),
         (one("m1", log=LogRemnants(3, 1, has_keys=True)), None, "the v2 store holds keys"),
     ],
 )

@@ -65,7 +65,6 @@ NAMED: dict[str, set[str]] = {
     "tasks/plans/restore_consent.py": {"recover_quorum", "replace_member"},
     "tasks/plans/survivors.py": {"replace_member", "restore_cluster"},
     "tasks/plans/upgrade_findings.py": {"reclaim_space", "replace_member", "restore_cluster"},
-    "tasks/plans/upgrade_routes.py": {"restore_cluster"},
     "tasks/procedures/upgrade_sight.py": {"show_member"},
     "tasks/steps/upgrades.py": {"check_health"},
     "tasks/plans/voters.py": {"recover_certificates", "recover_quorum", "restore_cluster"},
@@ -91,6 +90,9 @@ POINTERS: dict[str, list[tuple[str, tuple[str, ...], dict[str, Value]]]] = {
     ],
     "tasks/plans/upgrade_findings.py": [
         ("parameter", ("upgrade_cluster",), {"accept": ["settings"]}),
+    ],
+    "tasks/plans/upgrade_routes.py": [
+        ("pointer", ("restore_cluster",), {"cluster": "c1", "snapshot": "FILE", "consent": "c1"}),
     ],
     "tasks/procedures/adoption.py": [
         ("parameter", ("adopt_cluster",), {"output": "FILE"}),
