@@ -14,7 +14,14 @@ from tasks.hosts import files, images, system
 from tasks.hosts import upgrades as commands
 from tasks.hosts.connection import HostConnection
 from tasks.hosts.supervisors import supervisor
-from tasks.model.errors import CommandFailed, EtcdUnavailable, MemberFailed, RunbookError, Transient
+from tasks.model.errors import (
+    CommandFailed,
+    EtcdRefused,
+    EtcdUnavailable,
+    MemberFailed,
+    RunbookError,
+    Transient,
+)
 from tasks.model.kubeadm import Installed
 from tasks.model.member_settings import SettingsFiles
 from tasks.model.snapshots import DataHash
@@ -236,10 +243,14 @@ async def _downgrades(client: EtcdClient) -> set[Minor]:
 
 @step("call the downgrade off")
 async def cancel_downgrade(_run: Run, client: EtcdClient) -> bool:
-    """Call a downgrade off, at a member that knows of it."""
+    """Call a downgrade off, at a member that knows of it; it may end by itself meanwhile."""
     for endpoint in client.endpoints:
         if (await client.get_status(endpoint)).downgrades_to:
-            await client.cancel_downgrade(endpoint)
+            try:
+                await client.cancel_downgrade(endpoint)
+            except EtcdRefused:
+                if await _downgrades(client):
+                    raise
             return True
     return False
 
