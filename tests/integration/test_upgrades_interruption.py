@@ -218,3 +218,28 @@ def test_an_upgrade_killed_while_a_log_is_saved_puts_the_settings_back(
         for name, host in made.lab.hosts.items():
             assert host.run("cat /etc/etcd/etcd.conf").stdout == conf[name]
     assert set(versions(made.lab, made.members).values()) == {LATER}
+
+
+@pytest.mark.chaos
+def test_an_upgrade_killed_while_the_v2_api_ends_knows_who_still_serves_it(
+    start_lab: StartLab, prefect: Prefect, tmp_path: Path
+) -> None:
+    """The settings of one say no more that it does; what runs there does."""
+    made = raise_cluster(start_lab, prefect, tmp_path, spare=0, etcd=MIDDLE)
+    for host in made.lab.hosts.values():
+        added = "echo ETCD_ENABLE_V2=true >> /etc/etcd/etcd.conf; systemctl restart etcd"
+        host.run(added).check()
+    aimed = aim_at(made, LATER, MIDDLE)
+    killer = ("-m", "tests.integration.killed_run", "step-finished|edit the settings of master02#1")
+    killed = finish(
+        start_runbook(
+            prefect, "upgrade_cluster", aimed.inventory, "--accept", "settings", launcher=killer
+        )
+    )
+    assert killed.status == -9, killed.output
+    wait_for_restarts(made.lab)
+    ended = upgrade(prefect, aimed, "--accept", "settings")
+    assert ended.status == 0, ended.output
+    assert "end the v2 API of master02" in ended.output
+    assert set(versions(made.lab, made.members).values()) == {LATER}
+    assert leftovers(made.lab) == ""
