@@ -5,6 +5,7 @@ What becomes of a member with the bare procedure is in tests/contract/test_upgra
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +17,15 @@ from tests.integration.runbooks import Prefect, etcdctl, run_runbook
 from tests.integration.test_corruption import SECRET, change
 from tests.integration.test_field_life import begin
 from tests.integration.test_space import rewrite
-from tests.integration.upgrades import LATER, MIDDLE, aim_at, leftovers, upgrade, versions
+from tests.integration.upgrades import (
+    LATER,
+    MIDDLE,
+    aim_at,
+    leftovers,
+    put_replaced_back,
+    upgrade,
+    versions,
+)
 from tests.integration.writers import Writers
 from tests.lab.etcd_programs import get_programs
 
@@ -89,7 +98,8 @@ def test_no_space_and_a_database_at_its_quota(scene: Scene, prefect: Prefect) ->
     said = refuse(prefect, scene)
     assert "alarm NOSPACE" not in said
     assert f"MB of a quota of {QUOTA_MB}; reclaim_space gives room" in said
-    ended = run_runbook(prefect, "reclaim_space", scene.inventory)
+    young = ("--keep-minutes", "0", "--keep-revisions", "1")
+    ended = run_runbook(prefect, "reclaim_space", scene.inventory, *young)
     assert ended.status == 0, ended.output
     dry = upgrade(prefect, aim_at(scene, LATER), "--dry-run")
     assert dry.status == 0, dry.output
@@ -144,11 +154,10 @@ def test_another_tool_that_writes_the_old_version_back(
     said = " ".join(first.output.split())
     assert "another tool than these runbooks has written how etcd starts" in said
     assert ran(life, hosts) == {LATER}
-    old = get_programs(TAKEN).directory
-    writes = f"cp --remove-destination {old}/etcd {old}/etcdctl /usr/local/bin/"
-    restart = "systemctl restart --no-block etcd; sleep 3"
-    runs_again = f"{writes}; echo ETCD_PROXY=off >> /etc/etcd.env; {restart}"
-    life.lab[hosts[0]].run(runs_again).check()
+    again = life.lab[hosts[0]]
+    put_replaced_back(again, TAKEN)
+    again.run("echo ETCD_PROXY=off >> /etc/etcd.env; systemctl restart --no-block etcd").check()
+    time.sleep(3)
     checked = life.run("check_health", status=1)
     assert hosts[0] in checked.output
     healed = life.run("upgrade_cluster", "--accept", "settings")

@@ -22,6 +22,7 @@ from tests.integration.upgrades import (
     OLD,
     aim_at,
     leftovers,
+    put_replaced_back,
     upgrade,
     versions,
 )
@@ -131,11 +132,10 @@ def go_back_by_the_snapshot(prefect: Prefect, scene: Scene, start: str, said: st
     """Do what the refusal says: the old programs under what runs, then the snapshot."""
     etcdctl(scene.lab, "put", "from-after", "x")
     assert "loses every write since it was taken: the newest is" in said
-    names = re.search(r"--snapshot (\S+) --consent (\S+)", said)
+    names = re.search(r"--snapshot (\S+) --consent ([\w-]+)", said)
     assert names is not None
-    old = get_programs(start).directory
     for host in scene.lab.hosts.values():
-        host.run(f"install -m 0755 {old}/etcd {old}/etcdctl /usr/local/bin/").check()
+        put_replaced_back(host, start)
     back, (file, consent) = aim_at(scene, start), names.groups()
     ended = run_runbook(
         prefect, "restore_cluster", back.inventory, "--snapshot", file, "--consent", consent

@@ -12,6 +12,7 @@ from tests.lab.inventory import inventory_text
 
 if TYPE_CHECKING:
     from tests.integration.members import Scene
+    from tests.lab.host import Host
     from tests.lab.lab import Lab
 
 OLD, MIDDLE, LATER, NEWEST = "3.4.23", "3.5.30", "3.6.16", "3.7.3"
@@ -56,6 +57,15 @@ def versions(lab: Lab, hosts: list[str]) -> dict[str, str]:
         (row,) = json.loads(etcdctl(lab, "endpoint", "status", "-w", "json", on=host))
         found[host] = row["Status"]["version"]
     return found
+
+
+def put_replaced_back(host: Host, version: str) -> None:
+    """Put the programs of a version that an upgrade has replaced under what runs."""
+    kept = "/var/backups/etcd-runbooks/*/usr/local/bin"
+    host.run(
+        f"for one in {kept}; do if $one/etcd --version | grep -q 'Version: {version}'; then "
+        "install -m 0755 $one/etcd $one/etcdctl /usr/local/bin/; exit 0; fi; done; exit 1"
+    ).check()
 
 
 def leftovers(lab: Lab) -> str:
