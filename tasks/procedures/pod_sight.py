@@ -142,6 +142,7 @@ def _sight(
         "",
         is_own_unit=True,
         free=program.free,
+        data_free=program.data_free,
         quota=0,
         settings=written,
         log=log,

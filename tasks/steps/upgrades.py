@@ -73,7 +73,7 @@ async def see_pod(
     layout = run.inventory.layout(host.name)
     own = supervisor(layout)
     asked, log, written = await host.run(
-        commands.program_command(own.name, layout.data),
+        commands.program_command(own.name, layout.data, layout.wal),
         commands.log_command(layout.data, layout.wal),
         own.settings_command(),
         timeout_seconds=LOOK_SECONDS,
