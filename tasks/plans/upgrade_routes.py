@@ -141,12 +141,17 @@ def way_back_sentence(inventory: Inventory, saved: Manifest | None) -> str:
     if saved is None:
         return f"the store has none of {format_minor(minor_of(goal))}"
     back = pointer(
-        "restore_cluster", cluster=inventory.name, snapshot=saved.file, consent=inventory.name
+        "restore_cluster",
+        cluster=inventory.name,
+        snapshot=saved.file,
+        consent=inventory.name,
+        accept=["old-revisions"],
     )
     return (
         f"the newest is {saved.file}, of {saved.taken:%Y-%m-%d %H:%M}Z. On each host put the "
         f"programs of {goal} in place (`install` does, under what runs), and restart nothing; what "
-        f"an upgrade has replaced lies there under {inventory.paths.backups}. Then {back}"
+        f"an upgrade has replaced lies there under {inventory.paths.backups}. Then {back}; it "
+        "raises no revisions, so restart every client that watches afterwards"
     )
 
 

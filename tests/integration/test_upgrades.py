@@ -132,14 +132,12 @@ def go_back_by_the_snapshot(prefect: Prefect, scene: Scene, start: str, said: st
     """Do what the refusal says: the old programs under what runs, then the snapshot."""
     etcdctl(scene.lab, "put", "from-after", "x")
     assert "loses every write since it was taken: the newest is" in said
-    names = re.search(r"--snapshot (\S+) --consent ([\w-]+)", said)
-    assert names is not None
+    told = re.search(r"command line: restore_cluster --cluster \S+ (--snapshot [^)]+)\)", said)
+    assert told is not None
     for host in scene.lab.hosts.values():
         put_replaced_back(host, start)
-    back, (file, consent) = aim_at(scene, start), names.groups()
-    ended = run_runbook(
-        prefect, "restore_cluster", back.inventory, "--snapshot", file, "--consent", consent
-    )
+    back = aim_at(scene, start)
+    ended = run_runbook(prefect, "restore_cluster", back.inventory, *told[1].split())
     assert ended.status == 0, ended.output
     assert set(versions(scene.lab, scene.members).values()) == {start}
     keys = etcdctl(scene.lab, "get", "from-", "--prefix", "--keys-only").split()

@@ -130,7 +130,7 @@ def test_where_etcd_has_no_way_back_the_snapshot_from_before_is_named(cluster: s
     assert has_no_way_back(minor_of(cluster), "3.4.23")
     said = way_back_sentence(wanted, MANIFEST)
     assert f"the newest is {MANIFEST.file}, of 2026-03-01 12:00Z" in said
-    assert f"--snapshot {MANIFEST.file} --consent {wanted.name}" in said
+    assert f"--snapshot {MANIFEST.file} --consent {wanted.name} --accept old-revisions" in said
     assert "under /var/backups/etcd-runbooks" in said
     assert way_back_sentence(wanted, None) == "the store has none of 3.4"
     with pytest.raises(Refused, match="since it was taken: there"):

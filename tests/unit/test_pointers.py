@@ -92,7 +92,11 @@ POINTERS: dict[str, list[tuple[str, tuple[str, ...], dict[str, Value]]]] = {
         ("parameter", ("upgrade_cluster",), {"accept": ["settings"]}),
     ],
     "tasks/plans/upgrade_routes.py": [
-        ("pointer", ("restore_cluster",), {"cluster": "c1", "snapshot": "FILE", "consent": "c1"}),
+        (
+            "pointer",
+            ("restore_cluster",),
+            {"cluster": "c1", "snapshot": "FILE", "consent": "c1", "accept": ["old-revisions"]},
+        ),
     ],
     "tasks/procedures/adoption.py": [
         ("parameter", ("adopt_cluster",), {"output": "FILE"}),
