@@ -98,7 +98,7 @@ def test_no_space_and_a_database_at_its_quota(scene: Scene, prefect: Prefect) ->
     said = refuse(prefect, scene)
     assert "alarm NOSPACE" not in said
     assert f"MB of a quota of {QUOTA_MB}; reclaim_space gives room" in said
-    young = ("--keep-minutes", "0", "--keep-revisions", "1")
+    young = ("--keep-minutes", "0", "--keep-revisions", "1", "--at-least-mb", "1")
     ended = run_runbook(prefect, "reclaim_space", scene.inventory, *young)
     assert ended.status == 0, ended.output
     dry = upgrade(prefect, aim_at(scene, LATER), "--dry-run")

@@ -63,8 +63,11 @@ def put_replaced_back(host: Host, version: str) -> None:
     """Put the programs of a version that an upgrade has replaced under what runs."""
     kept = "/var/backups/etcd-runbooks/*/usr/local/bin"
     host.run(
-        f"for one in {kept}; do if $one/etcd --version | grep -q 'Version: {version}'; then "
-        "install -m 0755 $one/etcd $one/etcdctl /usr/local/bin/; exit 0; fi; done; exit 1"
+        f"for one in {kept}/etcd {kept}/etcd.~*; do "
+        f"if $one --version 2>/dev/null | grep -q 'Version: {version}'; then "
+        "install -m 0755 $one /usr/local/bin/etcd; "
+        "install -m 0755 ${one%/*}/etcdctl${one##*/etcd} /usr/local/bin/etcdctl; exit 0; fi; "
+        "done; exit 1"
     ).check()
 
 
