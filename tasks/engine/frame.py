@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import functools
 import inspect
+import logging
 import signal
 import socket
 import traceback
@@ -140,6 +141,7 @@ class Frame:
             self._end(Outcome("Suspended", "waiting", "waits for approval", 0), None)
             if self.run is not None:
                 recording.tell_suspension(self.run)
+            logging.getLogger("prefect.flow_runs").addFilter(_call_no_error)
             raise
         except BaseException as error:  # noqa: BLE001 - a cancelled run has an end, too
             body.close()
@@ -281,6 +283,13 @@ class Frame:
         with contextlib.suppress(TimeoutError):
             await recording.within(RECORD_SECONDS, settle())
         recovery.cancel()
+
+
+def _call_no_error(record: logging.LogRecord) -> bool:
+    """Prefect logs every end but Completed as an error, and who is to approve reads that last."""
+    if record.getMessage().startswith("Finished in state Suspended"):
+        record.levelno, record.levelname = logging.INFO, logging.getLevelName(logging.INFO)
+    return True
 
 
 def _fall_silent(console: Console) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import chain
@@ -22,11 +24,16 @@ class Stage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One small, idempotent change, and the sentence that tells of it; host None is the runner."""
+    """One small, idempotent change, and the sentence that tells of it; host None is the runner.
+
+    `essence` is the sentence without what clients change from one look to the next, as sizes and
+    revisions: what a person approves. Where it is empty, that is the whole sentence.
+    """
 
     stage: Stage
     host: str | None
     sentence: str
+    essence: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +45,12 @@ class Plan:
     goal: str
     steps: tuple[Step, ...]
     warnings: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """Tell plans apart by every sentence in them: members, ids, health, certificates, files."""
+        told = [[step.host, step.essence or step.sentence] for step in self.steps]
+        return hashlib.sha256(json.dumps([self.goal, told]).encode()).hexdigest()
 
     def stages(self) -> tuple[Stage, ...]:
         """List the stages that have steps, in order."""

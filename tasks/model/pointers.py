@@ -26,7 +26,10 @@ def parameter(**parameters: Value) -> str:
 
 def answer(run: str) -> str:
     """Name the ways to answer a run that waits for approval, in the UI and on a command line."""
-    return f"Resume on its page in the UI (command line: python -m flows approve {run} --by NAME)"
+    return (
+        "Resume on its page in the UI, under /v2 in the menu at the upper right "
+        f"(command line: python -m flows approve {run} --by NAME)"
+    )
 
 
 def _form(parameters: Mapping[str, Value]) -> str:

@@ -26,6 +26,8 @@ from tasks.plans.voters import (
 PREPARE = Stage(1, "prepare, all hosts at once")
 CHANGE = Stage(2, "change the members, one step at a time", is_serial=True)
 REFRESH = Stage(3, "bring the other hosts up to date, all at once")
+SLIGHT_LAG = 1000
+"""Entries, by which one who takes leadership over may be behind: it gets them before it does."""
 ADDS_WITH_QUORUM = ((3, 5, 30), (3, 6, 11))
 """From these on etcd adds a member while a voter is away, as long as there is a quorum."""
 
@@ -370,8 +372,14 @@ def _move_leader(cluster: Cluster, leader: SeenMember, leaving: set[int]) -> Mov
     able = [m for m in cluster.voters if m.is_healthy and m.member.id not in leaving]
     if not able:
         raise Refused(f"{leader.label} leads, and no other healthy voter stays to lead")
-    # One that has just joined has no id yet; older members go before it.
-    chosen = max(able, key=lambda m: (m.member.id != 0, m.applied))
+    furthest = max(m.applied for m in able)
+
+    def order(m: SeenMember) -> tuple[bool, bool, str]:
+        # One that has just joined has no id yet; older members go before it. Who is a few entries
+        # behind changes with each write, and a plan that is made again must be the approved one.
+        return m.member.id == 0, furthest - m.applied > SLIGHT_LAG, m.label
+
+    chosen = min(able, key=order)
     return MoveLeader(
         stage=CHANGE,
         host=None,

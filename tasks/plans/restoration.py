@@ -265,14 +265,13 @@ def _ready_steps(
     if lacking and rehearses and not wanted.is_rehearsed:
         said = "restore the snapshot on the runner, and see what it has"
         steps.append(RehearseSource(stage=READY, host=None, sentence=said))
-    raised = (
-        f"its revision raised to {mark.revision} or above, all before it compacted"
-        if mark.raised
-        else "its revisions as they were"
-    )
+    kept = "its revisions as they were"
+    raised = f"its revision raised to {mark.revision} or above, all before it compacted"
     for host in lacking:
-        said = f"restore it beside the data, in {host.stage}: {raised}"
-        steps.append(ReadyData(stage=READY, host=host.host, sentence=said))
+        said = f"restore it beside the data, in {host.stage}: "
+        sentence = said + (raised if mark.raised else kept)
+        essence = said + ("its revision raised" if mark.raised else kept)
+        steps.append(ReadyData(stage=READY, host=host.host, sentence=sentence, essence=essence))
     return steps
 
 

@@ -241,13 +241,17 @@ def plan_space(inventory: Inventory, seen: SpaceSight, rules: Rules, history: Co
                 revision=history.revision,
                 after=history.after,
                 sentence=f"compact the history before revision {history.revision}: {history.why}",
+                essence=f"compact the history: {history.why}",
             )
         )
     order = sorted(seen.statuses, key=lambda name: name == seen.health.leader_name)
     for name in order:
         sentence = _defragment(name, seen, rules, compacts=compacts)
         if sentence is not None:
-            steps.append(DefragmentMember(stage=DEFRAGMENT, host=name, sentence=sentence))
+            stopped = ", stopped meanwhile" if rules.stops else ""
+            essence = f"defragment {name}{stopped}"
+            step = DefragmentMember(stage=DEFRAGMENT, host=name, sentence=sentence, essence=essence)
+            steps.append(step)
     if seen.raised:
         steps += plan_raises(inventory, order, seen.quotas)
     if seen.is_alarmed:
@@ -259,7 +263,7 @@ def plan_space(inventory: Inventory, seen: SpaceSight, rules: Rules, history: Co
                 f"{DISARM_SHARE:.0%} of its quota by then",
             )
         )
-    goal = f"databases are small again: {_given_back(seen, rules)}"
+    goal = f"databases are small again: {_due(seen, rules)}"
     warnings = [*_waiting(inventory, seen, steps, rules), *tell_fillers(seen)]
     if not compacts:
         warnings.append(f"the history is not compacted: {history.why}")
@@ -292,15 +296,13 @@ def _defragment(name: str, seen: SpaceSight, rules: Rules, *, compacts: bool) ->
     )
 
 
-def _given_back(seen: SpaceSight, rules: Rules) -> str:
-    due = {
-        name: s.db_size - s.db_size_in_use
-        for name, s in seen.statuses.items()
-        if rules.is_due(s, seen.limits.get(name), alarmed=seen.is_alarmed)
-    }
-    if not due:
-        return "nothing is due by now"
-    return ", ".join(f"{mebibytes(free)} of {name}" for name, free in due.items())
+def _due(seen: SpaceSight, rules: Rules) -> str:
+    due = (
+        name
+        for name, status in seen.statuses.items()
+        if rules.is_due(status, seen.limits.get(name), alarmed=seen.is_alarmed)
+    )
+    return ", ".join(due) or "nothing is due by now"
 
 
 def _waiting(

@@ -151,12 +151,19 @@ async def follow(recipe: Recipe[S], cluster: str | Inventory, choices: Choices) 
             await health.open_login(run)
             await recipe.open(run)
             seen, shown = await _draft(recipe, run, {})
+            # A run that was suspended begins anew: what it has published stands on its page.
+            before = await approvals.recall(run) if shown.steps else None
+            await _show(recipe, run, seen, shown, before)
             if not shown.steps:
                 await _carry_out(recipe, run, seen, shown, choices)
                 return
-            await approvals.prepare(run, shown)
+            await approvals.prepare(run, shown, before)
             request = approvals.request_markdown(
-                shown, recipe.findings(seen), asked=run.operator, reason=choices.reason
+                shown,
+                recipe.findings(seen),
+                asked=run.operator,
+                reason=choices.reason,
+                approval=inventory.approval,
             )
         decision = await approvals.wait(inventory, shown, request)
     async with open_run(inventory, recipe.runbook, reason=choices.reason) as run:
@@ -165,6 +172,7 @@ async def follow(recipe: Recipe[S], cluster: str | Inventory, choices: Choices) 
         locked = not choices.dry_run
         unlocked = await recipe.lock(run, approved=shown is not None) if locked else {}
         seen, plan = await _draft(recipe, run, unlocked)
+        await _show(recipe, run, seen, plan, shown.digest if shown else None)
         if shown is not None and decision is not None:
             approvals.check(run, decision, shown, plan)
         if not choices.dry_run:
@@ -182,8 +190,13 @@ async def _draft(recipe: Recipe[S], run: Run, unlocked: Unlocked) -> tuple[S, Pl
         # A second round: which files and ports are meant is known by the plan alone.
         against = (*against, *await trials.try_all(run, recipe.trial(run, seen, plan)))
     await reports.refuse_on_findings(run, against)
-    await reports.publish_plan(run, plan, recipe.findings(seen))
     return seen, plan
+
+
+async def _show(recipe: Recipe[S], run: Run, seen: S, plan: Plan, published: str | None) -> None:
+    """Publish the plan, unless it is the one of this digest, which the run has published."""
+    is_known = plan.digest == published
+    await reports.publish_plan(run, plan, recipe.findings(seen), is_known=is_known)
 
 
 async def _carry_out(

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import json
 import re
 from collections.abc import Iterator
+from typing import Literal
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
@@ -21,6 +20,7 @@ from prefect.exceptions import FlowPauseTimeout, ObjectNotFound
 from prefect.flow_runs import apause_flow_run, asuspend_flow_run
 from prefect.input import RunInput
 from prefect.input.actions import acreate_flow_run_input, aread_flow_run_input
+from prefect.logging import get_run_logger
 from pydantic import Field
 
 from tasks.engine import asking
@@ -42,22 +42,22 @@ DIGEST_KEY = "approval-plan"
 
 
 class Decision(RunInput):
-    """The form. `approve` has no default: an answer without it must not pass for a yes."""
+    """The form. `answer` has no default: a Resume without it must not pass for either.
 
-    approve: bool
-    by: str = Field(min_length=1, description="Who decides.")
+    A choice, since of a switch that nobody has touched one of Prefect's UIs sends nothing, and the
+    other a no.
+    """
+
+    answer: Literal["approve", "reject"] = Field(
+        description="approve: the plan is carried out. reject: nothing is changed."
+    )
+    by: str = Field(min_length=1, description="Who decides: your name.")
     note: str = Field("", description="Anything for the record.")
 
 
 def is_required(inventory: Inventory, *, asked: bool) -> bool:
     """Whether a plan waits for a person: the inventory says so, or the one who started the run."""
     return asked or inventory.approval is not Approval.NONE
-
-
-def plan_digest(plan: Plan) -> str:
-    """Tell plans apart by every sentence in them: members, ids, health, certificates, files."""
-    sentences = [[step.host, step.sentence] for step in plan.steps]
-    return hashlib.sha256(json.dumps([plan.goal, sentences]).encode()).hexdigest()
 
 
 @contextlib.contextmanager
@@ -74,44 +74,51 @@ def _asking() -> Iterator[None]:
         ) from error
 
 
-async def prepare(run: Run, plan: Plan) -> None:
-    """Note which plan is shown; raises Refused when this run has shown another one before.
+async def recall(run: Run) -> str | None:
+    """Get the digest of the plan that this run has shown before; None for a run that begins.
 
-    Refused, too, where who asked for it must be another one than who approves, and is not known.
+    Raises Refused where who asked must be another one than who approves, and is not known.
     """
     if run.inventory.approval is Approval.SECOND_PERSON and asking.who_asked() == asking.UNKNOWN:
         raise Refused(
             f"{run.inventory.name} wants another person's approval (approval: second_person), and "
             "who asked for this run is not told; start it from a command line, or with the tag "
-            f"{asking.TAG}NAME. Nothing was changed"
+            f"{asking.TAG}NAME (in the form under Additional Options). Nothing was changed"
         )
-    digest = plan_digest(plan)
-    try:
-        with _asking():
-            shown = await aread_flow_run_input(DIGEST_KEY)
-    except ObjectNotFound:
-        shown = None
+    with _asking():
+        shown: str | None = await aread_flow_run_input(DIGEST_KEY)
+    return shown
+
+
+async def prepare(run: Run, plan: Plan, shown: str | None) -> None:
+    """Note which plan is shown; raises Refused when this run has shown another one before."""
+    digest = plan.digest
     run.outcome = "waits for approval"
     if shown is None:
         with _asking():
             await acreate_flow_run_input(DIGEST_KEY, digest)
-        run.journal.append(
-            Event.PROGRESS,
-            text=f"waiting for approval, without a lock: {answer(run.id)}",
-        )
+        said = f"waiting for approval, without a lock: {answer(run.id)}"
+        run.journal.append(Event.PROGRESS, text=said)
+        get_run_logger().info("%s", said)
     elif shown != digest:
         raise Refused(_stale(run.runbook))
 
 
 def request_markdown(
-    plan: Plan, findings: tuple[Finding, ...], *, asked: str, reason: str | None
+    plan: Plan,
+    findings: tuple[Finding, ...],
+    *,
+    asked: str,
+    reason: str | None,
+    approval: Approval,
 ) -> str:
     """Write what is to be decided: who asks for what, why, and exactly which plan."""
+    is_second = approval is Approval.SECOND_PERSON
     return "\n".join(
         (
-            f"- **asked for by:** {asked}",
+            f"- **asked for by:** {asked}" + (", who must not be who approves" * is_second),
             f"- **reason:** {reason or 'not given'}",
-            f"- **plan:** {plan_digest(plan)[:DIGEST_CHARACTERS]}",
+            f"- **plan:** {plan.digest[:DIGEST_CHARACTERS]}",
             "",
             plan_markdown(plan, findings),
         )
@@ -153,7 +160,7 @@ async def wait(inventory: Inventory, plan: Plan, request: str) -> Decision:
         ) from error
     if not isinstance(decision, Decision):
         raise Refused(f"this run was decided on before; start {plan.runbook} again")
-    if not decision.approve:
+    if decision.answer == "reject":
         raise Rejected(f"{decision.by} said no to the plan: {decision.note or 'no note'}")
     asked = asking.who_asked()
     if inventory.approval is Approval.SECOND_PERSON and is_same_person(asked, decision.by):
@@ -169,10 +176,10 @@ def check(run: Run, decision: Decision, approved: Plan, plan: Plan) -> None:
     """Write down who approved; raises Refused when another plan than theirs would be done."""
     run.journal.append(
         Event.PROGRESS,
-        text=f"plan {plan_digest(approved)[:DIGEST_CHARACTERS]} approved by {decision.by}"
+        text=f"plan {approved.digest[:DIGEST_CHARACTERS]} approved by {decision.by}"
         + (f": {decision.note}" if decision.note else ""),
     )
-    if plan_digest(plan) != plan_digest(approved):
+    if plan.digest != approved.digest:
         raise Refused(_stale(run.runbook))
 
 
@@ -206,7 +213,7 @@ async def decide(flow_run_id: str, *, approve: bool, by: str | None, note: str) 
             name = flow_run.state.name if flow_run.state else "unknown"
             raise Refused(f"run {flow_run_id} does not wait for approval: its state is {name}")
         answer = {
-            "approve": approve,
+            "answer": "approve" if approve else "reject",
             "by": f"{by} ({person})" if by else person,
             "note": note,
         }

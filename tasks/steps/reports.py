@@ -30,8 +30,10 @@ def artifact_key(*words: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", "-".join(words).lower()).strip("-")
 
 
-async def publish_plan(run: Run, plan: Plan, findings: tuple[Finding, ...]) -> None:
-    """Publish the plan, and write it to the journal."""
+async def publish_plan(
+    run: Run, plan: Plan, findings: tuple[Finding, ...], *, is_known: bool = False
+) -> None:
+    """Write the plan to the journal, and publish it unless this run has: one `is_known`."""
     run.journal.append(
         Event.PLANNED,
         goal=plan.goal,
@@ -41,6 +43,8 @@ async def publish_plan(run: Run, plan: Plan, findings: tuple[Finding, ...]) -> N
             *({"severity": "for the operator", "finding": text} for text in plan.warnings),
         ],
     )
+    if is_known:
+        return
     await publish(
         markdown=plan_markdown(plan, findings),
         key=artifact_key(plan.runbook, plan.cluster, "plan"),

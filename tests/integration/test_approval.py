@@ -52,6 +52,12 @@ def wait_for_state(prefect: Prefect, kind: str, seconds: float = 60) -> dict[str
         time.sleep(0.3)
 
 
+def count_plans(prefect: Prefect, run: str) -> int:
+    """Count the plans on a run's page: it begins anew after the answer, and shows the same one."""
+    found = prefect.ask("/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run]}}})
+    return sum(artifact["key"].endswith("-plan") for artifact in found)
+
+
 def approve(prefect: Prefect, run: str, *options: str) -> Ended:
     """Answer on the command line."""
     ended = subprocess.run(
@@ -82,6 +88,7 @@ def test_the_command_line_approves_and_the_run_goes_on(scene: Scene, prefect: Pr
     assert approve(prefect, run["id"]).status == 2
     report = prefect.ask("/artifacts/filter", {"sort": "CREATED_DESC", "limit": 20})
     assert any("**approved by:** Ada" in str(artifact["data"]) for artifact in report)
+    assert count_plans(prefect, run["id"]) == 1
 
 
 def test_a_rejected_plan_and_an_answer_without_a_word_change_nothing(
@@ -160,8 +167,9 @@ def test_under_a_worker_the_run_is_suspended_and_resumed(
         prefect.ask(f"/deployments/{deployment['id']}/create_flow_run", body)
         run = wait_for_state(prefect, "PAUSED", 90)
         assert run["state"]["name"] == "Suspended"
-        answer = {"run_input": {"approve": True, "by": "Ada", "note": ""}}
+        answer = {"run_input": {"answer": "approve", "by": "Ada", "note": ""}}
         assert prefect.ask(f"/flow_runs/{run['id']}/resume", answer)["status"] == "ACCEPT"
         wait_for_state(prefect, "COMPLETED", 120)
+    assert count_plans(prefect, run["id"]) == 1
     told = replace(scene, inventory=inventory)
     check_cluster(prefect, told, ["master01", "master04", "master03"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +13,13 @@ from tasks.model.errors import Refused
 from tasks.model.plan import Step
 from tasks.plans import reconfiguration
 from tasks.plans.obstacles import find_obstacles, is_stale
-from tasks.plans.reconfiguration import Joiner, order_changes
+from tasks.plans.reconfiguration import (
+    SLIGHT_LAG,
+    Joiner,
+    MoveLeader,
+    order_changes,
+    order_handover,
+)
 
 OLD, NEW = "3.5.16", "3.5.30"
 
@@ -311,3 +317,17 @@ def test_a_member_that_came_back_or_was_added_by_hand_makes_the_plan_stale() -> 
 def test_which_etcd_needs_every_voter(version: str | None, strict: bool) -> None:
     """The check changed in 3.5.30 and 3.6.11."""
     assert reconfiguration.needs_every_voter([version]) is strict
+
+
+def test_who_takes_over_is_the_same_while_clients_write() -> None:
+    """A plan that waited for approval is made again, and must be the approved one."""
+    one, two, three = seen(1, leads=True), seen(2), seen(3)
+
+    def chosen(*applied: int) -> int:
+        others = [replace(m, applied=at) for m, at in zip((two, three), applied, strict=True)]
+        (step,) = order_handover((one, *others), None)
+        assert isinstance(step, MoveLeader)
+        return step.target_id
+
+    assert chosen(50, 50) == chosen(50, 53) == chosen(53, 50) == 102
+    assert chosen(50, 50 + SLIGHT_LAG + 1) == 103

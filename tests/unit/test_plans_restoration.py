@@ -9,6 +9,7 @@ import pytest
 
 from tasks.model.cluster import ClusterHealth, EndpointHealth, EndpointStatus, Member, format_id
 from tasks.model.errors import Refused
+from tasks.model.plan import Plan
 from tasks.model.restores import LogEnd, Mark, RestoreHost, RestoreSource, RestoreTools
 from tasks.plans import fences, restore_consent, restore_marks, survivors
 from tasks.plans import restoration as plans
@@ -76,6 +77,19 @@ def plan(
     for step in plans.plan_restoration(C1, wanted, seen, mark, None).steps:
         found.setdefault(type(step).__name__, set()).add(step.host or "runner")
     return found
+
+
+def test_what_was_approved_is_the_same_after_another_check() -> None:
+    """A scheduled look notes a higher revision while the plan waits, and the mark goes above it."""
+
+    def made(wanted: restore_marks.Wanted) -> Plan:
+        mark, _ = restore_marks.choose_mark(C1, wanted, hosts())
+        return plans.plan_restoration(C1, wanted, hosts(), mark, None)
+
+    one, other = made(WANTED), made(replace(WANTED, highest=WANTED.highest + 5))
+    assert one.steps != other.steps
+    assert one.digest == other.digest
+    assert made(replace(WANTED, told="another snapshot")).digest != one.digest
 
 
 ALL = set(NAMES)

@@ -112,8 +112,20 @@ def test_followers_come_first_and_the_leader_last() -> None:
     plan = plan_space(inventory(), sight(), Rules(), NO_HISTORY)
     assert [type(step) for step in plan.steps] == [DefragmentMember] * 3
     assert [step.host for step in plan.steps] == ["m2", "m3", "m1"]
-    assert "150.0 MiB of m1" in plan.goal
+    assert plan.goal == "databases are small again: m1, m2, m3"
+    assert "150.0 MiB of 200.0 MiB are free" in plan.steps[2].sentence
     assert any("/registry/events/: 5 keys" in text for text in plan.warnings)
+
+
+def test_what_was_approved_is_the_same_while_clients_write() -> None:
+    """Sizes and revisions move from look to look; which member is due does not."""
+    shown = plan_space(inventory(), sight(), Rules(), Compaction(7, "old"))
+    later = sight(health(sizes=((201, 51), (202, 52), (203, 53))))
+    made = plan_space(inventory(), later, Rules(), Compaction(900, "old"))
+    assert [s.sentence for s in made.steps] != [s.sentence for s in shown.steps]
+    assert made.digest == shown.digest
+    fewer = sight(health(sizes=((200, 50), (200, 50), (60, 50))))
+    assert plan_space(inventory(), fewer, Rules(), NO_HISTORY).digest != shown.digest
 
 
 def test_members_that_are_stopped_meanwhile_need_two_others_and_a_unit() -> None:
