@@ -40,8 +40,7 @@ def read_file_command(path: PurePosixPath, *, with_text: bool = True) -> Command
     target = quote(str(path))
     show = f"sed '/BEGIN .*PRIVATE KEY-/,/END .*PRIVATE KEY-/d' {target}" if with_text else ":"
     script = (
-        f"[ -f {target} ] || exit 0\n"
-        f"stat -L -c '0%a %U %G' {target}\nsha256sum < {target} | cut -c-64\n{show}"
+        f"[ -f {target} ] || exit 0\nstat -L -c '0%a %U %G' {target}\nsha256sum < {target}\n{show}"
     )
     return Command(f"read {path}" if with_text else f"stat {path}", script)
 
@@ -52,7 +51,8 @@ def parse_file(result: Result, *, with_text: bool = True) -> FileState | None:
         return None
     about, digest, text = result.stdout.split("\n", 2)
     mode, owner, group = about.split(" ", 2)  # a directory service has groups with spaces
-    return FileState(mode, owner, group, digest, text if with_text else None)
+    sha256 = digest.partition(" ")[0]
+    return FileState(mode, owner, group, sha256, text if with_text else None)
 
 
 def write_file_command(

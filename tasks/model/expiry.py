@@ -45,11 +45,13 @@ class CertificateFinding:
     sentence: str
     not_after: datetime | None = None
 
+    @property
+    def within_cluster(self) -> str:
+        """Where it is, and what, for who knows of which cluster it is said."""
+        return ": ".join(filter(None, (self.host, self.path, self.sentence)))
+
     def __str__(self) -> str:
-        where = f"{self.cluster}: {self.host}" if self.host else self.cluster
-        return (
-            f"{where}: {self.path}: {self.sentence}" if self.path else f"{where}: {self.sentence}"
-        )
+        return f"{self.cluster}: {self.within_cluster}"
 
 
 @dataclass(frozen=True, slots=True)

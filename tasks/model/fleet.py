@@ -45,7 +45,7 @@ class FleetRow:
     def all_problems(self) -> tuple[str, ...]:
         """What must be seen to: of the members, and of certificates what is critical."""
         found = self.certificates.critical if self.certificates else ()
-        return (*self.problems, *(finding.sentence for finding in found))
+        return (*self.problems, *(finding.within_cluster for finding in found))
 
     @property
     def first_expiry(self) -> CertificateRow | None:

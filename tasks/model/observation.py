@@ -177,7 +177,7 @@ class PairsObservation:
     `pairs` goes by the pairs' labels, `served` by port: the leaf that is presented, PEM, None
     where there is no answer; empty for a client. `clock_offset` is in seconds, known to within
     `clock_uncertainty`. `has_pending_change`: a client whose files were changed and which was
-    not told yet.
+    not told yet. `rooms` are tried for a change alone, `settings` read where somebody asks.
     """
 
     host: str
@@ -190,6 +190,7 @@ class PairsObservation:
     served: dict[int, str | None]
     has_pending_change: bool = False
     rooms: tuple[Room, ...] = ()
+    settings: SettingsFiles | None = None
 
 
 @dataclass(frozen=True, slots=True)

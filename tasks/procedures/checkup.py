@@ -6,12 +6,13 @@ Composes the steps of health and onhosts; owns no step of its own, and changes n
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tasks.engine.run import Run
 from tasks.model.cluster import ClusterHealth, DesiredMember
 from tasks.model.errors import AuthorityRefused, RunbookError
-from tasks.model.observation import ClockReading
+from tasks.model.observation import ClockReading, PairsObservation
 from tasks.model.plan import Severity
 from tasks.model.space import Growth
 from tasks.plans.health import alarm_sentences, down_way_out
@@ -36,16 +37,23 @@ class Checkup:
     clocks: tuple[ClockReading, ...] = ()
 
 
-async def examine(run: Run, members: tuple[DesiredMember, ...]) -> Checkup:
-    """Ask every member, over HTTPS or on its host, and every host for its clock; never refuses."""
+async def examine(
+    run: Run,
+    members: tuple[DesiredMember, ...],
+    sights: Mapping[str, PairsObservation] | None = None,
+) -> Checkup:
+    """Ask every member, over HTTPS or on its host, and every host for its clock; never refuses.
+
+    With `sights`, what was seen of each host before, hosts are asked where HTTPS fails alone.
+    """
     (found, foreign, way), (clocks, silent) = await asyncio.gather(
-        _ask(run, members), _read_clocks(run)
+        _ask(run, members), _read_clocks(run, sights)
     )
     revisions.note_revision(run, revisions.highest_answer(found))
     if revisions.forget_fenced(run, found):
         await snapshots.share_fenced(run, {})
     differing = tuple(clock_findings(clocks))
-    found, full, room, growth = await space.check_space(run, found)
+    found, full, room, growth = await space.check_space(run, found, sights)
     quotas = {e.status.member_id: e.status.db_quota or 0 for e in found.endpoints if e.status}
     problems = (
         *((foreign,) if foreign else ()),
@@ -93,7 +101,13 @@ async def _ask(
     return over_hosts, foreign, f"asked on the hosts, with the members' own pairs: {why}"
 
 
-async def _read_clocks(run: Run) -> tuple[list[ClockReading], dict[str, str]]:
+async def _read_clocks(
+    run: Run, sights: Mapping[str, PairsObservation] | None
+) -> tuple[list[ClockReading], dict[str, str]]:
+    if sights is not None:
+        seen = [sights[name] for name in run.hosts if name in sights]
+        told = [ClockReading(s.host, s.clock_offset, s.clock_uncertainty) for s in seen]
+        return told, {name: "it was not seen" for name in run.hosts if name not in sights}
     clocks: list[ClockReading] = []
     silent: dict[str, str] = {}
 

@@ -81,8 +81,14 @@ async def _check_cluster(run: Run, slots: asyncio.Semaphore) -> ClusterCheck:
     return check
 
 
-async def look(run: Run, slots: asyncio.Semaphore) -> ClusterCheck:
-    """Look at a cluster's certificates, and close each host's connection when it is seen."""
+async def look(
+    run: Run, slots: asyncio.Semaphore, seen: dict[str, PairsObservation] | None = None
+) -> ClusterCheck:
+    """Look at a cluster's certificates, and close each host's connection when it is seen.
+
+    Who wants to know more of the hosts gives `seen`, by name; it gets their members' settings, too,
+    and the connections stay.
+    """
     inventory, name = run.inventory, run.inventory.name
     rows: list[CertificateRow] = []
     findings: list[CertificateFinding] = []
@@ -91,7 +97,7 @@ async def look(run: Run, slots: asyncio.Semaphore) -> ClusterCheck:
         async with slots:
             try:
                 if host.name in run.hosts:
-                    rows.extend(await check_host(run, host))
+                    rows.extend(await check_host(run, host, seen))
                 for client in clients:
                     rows.extend(await _check_client(run, host, client))
             except RunbookError as error:
@@ -101,7 +107,8 @@ async def look(run: Run, slots: asyncio.Semaphore) -> ClusterCheck:
                     )
                 )
             finally:
-                await host.close()
+                if seen is None:
+                    await host.close()
 
     looked_at = [c for c in inventory.clients if c.certificate is not None]
     await asyncio.gather(
@@ -164,19 +171,32 @@ def _differing_trust(run: Run, rows: list[CertificateRow]) -> list[CertificateFi
     ]
 
 
-async def check_host(run: Run, host: HostConnection) -> list[CertificateRow]:
-    """Look at a host's certificates and judge them."""
+async def check_host(
+    run: Run, host: HostConnection, seen: dict[str, PairsObservation] | None = None
+) -> list[CertificateRow]:
+    """Look at a host's certificates and judge them; `seen` gets what was seen, with settings."""
     inventory, wanted = run.inventory, run.inventory.host(host.name)
     fixed = wanted.fixed_address or (wanted.peer_address and wanted.client_address)
     detected = None if fixed else await preflight.detect_address(run, host)
     member = desired_member(inventory, wanted, detected)
     layout = inventory.layout(host.name)
     pairs = (*layout.pairs, *((layout.authority,) if layout.authority else ()))
-    seen = await certificates.observe_pairs(run, host, host.name, pairs, layout.trusted, member)
-    targets = member_targets(inventory, member, seen.group)
+    found = await certificates.observe_pairs(
+        run,
+        host,
+        host.name,
+        pairs,
+        layout.trusted,
+        member,
+        only_looks=True,
+        with_settings=seen is not None,
+    )
+    if seen is not None:
+        seen[host.name] = found
+    targets = member_targets(inventory, member, found.group)
     urls = (member.peer_url, member.client_url)
     addresses = {split_url(url)[0] for url in urls}
-    return _judge(inventory, seen, targets, frozenset(addresses))
+    return _judge(inventory, found, targets, frozenset(addresses))
 
 
 async def _check_client(run: Run, host: HostConnection, client: Client) -> list[CertificateRow]:
@@ -191,6 +211,7 @@ async def _check_client(run: Run, host: HostConnection, client: Client) -> list[
         tuple(target.pair for target in targets.values()),
         client.trusted or inventory.layout(host.name).trusted,
         None,
+        only_looks=True,
     )
     targets = client_targets(inventory, managed, seen)
     if client.key is None:

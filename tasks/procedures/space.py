@@ -6,6 +6,7 @@ Composes steps; owns none.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -14,6 +15,7 @@ from tasks.etcd.client import EtcdClient
 from tasks.hosts.connection import HostConnection
 from tasks.model.cluster import ClusterHealth
 from tasks.model.errors import RunbookError
+from tasks.model.observation import PairsObservation
 from tasks.model.space import DiskRoom, Freed, Growth, Survey, find_growth
 from tasks.plans.fullness import judge_space
 from tasks.plans.space import (
@@ -81,14 +83,21 @@ async def _room(run: Run, name: str) -> DiskRoom | None:
 
 
 async def read_quotas(
-    run: Run, found: ClusterHealth, client: EtcdClient | None = None
+    run: Run,
+    found: ClusterHealth,
+    client: EtcdClient | None = None,
+    sights: Mapping[str, PairsObservation] | None = None,
 ) -> dict[str, int]:
     """Tell each member's quota, by host: what it runs with, else what its settings say.
 
     From 3.6 on etcd tells it with its status, before in its metrics, for which a client is needed.
+    With `sights` no host is asked: they have what was seen of each.
     """
 
     async def read(name: str) -> int | None:
+        if sights is not None:
+            files = sights[name].settings if name in sights else None
+            return space.quota_of(files) if files else None
         try:
             return await space.read_quota(run, run.hosts[name])
         except RunbookError:
@@ -104,14 +113,14 @@ async def read_quotas(
 
 
 async def check_space(
-    run: Run, found: ClusterHealth
+    run: Run, found: ClusterHealth, sights: Mapping[str, PairsObservation] | None = None
 ) -> tuple[ClusterHealth, tuple[str, ...], tuple[str, ...], Growth | None]:
     """Judge the databases by their quotas and by earlier looks, and note this one.
 
     Returns the health with every quota that is known, what must be seen to, what is only to be
     known, and the growth.
     """
-    quotas = await read_quotas(run, found)
+    quotas = await read_quotas(run, found, sights=sights)
     endpoints = tuple(
         replace(e, status=replace(e.status, db_quota=quotas.get(e.name))) if e.status else e
         for e in found.endpoints

@@ -96,8 +96,14 @@ async def observe_pairs(
     pairs: tuple[Pair, ...],
     trusted: PurePosixPath,
     member: DesiredMember | None,
+    *,
+    only_looks: bool = False,
+    with_settings: bool = False,
 ) -> PairsObservation:
-    """See the pairs of a host or a client, what it trusts, and what its member serves."""
+    """See the pairs of a host or a client, what it trusts, and what its member serves.
+
+    Whether their places take files is tried, by writing one, unless it `only_looks`.
+    """
     inventory = run.inventory
     own = supervisor(inventory.layout(host.name))
     commands = {
@@ -105,14 +111,12 @@ async def observe_pairs(
         "account": system.account_command(inventory.etcd.run_as),
         "trusted": files.read_file_command(trusted),
         "pending": clients.pending_command(name),
-        "rooms": rooms.rooms_command(
-            (
-                trusted,
-                *(path for pair in pairs for path in (pair.certificate, pair.key)),
-                inventory.paths.backups,
-            )
-        ),
     }
+    if not only_looks:
+        places = [trusted, *(path for pair in pairs for path in (pair.certificate, pair.key))]
+        commands["rooms"] = rooms.rooms_command((*places, inventory.paths.backups))
+    if with_settings:
+        commands["settings"] = own.settings_command()
     for pair in pairs:
         commands[f"{pair.label} certificate"] = files.read_file_command(pair.certificate)
         commands[f"{pair.label} key"] = files.read_file_command(pair.key, with_text=False)
@@ -125,6 +129,7 @@ async def observe_pairs(
     received = now()
     seen = dict(zip(commands, batch, strict=True))
     offset, uncertainty = batch.clock_offset(sent, received)
+    settings = seen.get("settings")
     return PairsObservation(
         host=name,
         clock_offset=offset,
@@ -142,7 +147,8 @@ async def observe_pairs(
         },
         served={port: served.parse_served(seen[f"port {port}"]) for port in ports},
         has_pending_change=clients.parse_pending(seen["pending"]),
-        rooms=rooms.parse_rooms(seen["rooms"]),
+        rooms=() if only_looks else rooms.parse_rooms(seen["rooms"]),
+        settings=own.parse_settings(settings) if settings and not settings.status else None,
     )
 
 

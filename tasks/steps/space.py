@@ -23,7 +23,7 @@ from tasks.hosts.space import defragment_stopped_command, disk_room_command, par
 from tasks.hosts.supervisors import supervisor
 from tasks.model.cluster import AlarmType, ClusterHealth
 from tasks.model.errors import CommandFailed, MemberFailed, RunbookError, Unverified
-from tasks.model.member_settings import parse_number
+from tasks.model.member_settings import SettingsFiles, parse_number
 from tasks.model.space import DiskRoom, Freed, Prefix, SpaceRow, Survey, prefix_end, prefix_of, thin
 from tasks.plans.health import DEFAULT_QUOTA
 from tasks.plans.quotas import QUOTA_SETTING, tell_raise
@@ -60,7 +60,12 @@ async def read_quota(run: Run, host: HostConnection) -> int | None:
     """Read a member's quota from its settings, wherever they are written; None: not for certain."""
     own = supervisor(run.inventory.layout(host.name))
     (result,) = await host.run(own.settings_command())
-    settings = read_settings(own.parse_settings(result))
+    return quota_of(own.parse_settings(result))
+
+
+def quota_of(files: SettingsFiles) -> int | None:
+    """Tell a member's quota by its settings; None: not for certain."""
+    settings = read_settings(files)
     if settings.faults:
         return None
     with suppress(ValueError):

@@ -56,8 +56,7 @@ def main() -> int:
             with prefect_server(work / "served") as server, server.awake():
                 environment = runner_environment(server.home, server.api)
                 tell("check_certificates, server running", *timed(command, environment))
-                # Members under addresses that their cluster does not know are its problems.
-                tell("check_fleet, server running", *timed(fleet, environment, statuses=(0, 1)))
+                tell("check_fleet, server running", *timed(fleet, environment))
     return 0
 
 
@@ -111,7 +110,13 @@ def write_inventories(lab: Lab, addresses: dict[str, list[str]], work: Path) -> 
         if number:
             content["name"] = f"bench{number}"
             content["hosts"] = [
-                {"name": name, "address": listed[number - 1]} for name, listed in addresses.items()
+                {
+                    "name": name,
+                    "address": listed[number - 1],
+                    "peer_address": lab[name].address,
+                    "client_address": lab[name].address,
+                }
+                for name, listed in addresses.items()
             ]
         path = work / f"{content['name']}.yaml"
         with path.open("w") as file:
@@ -139,9 +144,7 @@ def check_command(runbook: str, inventories: list[Path]) -> list[str]:
     return [sys.executable, "-m", "flows", runbook, *named]
 
 
-def timed(
-    command: list[str], environment: dict[str, str], statuses: tuple[int, ...] = (0,)
-) -> tuple[float, float]:
+def timed(command: list[str], environment: dict[str, str]) -> tuple[float, float]:
     """Run a command to its end; returns seconds and its peak in MiB, with all its children."""
     with tempfile.TemporaryFile("w+") as log:
         began = time.monotonic()
@@ -161,7 +164,7 @@ def timed(
                 process.kill()
             time.sleep(0.1)
         seconds = time.monotonic() - began
-        if process.returncode not in statuses:
+        if process.returncode:
             log.seek(0)
             raise SystemExit(f"{command[0]} ended badly:\n{log.read()[-3000:]}")
     return seconds, peak

@@ -104,5 +104,6 @@ def test_critical_certificates_are_problems_and_many_are_not_all_told() -> None:
     ]
     one = row("main", 1, certificates=ClusterCheck("main", (), tuple(found)))
     assert len(one.all_problems) == 4
+    assert fleet_problems([one])[0] == "main: m1: /1: number 1 ends"
     assert fleet_problems([one])[-1] == "main: and 1 more"
     assert not any("number 0" in told for told in fleet_problems([one]))
