@@ -15,7 +15,8 @@ WORKER=etcd-runbooks
 WORKER_HOME=/var/lib/etcd-runbooks-worker
 SERVER=etcd-runbooks-server
 CLUSTERS=$WORKER_HOME/clusters
-DEBIAN=(git openssl openssh-client python3-venv rsync)
+DEBIAN=(git openssl openssh-client python3-venv rsync ca-certificates)
+TRUSTED=/etc/ssl/certs/ca-certificates.crt
 START_SECONDS=300
 
 say() { printf '%s\n' "$*"; }
@@ -71,6 +72,7 @@ read_choices() {
     TEAM_WORKERS=${given_workers:-${TEAM_WORKERS:-2}}
     INVENTORIES=${given_inventories:-$INVENTORIES}
     CERTIFICATE=${given_certificate:-$CERTIFICATE} CERTIFICATE_KEY=${given_key:-$CERTIFICATE_KEY}
+    [ "$CERTIFICATE" != internal ] || CERTIFICATE='' CERTIFICATE_KEY=''
     [[ $SERVER_NAME =~ ^[A-Za-z0-9.-]+$ ]] || refuse "SERVER_NAME=$SERVER_NAME is no name by which others reach this server"
     [[ $API_SERVERS =~ ^[12]$ ]] || refuse "API_SERVERS=$API_SERVERS: there are 1 or 2"
     [[ $TEAM_WORKERS =~ ^[0-9]$ ]] || refuse "TEAM_WORKERS=$TEAM_WORKERS: there are 0 to 9 on a machine"
@@ -222,7 +224,7 @@ EOF
     fi
     password=$(sed -n 's/^PREFECT_SERVER_API_AUTH_STRING=//p' $SETTINGS/server.env)
     local trusted=$SETTINGS/ca.pem
-    [ -z "$CERTIFICATE" ] || trusted=/etc/ssl/certs/ca-certificates.crt
+    [ -z "$CERTIFICATE" ] || trusted=$TRUSTED
     {
         echo "# The server of this team, and the user and password for it: for workers and the command line."
         echo "PREFECT_API_URL=https://$SERVER_NAME/api"
@@ -235,15 +237,28 @@ EOF
     } | put 600 $SETTINGS/worker.env || true
 }
 
+# Looks whether those who are told to trust the machine's authorities will take the certificate.
+check_certificate() {
+    [ -n "$CERTIFICATE" ] || return 0
+    local asked=-verify_hostname said
+    [[ ! $SERVER_NAME =~ ^[0-9.]+$ ]] || asked=-verify_ip
+    said=$(openssl verify -CAfile $TRUSTED -untrusted "$CERTIFICATE" $asked "$SERVER_NAME" "$CERTIFICATE" 2>&1) ||
+        fail "this machine does not take $CERTIFICATE for $SERVER_NAME: $(tail -n 1 <<<"$said"). Where its" \
+            "authority is not known, here and on other machines of workers: put the authority's certificate" \
+            "into /usr/local/share/ca-certificates/<name>.crt and run update-ca-certificates"
+    cmp -s <(openssl x509 -in "$CERTIFICATE" -noout -pubkey) <(openssl pkey -in "$CERTIFICATE_KEY" -pubout) ||
+        fail "$CERTIFICATE_KEY is not the key of $CERTIFICATE"
+}
+
 make_proxy() {
-    local tls=internal to=127.0.0.1:4200
+    local tls=internal to=127.0.0.1:4200 changed=''
     [ "$API_SERVERS" = 1 ] || to="127.0.0.1:4200 127.0.0.1:4201"
     if [ -n "$CERTIFICATE" ]; then
-        install -m 644 "$CERTIFICATE" $SETTINGS/proxy.pem
-        install -m 640 -g caddy "$CERTIFICATE_KEY" $SETTINGS/proxy-key.pem
+        ! put 644 $SETTINGS/proxy.pem <"$CERTIFICATE" || changed=yes
+        ! put 640 $SETTINGS/proxy-key.pem <"$CERTIFICATE_KEY" || changed=yes
+        chgrp caddy $SETTINGS/proxy-key.pem
         tls="$SETTINGS/proxy.pem $SETTINGS/proxy-key.pem"
     fi
-    local changed=''
     sed "s,^SERVER_NAME,$SERVER_NAME,; s,TLS$,$tls,; s,API_SERVERS,$to," \
         "$ROOT/deployments/etcd-runbooks.caddy" | put 644 $SETTINGS/proxy.caddy && changed=yes
     local main=/etc/caddy/Caddyfile import="import $SETTINGS/proxy.caddy"
@@ -389,6 +404,7 @@ make_server() {
     local redis=()
     [ "$API_SERVERS" = 1 ] || redis=(redis-server)
     install_packages "${DEBIAN[@]}" caddy postgresql "${redis[@]}"
+    check_certificate
     say "accounts"
     make_account $SERVER /var/lib/$SERVER
     make_worker_account
@@ -412,7 +428,9 @@ make_server() {
     say "Log in with what PREFECT_API_AUTH_STRING says in $SETTINGS/worker.env (root alone can read it)."
     tell_workers
     say "More workers, on another machine with a checkout in $ROOT:"
-    say "  scp -p $SERVER_NAME:$SETTINGS/{worker.env,ca.pem} $SETTINGS/ && make -C $ROOT team-worker"
+    local files='{worker.env,ca.pem}'
+    [ -z "$CERTIFICATE" ] || files=worker.env
+    say "  scp -p $SERVER_NAME:$SETTINGS/$files $SETTINGS/ && make -C $ROOT team-worker"
 }
 
 make_worker() {

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from ruamel.yaml import YAML
 
+from tests.contract.etcd_real import TestAuthority
 from tests.integration.rotations import find_strangers, serials
 from tests.integration.teams import CHECKOUT, checkout_on
 from tests.lab.packages import offer_packages
@@ -306,6 +307,43 @@ def test_what_is_wrong_leads_out(team: Team) -> None:
         ended = team.server.run(command, timeout=60)
         assert ended.status != 0
         assert said in ended.stderr, ended.stderr
+
+
+def test_a_certificate_of_ones_own_takes_the_place_of_caddys(team: Team) -> None:
+    """Refused where this machine does not know its authority; renewed by the same command."""
+    authority, server = TestAuthority("company"), team.server
+    choices = ("CERTIFICATE=/srv/own.pem", "CERTIFICATE_KEY=/srv/own-key.pem")
+
+    def give() -> bytes:
+        leaf = authority.issue(server.address)
+        for name, content in (("own.pem", leaf.certificate), ("own-key.pem", leaf.key)):
+            server.run(f"umask 077; cat > /srv/{name}", text=content.decode()).check()
+        return leaf.certificate
+
+    give()
+    refused = team.make(server, "team", *choices)
+    assert refused.status != 0
+    assert f"does not take /srv/own.pem for {server.address}" in refused.stderr
+    assert "run update-ca-certificates" in refused.stderr
+    place = "/usr/local/share/ca-certificates/company.crt"
+    trust = f"cat > {place} && update-ca-certificates"
+    for host in (server, team.other):
+        host.run(trust, text=authority.pem.decode(), timeout=60).check()
+    settings = server.root / SETTINGS.relative_to("/")
+    (settings / "company.pem").write_bytes(authority.pem)
+    for _ in range(2):
+        shown = give()
+        made = team.make(server, "team", *choices)
+        assert made.status == 0, made.stdout + made.stderr + team.journal()
+        served = ssl.get_server_certificate((server.address, 443))
+        assert served.split() == shown.decode().split()
+        assert find_secrets(team, server) == []
+    assert "ca-certificates.crt" in (settings / "worker.env").read_text()
+    deployment = team.ask("/deployments/name/check_health/check_health", authority="company.pem")
+    assert deployment["status"] == "READY"
+    again = team.make(server, "team", "CERTIFICATE=internal")
+    assert again.status == 0, again.stdout + again.stderr
+    assert team.complete(team.start("check_health")) in MACHINES
 
 
 def test_a_second_time_changes_what_is_chosen_and_nothing_else(team: Team) -> None:
