@@ -56,6 +56,13 @@ test-pythons: $(VENV)/.complete ## Install the lock and run test-unit on each Py
 test-chaos: setup ## Run every kill point and fault; takes long
 	$(BIN)/pytest $(PARALLEL) -m chaos
 
+.PHONY: test-browser
+test-browser: setup ## Walk through approval in Chromium, in both of Prefect's UIs (PICTURES=directory)
+	@command -v chromium >/dev/null || apt-get install -y -qq --no-install-recommends chromium >/dev/null
+	@[ -x .venv-browser/bin/playwright ] || { $(PYTHON) -m venv .venv-browser && \
+		.venv-browser/bin/pip install --quiet --disable-pip-version-check playwright==1.65.2; }
+	$(BIN)/pytest -n 0 -m chaos tests/integration/test_browser.py
+
 .PHONY: check
 check: format-check lint types contracts schema-check docs test ## Everything that CI runs
 
@@ -148,4 +155,4 @@ $(VENV)/.complete: requirements.lock
 .PHONY: clean
 clean: ## Take all labs down and remove what was made here
 	-[ -x $(BIN)/python ] && $(BIN)/python -m tests.lab down --all
-	rm -rf $(VENV) .venv-bench docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-bench .venv-browser docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
