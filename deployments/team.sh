@@ -243,7 +243,7 @@ check_certificate() {
     local asked=-verify_hostname said
     [[ ! $SERVER_NAME =~ ^[0-9.]+$ ]] || asked=-verify_ip
     said=$(openssl verify -CAfile $TRUSTED -untrusted "$CERTIFICATE" $asked "$SERVER_NAME" "$CERTIFICATE" 2>&1) ||
-        fail "this machine does not take $CERTIFICATE for $SERVER_NAME: $(tail -n 1 <<<"$said"). Where its" \
+        fail "this machine does not take $CERTIFICATE for $SERVER_NAME: $(grep -m 1 depth <<<"$said" || tail -n 1 <<<"$said"). Where its" \
             "authority is not known, here and on other machines of workers: put the authority's certificate" \
             "into /usr/local/share/ca-certificates/<name>.crt and run update-ca-certificates"
     cmp -s <(openssl x509 -in "$CERTIFICATE" -noout -pubkey) <(openssl pkey -in "$CERTIFICATE_KEY" -pubout) ||
