@@ -142,6 +142,9 @@ def test_data_that_a_hand_restored_beside_the_old_ones(
     timed(prefect, "restore_cluster", right)
     check_whole(kubernetes, prefect, right, restored)
     assert keys(kubernetes) == {"own/kept"}
+    # As kubeadm leaves it, the first one would begin a cluster with the ids of before the restore.
+    hardened = run_runbook(prefect, "harden_members", right)
+    assert hardened.status == 0, hardened.output
     node = kubernetes.first
     wipe(kubernetes, node, restored)
     replaced = run_runbook(prefect, "replace_member", right, "--member", node.name)
