@@ -65,6 +65,8 @@ class Visit:
     def answer(self, run: str, answer: str, by: str, note: str) -> str:
         """Answer a run that waits; returns what the request for approval says."""
         self.go(f"runs/flow-run/{run}")
+        self.page.get_by_text("Suspended").first.wait_for()
+        self.settle()
         self.picture("waiting")
         if self.is_new:
             self.page.get_by_role("button", name="Open menu").last.click()
