@@ -11,7 +11,8 @@ from typing_extensions import override
 from tasks.engine.frame import runbook
 from tasks.engine.run import Run
 from tasks.etcd.probe import Probe
-from tasks.model.cluster import ClusterHealth, DesiredMember
+from tasks.model.cluster import ClusterHealth
+from tasks.model.members import DesiredMember
 from tasks.model.nodes import NodeObservation
 from tasks.model.plan import Finding, Plan, Severity, Step
 from tasks.plans.hardening import HardenMember, plan_hardening, refuse_external

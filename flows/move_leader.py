@@ -9,8 +9,8 @@ from typing_extensions import override
 from tasks.engine.frame import runbook
 from tasks.engine.run import Run
 from tasks.etcd.probe import Probe
-from tasks.model.cluster import DesiredMember, SeenMember
 from tasks.model.inventory_file import load_inventory
+from tasks.model.members import DesiredMember, SeenMember
 from tasks.model.plan import Finding, Plan, Step
 from tasks.plans import agreement
 from tasks.plans.reconfiguration import MoveLeader, order_handover

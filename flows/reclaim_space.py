@@ -12,8 +12,8 @@ from tasks.engine.frame import runbook
 from tasks.engine.run import Run
 from tasks.etcd.probe import Probe
 from tasks.hosts.connection import HostConnection
-from tasks.model.cluster import DesiredMember
 from tasks.model.errors import MemberFailed
+from tasks.model.members import DesiredMember
 from tasks.model.plan import Finding, Plan, Step
 from tasks.model.space import Freed
 from tasks.plans.quotas import RaiseQuota, find_quota_findings, wanted_quota

@@ -11,8 +11,8 @@ from tasks.engine.authority import find_authorities
 from tasks.engine.frame import runbook
 from tasks.engine.run import Run
 from tasks.etcd.probe import Probe
-from tasks.model.cluster import DesiredMember
 from tasks.model.errors import MemberFailed
+from tasks.model.members import DesiredMember
 from tasks.model.plan import Plan
 from tasks.model.pointers import parameter
 from tasks.plans import agreement, leaves, sharing

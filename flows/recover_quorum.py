@@ -10,7 +10,7 @@ from typing_extensions import override
 from tasks.engine.frame import runbook
 from tasks.engine.run import Run, both, together, unless
 from tasks.hosts.connection import HostConnection
-from tasks.model.cluster import format_id
+from tasks.model.members import format_id
 from tasks.model.plan import Plan
 from tasks.model.record import Event
 from tasks.model.restores import LogEnd

@@ -11,7 +11,7 @@ from typing_extensions import override
 from tasks.engine.frame import runbook
 from tasks.engine.run import Run
 from tasks.etcd.probe import Probe
-from tasks.model.cluster import DesiredMember
+from tasks.model.members import DesiredMember
 from tasks.model.plan import Finding, Plan, Step
 from tasks.model.upgrades import Accept
 from tasks.plans import upgrades as plans

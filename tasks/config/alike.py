@@ -12,7 +12,6 @@ from tasks.config.annotations import readdress_annotation
 from tasks.config.editing import name_existing
 from tasks.config.launch import NotUnderstood
 from tasks.config.settings import edit_settings, read_settings
-from tasks.model.cluster import DesiredMember
 from tasks.model.member_settings import (
     CLIENT_ADDRESSES,
     PEER_ADDRESSES,
@@ -20,6 +19,7 @@ from tasks.model.member_settings import (
     SettingsFiles,
     TextFile,
 )
+from tasks.model.members import DesiredMember
 from tasks.model.urls import split_url
 
 

@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 
 from tasks.config.launch import NotUnderstood
 from tasks.config.settings import add_setting, edit_settings, read_settings
-from tasks.model.cluster import DesiredMember
 from tasks.model.member_settings import (
     CLIENT_ADDRESSES,
     PEER_ADDRESSES,
@@ -19,6 +18,7 @@ from tasks.model.member_settings import (
     Settings,
     SettingsFiles,
 )
+from tasks.model.members import DesiredMember
 
 INITIAL_CLUSTER = "initial-cluster"
 INITIAL_STATE = "initial-cluster-state"

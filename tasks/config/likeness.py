@@ -17,10 +17,10 @@ from tasks.config.launch import NotUnderstood
 from tasks.config.rendering import MARK, InitialState
 from tasks.config.settings import add_setting, edit_settings, read_settings
 from tasks.model.certificates import Role
-from tasks.model.cluster import DesiredMember
 from tasks.model.fields import is_local
 from tasks.model.layout import Layout
 from tasks.model.member_settings import Place, Setting, Settings, SettingsFiles, TextFile
+from tasks.model.members import DesiredMember
 from tasks.model.urls import has_name, split_url
 
 _ALL = ("0.0.0.0", "::")  # noqa: S104 - where all of a host's addresses are heard

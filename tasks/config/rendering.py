@@ -16,9 +16,9 @@ import jinja2
 
 from tasks.config.compatibility import check_settings
 from tasks.model.certificates import Role
-from tasks.model.cluster import DesiredMember
 from tasks.model.fields import ADDRESS_PLACE
 from tasks.model.inventory import Inventory
+from tasks.model.members import DesiredMember
 from tasks.model.urls import has_name
 
 MARK = "# Managed by etcd-runbooks"

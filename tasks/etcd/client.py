@@ -17,18 +17,12 @@ from typing import TypeVar
 from tasks.etcd import keyspace, wire
 from tasks.etcd.gateway import Endpoint, Gateway
 from tasks.etcd.prometheus import parse_metrics
-from tasks.model.cluster import (
-    Alarm,
-    AlarmType,
-    ClusterHealth,
-    DesiredMember,
-    EndpointHealth,
-    EndpointStatus,
-    Member,
-)
+from tasks.model.cluster import ClusterHealth
 from tasks.model.diagnosis import MemberMetrics
+from tasks.model.endpoints import EndpointHealth, EndpointStatus
 from tasks.model.errors import EtcdRefused, MemberFailed, NotAuthorised, Refused, RunbookError
 from tasks.model.histories import Past, find_fork, find_suspects, unchanged
+from tasks.model.members import Alarm, AlarmType, DesiredMember, Member
 from tasks.model.snapshots import DataHash
 
 HASH_SECONDS = 60.0

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasks.etcd.wire import Call, NotEtcd, encode_bytes, parse_uint64
-from tasks.model.cluster import Alarm
+from tasks.model.members import Alarm
 from tasks.model.snapshots import DataHash
 
 DEFRAGMENT = Call("/v3/maintenance/defragment")

@@ -6,7 +6,7 @@ import asyncio
 
 from tasks.etcd.client import EtcdClient
 from tasks.etcd.gateway import Endpoint
-from tasks.model.cluster import Alarm, AlarmType
+from tasks.model.members import Alarm, AlarmType
 
 NOBODY = Alarm(1, AlarmType.NOSPACE)
 """An alarm beside those that are raised; its member is none, so that it stands for no other one."""

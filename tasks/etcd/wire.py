@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
-from tasks.model.cluster import Alarm, AlarmType, EndpointStatus, Member
+from tasks.model.endpoints import EndpointStatus
 from tasks.model.histories import KeyState
+from tasks.model.members import Alarm, AlarmType, Member
 
 COMMON_NAME_IGNORED = "CommonName of client sending a request against gateway will be ignored"
 

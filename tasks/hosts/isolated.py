@@ -6,8 +6,8 @@ from urllib.parse import urlsplit
 
 from tasks.hosts.restores import isolated_port
 from tasks.model.certificates import Role
-from tasks.model.cluster import DesiredMember
 from tasks.model.layout import Layout
+from tasks.model.members import DesiredMember
 from tasks.model.restores import UNLIMITED_BYTES
 
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import PurePosixPath
 
 from tasks.model.certificates import FileAccess, KeySpec, Role, SubjectName, Usage
-from tasks.model.cluster import Member
+from tasks.model.members import Member
 from tasks.model.nodes import NodeObservation
 
 

@@ -1,211 +1,27 @@
-"""A cluster as etcd itself tells of it: members, endpoints, alarms; and its arithmetic.
-
-Three questions are asked of a member, and have three answers. Is it *up*: does etcd answer for
-itself, in this cluster? Is it *healthy*: does it have the quorum's ear, so that it counts for one?
-*May it write*: is no alarm in the way? A full database (NOSPACE) is up and healthy; it serves
-reads, deletes, changes of the members and of the leader.
-
-Ids are etcd's 64-bit numbers; `format_id` writes them as etcdctl does, in hexadecimal.
-"""
+"""A cluster as etcd itself tells of it: all endpoints' answers, and what is wrong with them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
+from tasks.model.endpoints import EndpointHealth
 from tasks.model.histories import find_newcomers
+from tasks.model.members import (
+    Alarm,
+    AlarmType,
+    DesiredMember,
+    Member,
+    SeenMember,
+    format_id,
+    quorum,
+)
 from tasks.model.pointers import pointer
-
-
-def format_id(number: int) -> str:
-    """Write a member or cluster id as etcdctl does."""
-    return f"{number:x}"
-
-
-def quorum(voters: int) -> int:
-    """How many voters must agree: a strict majority."""
-    return voters // 2 + 1
-
-
-@dataclass(frozen=True, slots=True)
-class DesiredMember:
-    """A member as the plan wants it; URLs as etcd gets them.
-
-    `name` is its host's in the inventory, by which runbooks and reports call it; `member` is
-    etcd's own name for it, where that is another.
-    """
-
-    name: str
-    peer_url: str
-    client_url: str
-    member: str = ""
-
-    def __post_init__(self) -> None:
-        if not self.member:
-            object.__setattr__(self, "member", self.name)
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A row of etcd's member list; an added member that never started has no name."""
-
-    id: int
-    name: str
-    peer_urls: tuple[str, ...]
-    client_urls: tuple[str, ...]
-    is_learner: bool = False
-
-    @property
-    def is_started(self) -> bool:
-        """Whether it has ever joined."""
-        return bool(self.name)
-
-
-class AlarmType(StrEnum):
-    """Etcd's alarms: a database at its quota, and data that differs between members."""
-
-    NOSPACE = "NOSPACE"
-    CORRUPT = "CORRUPT"
-
 
 _MEANINGS = {
     AlarmType.NOSPACE: "its database has reached its quota; the cluster takes no writes, and does "
     "all else",
     AlarmType.CORRUPT: "its data differs from the other members'",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Alarm:
-    """An alarm and the member that raised it; 3.5 may name none (0)."""
-
-    member_id: int
-    type: AlarmType
-
-
-@dataclass(frozen=True, slots=True)
-class SeenMember:
-    """A row of the member list, and how its endpoint answered.
-
-    A voter is healthy when it serves linearizable reads; a learner, which serves none, when it
-    hears a leader. Alarms do not make it ill: `alarms` are those of the cluster that this member
-    raised. `applied` is its raft applied index. `host` is where the inventory has it; of one that
-    it does not have, the member's own name.
-    """
-
-    member: Member
-    is_healthy: bool
-    is_leader: bool = False
-    version: str | None = None
-    applied: int = 0
-    answers: bool = False
-    alarms: frozenset[AlarmType] = frozenset()
-    host: str = ""
-
-    def __post_init__(self) -> None:
-        if not self.host:
-            object.__setattr__(self, "host", self.member.name)
-
-    @property
-    def is_up(self) -> bool:
-        """Whether its etcd answers for itself, in this cluster."""
-        return self.answers or self.is_healthy
-
-    @property
-    def label(self) -> str:
-        """Its name and, where that is another, its host's; for one that never started its id."""
-        if not self.member.name:
-            return f"the unstarted member {format_id(self.member.id)}"
-        own = self.member.name
-        return own if own == self.host else f"{own} on {self.host}"
-
-    @property
-    def peer_url(self) -> str:
-        """The first URL at which its peers dial it."""
-        return self.member.peer_urls[0] if self.member.peer_urls else ""
-
-    @property
-    def client_url(self) -> str:
-        """The first URL that it tells its clients; empty until it has started."""
-        return self.member.client_urls[0] if self.member.client_urls else ""
-
-    @property
-    def as_desired(self) -> DesiredMember:
-        """It, as one that stays."""
-        return DesiredMember(self.host, self.peer_url, self.client_url, self.member.name)
-
-
-def label_members(members: Sequence[SeenMember]) -> str:
-    """List members with their ids, since one that was replaced has its successor's name."""
-    started = sorted(f"{m.label} ({format_id(m.member.id)})" for m in members if m.member.name)
-    return ", ".join([*started, *(m.label for m in members if not m.member.name)])
-
-
-@dataclass(frozen=True, slots=True)
-class EndpointStatus:
-    """An endpoint's answer to /v3/maintenance/status; sizes in bytes, leader 0 when none.
-
-    `alarms` are the cluster's, as this member knows them; `errors` are what else it complains of.
-    `db_quota`, `storage_version` and `downgrades_to`, the version that a downgrade under way is to
-    end at, are told from 3.6 on.
-    """
-
-    cluster_id: int
-    member_id: int
-    version: str
-    leader: int
-    raft_term: int
-    raft_index: int
-    raft_applied_index: int
-    db_size: int
-    db_size_in_use: int
-    is_learner: bool = False
-    errors: tuple[str, ...] = ()
-    alarms: tuple[Alarm, ...] = ()
-    db_quota: int | None = None
-    revision: int = 0
-    storage_version: str | None = None
-    downgrades_to: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class EndpointHealth:
-    """What one member's client endpoint answered; `error` says why a part is missing.
-
-    `is_healthy`: it has the quorum's ear: a linearizable read works there (`reads`), or /health,
-    which is one, whatever alarms are raised. `members` is this endpoint's own view. `rbac` says
-    why etcd's authentication hides what is asked. `name` is its host's, `member` what etcd shall
-    call it. `fork` says in what its data are another history than another member's.
-    """
-
-    name: str
-    endpoint: str
-    is_healthy: bool
-    status: EndpointStatus | None = None
-    members: tuple[Member, ...] = ()
-    alarms: tuple[Alarm, ...] = ()
-    error: str | None = None
-    rbac: str | None = None
-    reads: bool = False
-    member: str = ""
-    fork: str = ""
-
-    @property
-    def label(self) -> str:
-        """Its member's name and, where that is another, its host's."""
-        return self.name if self.member in ("", self.name) else f"{self.member} on {self.name}"
-
-    @property
-    def is_up(self) -> bool:
-        """Whether its etcd answers for itself."""
-        return self.is_healthy or self.status is not None
-
-    @property
-    def may_write(self) -> bool:
-        """Whether a write that is sent there would be taken."""
-        is_learner = self.status is not None and self.status.is_learner
-        return self.is_healthy and not is_learner and not self.alarms
 
 
 @dataclass(frozen=True, slots=True)

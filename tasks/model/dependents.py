@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from tasks.model.cluster import DesiredMember
+from tasks.model.members import DesiredMember
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from tasks.model.pointers import pointer
 
 if TYPE_CHECKING:
-    from tasks.model.cluster import EndpointHealth, EndpointStatus
+    from tasks.model.endpoints import EndpointHealth, EndpointStatus
     from tasks.model.snapshots import DataHash
 
 COMPARED = 20

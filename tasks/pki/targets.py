@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 from tasks.model.certificates import FileAccess, Role, Usage
 from tasks.model.clients import Client
-from tasks.model.cluster import DesiredMember
 from tasks.model.inventory import KUBEADM_CLIENT, Inventory
 from tasks.model.layout import Pair
 from tasks.model.machines import Host
+from tasks.model.members import DesiredMember
 from tasks.model.observation import LeafFiles, PairsObservation
 from tasks.pki.inspect import find_signer, read_certificate
 from tasks.pki.leaf import WantedLeaf, wanted_leaf

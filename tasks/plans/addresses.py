@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tasks.model.cluster import DesiredMember
 from tasks.model.errors import Refused
 from tasks.model.inventory import Inventory
 from tasks.model.machines import Host
+from tasks.model.members import DesiredMember
 from tasks.model.urls import member_url
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tasks.model.cluster import DesiredMember, SeenMember, format_id
 from tasks.model.errors import Refused
+from tasks.model.members import DesiredMember, SeenMember, format_id
 from tasks.model.pointers import pointer
 from tasks.model.urls import split_url
 

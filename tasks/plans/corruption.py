@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tasks.model.cluster import AlarmType, ClusterHealth, quorum
+from tasks.model.cluster import ClusterHealth
 from tasks.model.corruption import Comparison, HashRow
 from tasks.model.errors import Refused
 from tasks.model.inventory import Inventory
+from tasks.model.members import AlarmType, quorum
 from tasks.model.plan import Plan, Stage, Step
 from tasks.plans.reconfiguration import CHANGE
 

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from tasks.model.cluster import ClusterHealth, format_id
+from tasks.model.cluster import ClusterHealth
 from tasks.model.diagnosis import COMMIT, FSYNC, Line, MemberMetrics, State, quantile
 from tasks.model.expiry import ClusterCheck
+from tasks.model.members import format_id
 from tasks.model.observation import ClockReading
 
 LIMITS = {

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tasks.model.cluster import ClusterHealth, format_id
+from tasks.model.cluster import ClusterHealth
 from tasks.model.errors import Refused
 from tasks.model.inventory import Inventory
+from tasks.model.members import format_id
 from tasks.model.pointers import pointer
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from tasks.model.cluster import AlarmType, ClusterHealth
+from tasks.model.cluster import ClusterHealth
 from tasks.model.inventory import Inventory
+from tasks.model.members import AlarmType
 from tasks.model.pointers import pointer
 from tasks.model.space import Growth, mebibytes
 from tasks.plans.space import DISARM_SHARE, Rules

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from tasks.model.cluster import ClusterHealth, DesiredMember, format_id, quorum
+from tasks.model.cluster import ClusterHealth
 from tasks.model.histories import find_newcomers
+from tasks.model.members import DesiredMember, format_id, quorum
 from tasks.plans.health import corrupt_names, corrupt_sentence
 
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from tasks.model.cluster import ClusterHealth, DesiredMember
+from tasks.model.cluster import ClusterHealth
 from tasks.model.errors import Refused
 from tasks.model.inventory import Inventory
+from tasks.model.members import DesiredMember
 from tasks.model.nodes import NodeObservation
 from tasks.model.plan import Plan, Stage, Step
 from tasks.plans.apiservers import CHANGED, warn_of_clients

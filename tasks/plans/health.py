@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from tasks.model.certificates import Role
-from tasks.model.cluster import AlarmType, ClusterHealth, format_id
+from tasks.model.cluster import ClusterHealth
 from tasks.model.errors import Refused
 from tasks.model.histories import find_newcomers
 from tasks.model.inventory import Inventory
+from tasks.model.members import AlarmType, format_id
 from tasks.model.pointers import pointer
 from tasks.model.space import mebibytes
 from tasks.plans.quotas import tell_raise

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from pathlib import PurePosixPath
 
-from tasks.model.cluster import DesiredMember, SeenMember
 from tasks.model.errors import Refused
 from tasks.model.inventory import Inventory
 from tasks.model.layout import MANIFEST
+from tasks.model.members import DesiredMember, SeenMember
 from tasks.model.nodes import NodeObservation
 from tasks.model.pods import etcd_pod
 from tasks.model.pointers import pointer

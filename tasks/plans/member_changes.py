@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from tasks.model.cluster import DesiredMember, SeenMember, quorum
 from tasks.model.inventory import Inventory
+from tasks.model.members import DesiredMember, SeenMember, quorum
 from tasks.model.observation import (
     DataDirectory,
     HostObservation,

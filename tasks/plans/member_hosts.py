@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from tasks.model.cluster import DesiredMember, SeenMember, format_id, label_members
 from tasks.model.errors import Refused
 from tasks.model.inventory import Inventory
 from tasks.model.machines import Host
+from tasks.model.members import DesiredMember, SeenMember, format_id, label_members
 from tasks.model.observation import DataDirectory, HostObservation, ServiceState
 from tasks.model.plan import Finding, Severity
 from tasks.model.pointers import pointer

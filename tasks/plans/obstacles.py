@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tasks.model.cluster import SeenMember
 from tasks.model.errors import Refused
+from tasks.model.members import SeenMember
 from tasks.model.plan import Step
 from tasks.plans.reconfiguration import (
     MembershipStep,

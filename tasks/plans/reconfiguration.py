@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from tasks.model.cluster import DesiredMember, SeenMember, format_id, label_members, quorum
 from tasks.model.errors import Refused
+from tasks.model.members import DesiredMember, SeenMember, format_id, label_members, quorum
 from tasks.model.plan import Stage, Step
 from tasks.model.pointers import parameter
 from tasks.plans.voters import (

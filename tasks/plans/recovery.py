@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from tasks.model.cluster import ClusterHealth, quorum
+from tasks.model.cluster import ClusterHealth
 from tasks.model.errors import Refused
 from tasks.model.inventory import Inventory
 from tasks.model.member_settings import TextFile
+from tasks.model.members import quorum
 from tasks.model.plan import Plan, Stage, Step
 from tasks.model.pointers import parameter
 from tasks.plans.apiservers import RESTARTED

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tasks.model.cluster import ClusterHealth, DesiredMember
+from tasks.model.cluster import ClusterHealth
 from tasks.model.errors import Refused
 from tasks.model.inventory import Inventory
+from tasks.model.members import DesiredMember
 from tasks.model.plan import Plan, Stage, Step
 from tasks.plans.agreement import refuse_gone
 from tasks.plans.gate import find_obstacles

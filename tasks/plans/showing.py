@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from tasks.model.cluster import SeenMember, format_id
 from tasks.model.member_settings import CLIENT_ADDRESSES, PEER_ADDRESSES, Settings
+from tasks.model.members import SeenMember, format_id
 from tasks.model.nodes import Mounts
 
 NAME, PEER_URLS, CLIENT_URLS = "name", PEER_ADDRESSES[0], CLIENT_ADDRESSES[0]

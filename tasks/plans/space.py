@@ -10,8 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from tasks.model.cluster import AlarmType, ClusterHealth, DesiredMember, EndpointStatus
+from tasks.model.cluster import ClusterHealth
+from tasks.model.endpoints import EndpointStatus
 from tasks.model.inventory import Inventory
+from tasks.model.members import AlarmType, DesiredMember
 from tasks.model.plan import Finding, Plan, Severity, Stage, Step
 from tasks.model.pointers import parameter
 from tasks.model.space import DiskRoom, SpaceRow, Survey, mebibytes, revision_before

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from tasks.model.certificates import Generation
-from tasks.model.cluster import ClusterHealth, DesiredMember
+from tasks.model.cluster import ClusterHealth
 from tasks.model.errors import Refused
 from tasks.model.inventory import Inventory
 from tasks.model.layout import Layout
+from tasks.model.members import DesiredMember
 from tasks.model.plan import Plan, Stage, Step
 from tasks.model.pointers import parameter
 from tasks.model.trust import UNMADE, TrustView

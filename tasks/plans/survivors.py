@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tasks.model.cluster import ClusterHealth, DesiredMember, format_id, quorum
+from tasks.model.cluster import ClusterHealth
 from tasks.model.errors import Refused
 from tasks.model.inventory import Inventory
+from tasks.model.members import DesiredMember, format_id, quorum
 from tasks.model.restores import LogEnd
 
 

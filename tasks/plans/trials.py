@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from tasks.model.certificates import Generation
-from tasks.model.cluster import DesiredMember
 from tasks.model.inventory import Inventory
 from tasks.model.layout import NOTES, generation_files
+from tasks.model.members import DesiredMember
 from tasks.model.plan import Plan, Step
 from tasks.model.pods import etcd_pod
 from tasks.plans.dependents import (

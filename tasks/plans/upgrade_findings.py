@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from tasks.model.cluster import AlarmType, ClusterHealth, DesiredMember, quorum
+from tasks.model.cluster import ClusterHealth
+from tasks.model.members import AlarmType, DesiredMember, quorum
 from tasks.model.nodes import NodeObservation
 from tasks.model.plan import Finding, Severity
 from tasks.model.pointers import parameter

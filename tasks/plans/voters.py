@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tasks.model.cluster import AlarmType, SeenMember, quorum
 from tasks.model.errors import Refused
+from tasks.model.members import AlarmType, SeenMember, quorum
 from tasks.plans.health import corrupt_sentence
 
 RESTORE = (

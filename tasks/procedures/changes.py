@@ -16,9 +16,9 @@ from tasks.config.rendering import InitialState
 from tasks.engine.run import Run, together, unless
 from tasks.etcd.client import EtcdClient
 from tasks.hosts.connection import HostConnection
-from tasks.model.cluster import DesiredMember, label_members
 from tasks.model.errors import InventoryEdited, LockHeld, LockLost, MemberFailed, Refused
 from tasks.model.inventory_file import read_inventory
+from tasks.model.members import DesiredMember, label_members
 from tasks.model.observation import Likeness
 from tasks.model.plan import Finding, Plan, Stage, Step
 from tasks.plans import bootstrap, member_changes

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tasks.engine.run import Run
-from tasks.model.cluster import ClusterHealth, DesiredMember
+from tasks.model.cluster import ClusterHealth
 from tasks.model.errors import AuthorityRefused, RunbookError
+from tasks.model.members import DesiredMember
 from tasks.model.observation import ClockReading, PairsObservation
 from tasks.model.plan import Severity
 from tasks.model.space import Growth

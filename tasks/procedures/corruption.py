@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from tasks.engine.run import Run
-from tasks.model.cluster import ClusterHealth, DesiredMember
+from tasks.model.cluster import ClusterHealth
 from tasks.model.errors import Refused, RunbookError
+from tasks.model.members import DesiredMember
 from tasks.model.observation import DataDirectory
 from tasks.model.pointers import pointer
 from tasks.plans.corruption import Verdict, find_guilty, is_corrupt

@@ -16,10 +16,11 @@ from tasks.engine.authority import signing_authority
 from tasks.engine.run import Run, both, open_run, perform
 from tasks.etcd.client import EtcdClient
 from tasks.etcd.probe import Probe
-from tasks.model.cluster import ClusterHealth, DesiredMember
+from tasks.model.cluster import ClusterHealth
 from tasks.model.errors import RunbookError
 from tasks.model.inventory import Inventory
 from tasks.model.inventory_file import load_inventory
+from tasks.model.members import DesiredMember
 from tasks.model.plan import Finding, Plan, Stage, Step
 from tasks.plans.trials import Trial
 from tasks.report.tables import Table

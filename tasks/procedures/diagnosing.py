@@ -6,9 +6,9 @@ import asyncio
 from datetime import UTC, datetime
 
 from tasks.engine.run import Run
-from tasks.model.cluster import DesiredMember
 from tasks.model.diagnosis import Line, MemberMetrics
 from tasks.model.errors import RunbookError
+from tasks.model.members import DesiredMember
 from tasks.plans.diagnosis import Sights, diagnose
 from tasks.procedures import checkup, expiry, location
 from tasks.steps import diagnosis, health, onhosts, reports, restarts

@@ -15,12 +15,13 @@ from tasks.config.rendering import InitialState
 from tasks.config.settings import changed_files, read_settings
 from tasks.engine.authority import read_authority_certificate
 from tasks.engine.run import Run, both
-from tasks.model.cluster import ClusterHealth, DesiredMember, Member, SeenMember
+from tasks.model.cluster import ClusterHealth
 from tasks.model.dependents import Moves
 from tasks.model.errors import Refused
 from tasks.model.inventory import Inventory
 from tasks.model.inventory_file import InventoryFile
 from tasks.model.member_settings import Settings, SettingsFiles
+from tasks.model.members import DesiredMember, Member, SeenMember
 from tasks.model.nodes import NodeObservation
 from tasks.model.observation import HostObservation, HostTarget
 from tasks.model.plan import Finding, Plan

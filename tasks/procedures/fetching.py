@@ -23,9 +23,9 @@ from tasks.etcd.databases import (
     read_digest,
 )
 from tasks.etcd.snapshots import CHECKSUM_BYTES
-from tasks.model.cluster import DesiredMember
 from tasks.model.errors import Refused
 from tasks.model.inventory import Inventory
+from tasks.model.members import DesiredMember
 from tasks.model.pointers import parameter
 from tasks.model.restores import RestoreSource
 from tasks.model.snapshots import ENCRYPTED, Manifest, manifest_name, parse_manifest

@@ -12,8 +12,8 @@ from tasks.config.editing import (
 from tasks.config.probes import lengthen_startup, restore_startup
 from tasks.engine.run import Run, unless
 from tasks.hosts.connection import HostConnection
-from tasks.model.cluster import DesiredMember
 from tasks.model.member_settings import SettingsFiles
+from tasks.model.members import DesiredMember
 from tasks.plans.hardening import HardenMember
 from tasks.plans.reconfiguration import SettleMember
 from tasks.procedures import rotation

@@ -9,7 +9,7 @@ from tasks.engine.run import Run, together
 from tasks.etcd.client import EtcdClient
 from tasks.etcd.gateway import Endpoint
 from tasks.hosts.restores import isolated_port
-from tasks.model.cluster import DesiredMember
+from tasks.model.members import DesiredMember
 from tasks.steps import health
 
 

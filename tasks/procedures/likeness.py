@@ -16,10 +16,10 @@ from tasks.config.likeness import Model, Unlike
 from tasks.config.settings import read_settings
 from tasks.config.units import read_service
 from tasks.engine.run import Run, both
-from tasks.model.cluster import DesiredMember, SeenMember
 from tasks.model.errors import Refused
 from tasks.model.layout import Layout
 from tasks.model.member_settings import Settings, SettingsFiles, TextFile
+from tasks.model.members import DesiredMember, SeenMember
 from tasks.model.observation import Directory, FileState, HostObservation, Likeness, Places
 from tasks.report.inventories import file_diff
 from tasks.steps import installation

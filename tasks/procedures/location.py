@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from tasks.config.settings import read_settings
 from tasks.engine.run import Run, together
 from tasks.model.certificates import Role
-from tasks.model.cluster import DesiredMember
 from tasks.model.errors import CertificateRefused, RunbookError
 from tasks.model.fields import is_ip_address
+from tasks.model.members import DesiredMember
 from tasks.model.observation import HostObservation
 from tasks.model.plan import Finding
 from tasks.model.urls import split_url

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 from tasks.engine.run import Run, both, together
 from tasks.hosts.connection import HostConnection
-from tasks.model.cluster import ClusterHealth, DesiredMember, SeenMember
+from tasks.model.cluster import ClusterHealth
 from tasks.model.errors import Refused, RunbookError
 from tasks.model.inventory import Inventory
 from tasks.model.inventory_file import InventoryFile, edit_hosts, parse_inventory
 from tasks.model.machines import Host
+from tasks.model.members import DesiredMember, SeenMember
 from tasks.model.observation import HostObservation, Path, Reachability
 from tasks.model.plan import Finding, Severity
 from tasks.model.pointers import parameter, pointer

@@ -13,10 +13,11 @@ from tasks.config.launch import NotUnderstood
 from tasks.engine.run import Run, together
 from tasks.hosts.connection import HostConnection
 from tasks.hosts.upgrades import ProgramSight
-from tasks.model.cluster import ClusterHealth, DesiredMember
+from tasks.model.cluster import ClusterHealth
 from tasks.model.errors import Refused, RunbookError
 from tasks.model.kubeadm import ClusterConfiguration, Installed
 from tasks.model.member_settings import SettingsFiles
+from tasks.model.members import DesiredMember
 from tasks.model.nodes import NodeObservation
 from tasks.model.plan import Finding, Severity
 from tasks.model.upgrades import LogRemnants, UpgradeSight

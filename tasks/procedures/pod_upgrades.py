@@ -9,9 +9,9 @@ from tasks.config.launch import NotUnderstood
 from tasks.config.translation import translate
 from tasks.engine.run import Run, unless
 from tasks.hosts.connection import HostConnection
-from tasks.model.cluster import DesiredMember
 from tasks.model.errors import MemberFailed, RunbookError
 from tasks.model.member_settings import Place, SettingsFiles
+from tasks.model.members import DesiredMember
 from tasks.plans.upgrade_routes import minor_of
 from tasks.plans.upgrades import UpgradeMember
 from tasks.procedures import rotation

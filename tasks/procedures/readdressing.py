@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from tasks.engine.authority import known_authorities
 from tasks.engine.run import Run
 from tasks.model.certificates import Generation
-from tasks.model.cluster import DesiredMember
+from tasks.model.members import DesiredMember
 from tasks.pki.targets import LeafTarget, member_targets
 from tasks.plans.leaves import Work
 from tasks.steps import certificates

@@ -8,8 +8,8 @@ from pathlib import PurePosixPath
 from tasks.engine.run import Run, together, unless
 from tasks.hosts.connection import HostConnection
 from tasks.hosts.supervisors import supervisor
-from tasks.model.cluster import DesiredMember
 from tasks.model.errors import MemberFailed, RunbookError
+from tasks.model.members import DesiredMember
 from tasks.plans.succession import RestartMember
 from tasks.procedures import rotation
 from tasks.procedures.rotation import Sight

@@ -19,8 +19,9 @@ from tasks.engine.run import Run, together, unless
 from tasks.etcd.probe import Probe
 from tasks.hosts.connection import HostConnection
 from tasks.hosts.restores import TOOLS
-from tasks.model.cluster import ClusterHealth, DesiredMember, format_id
+from tasks.model.cluster import ClusterHealth
 from tasks.model.errors import MemberFailed, Transient
+from tasks.model.members import DesiredMember, format_id
 from tasks.model.plan import Finding, Plan, Severity
 from tasks.model.record import Event
 from tasks.model.restores import Mark, RestoreHost, RestoreSource, RestoreTools

@@ -7,8 +7,8 @@ from pathlib import PurePosixPath
 
 from tasks.config.alike import etcd_alike, other_address
 from tasks.config.launch import NotUnderstood
-from tasks.model.cluster import DesiredMember
 from tasks.model.member_settings import TextFile
+from tasks.model.members import DesiredMember
 from tasks.model.nodes import NodeObservation
 from tasks.model.pods import etcd_pod
 from tasks.plans.nodes import find_lost

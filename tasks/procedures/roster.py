@@ -12,9 +12,10 @@ from typing import Any
 
 from tasks.engine.run import Run, end_all
 from tasks.etcd.client import EtcdClient
-from tasks.model.cluster import ClusterHealth, DesiredMember
+from tasks.model.cluster import ClusterHealth
 from tasks.model.errors import Refused
 from tasks.model.inventory import Inventory
+from tasks.model.members import DesiredMember
 from tasks.model.observation import HostObservation
 from tasks.model.plan import Step
 from tasks.plans import obstacles

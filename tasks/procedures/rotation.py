@@ -14,9 +14,10 @@ from tasks.engine.authority import expired_authority, known_authorities
 from tasks.engine.run import Run, together
 from tasks.hosts.connection import HostConnection
 from tasks.model.certificates import Generation
-from tasks.model.cluster import ClusterHealth, DesiredMember
+from tasks.model.cluster import ClusterHealth
 from tasks.model.errors import CertificateRefused, MemberFailed, NotSeen, Refused, Transient
 from tasks.model.layout import Pair
+from tasks.model.members import DesiredMember
 from tasks.model.nodes import NodeObservation
 from tasks.model.observation import LeafFiles, PairsObservation, ServiceState
 from tasks.model.plan import Finding, Plan, Severity, Step

@@ -10,8 +10,8 @@ import asyncio
 from tasks.engine import frame
 from tasks.engine.run import Run, step
 from tasks.hosts.connection import HostConnection
-from tasks.model.cluster import SeenMember
 from tasks.model.errors import NotSeen, Refused, RunbookError
+from tasks.model.members import SeenMember
 from tasks.model.record import Event
 from tasks.plans.showing import MemberSight, compare_member, describe, find_entry
 from tasks.procedures import location

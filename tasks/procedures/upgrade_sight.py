@@ -16,9 +16,10 @@ from tasks.engine.run import Run, together
 from tasks.etcd.client import EtcdClient
 from tasks.etcd.prometheus import V2_REQUESTS
 from tasks.hosts.connection import HostConnection
-from tasks.model.cluster import ClusterHealth, format_id
+from tasks.model.cluster import ClusterHealth
 from tasks.model.errors import Refused, RunbookError, Transient
 from tasks.model.member_settings import parse_number, variable_name
+from tasks.model.members import format_id
 from tasks.model.plan import Finding, Severity
 from tasks.model.restarts import StartObservation
 from tasks.model.settings import InstalledBinaries

@@ -16,10 +16,11 @@ from tasks.config.translation import count_every, translate
 from tasks.engine.run import Run, unless
 from tasks.hosts.connection import HostConnection
 from tasks.hosts.upgrades import keep_settings_command
-from tasks.model.cluster import ClusterHealth, DesiredMember
+from tasks.model.cluster import ClusterHealth
 from tasks.model.errors import InvalidInventory, MemberFailed
 from tasks.model.gap import Gap
 from tasks.model.member_settings import Place, SettingsFiles
+from tasks.model.members import DesiredMember
 from tasks.model.settings import InstalledBinaries
 from tasks.plans.upgrade_findings import Weighed, find_down, noted_sentence
 from tasks.plans.upgrade_routes import V2_GONE, Minor, minor_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from tasks.model.cluster import EndpointStatus
+from tasks.model.endpoints import EndpointStatus
 from tasks.model.fleet import FleetRow, PastRun
 from tasks.model.space import Growth
 from tasks.report.certificates import format_residual

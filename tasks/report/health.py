@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tasks.model.cluster import ClusterHealth, EndpointHealth, format_id
+from tasks.model.cluster import ClusterHealth
+from tasks.model.endpoints import EndpointHealth
+from tasks.model.members import format_id
 from tasks.report.tables import Table, format_bytes
 
 COLUMNS = (

@@ -16,10 +16,10 @@ from tasks.hosts.connection import HostConnection, now
 from tasks.hosts.supervisors import supervisor
 from tasks.model.certificates import FileAccess, Role
 from tasks.model.clients import Client
-from tasks.model.cluster import DesiredMember
 from tasks.model.errors import CertificateRefused, RunbookError
 from tasks.model.inventory import Inventory
 from tasks.model.layout import Pair
+from tasks.model.members import DesiredMember
 from tasks.model.observation import HostObservation, LeafFiles, PairsObservation
 from tasks.model.urls import split_url
 from tasks.pki.inspect import find_differences, read_certificate

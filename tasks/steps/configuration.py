@@ -19,10 +19,10 @@ from tasks.hosts.batch import Command
 from tasks.hosts.connection import HostConnection
 from tasks.hosts.supervisors import supervisor
 from tasks.model.certificates import Role
-from tasks.model.cluster import DesiredMember
 from tasks.model.errors import CommandFailed
 from tasks.model.inventory import Inventory
 from tasks.model.member_settings import SettingsFiles, TextFile
+from tasks.model.members import DesiredMember
 from tasks.model.observation import DataDirectory, HostObservation, HostTarget, Likeness
 from tasks.plans.bootstrap import WriteConfiguration, trust_text
 from tasks.plans.member_changes import RefreshConfiguration

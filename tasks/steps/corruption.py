@@ -10,9 +10,10 @@ from tasks.engine.run import Run, step, together
 from tasks.etcd.client import HASH_SECONDS, EtcdClient
 from tasks.etcd.gateway import Endpoint
 from tasks.hosts.hashes import hash_command, parse_hash
-from tasks.model.cluster import AlarmType, ClusterHealth, SeenMember
+from tasks.model.cluster import ClusterHealth
 from tasks.model.corruption import Comparison, HashRow
 from tasks.model.errors import EtcdRefused, EtcdUnavailable, RunbookError, Unverified
+from tasks.model.members import AlarmType, SeenMember
 from tasks.model.snapshots import DataHash
 from tasks.plans.corruption import tell_hashes
 

@@ -23,8 +23,9 @@ from tasks.etcd.probe import Probe
 from tasks.etcd.tls import client_context
 from tasks.hosts.connection import HostConnection
 from tasks.model.certificates import Generation
-from tasks.model.cluster import ClusterHealth, DesiredMember
+from tasks.model.cluster import ClusterHealth
 from tasks.model.errors import EtcdUnavailable, MemberFailed, RunbookError
+from tasks.model.members import DesiredMember
 from tasks.model.urls import address_port, has_name, split_url
 from tasks.plans.fences import refuse_fenced
 from tasks.plans.gate import find_obstacles

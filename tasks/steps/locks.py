@@ -21,8 +21,8 @@ from tasks.hosts.sessions import (
     lock_fence,
     lock_session,
 )
-from tasks.model.cluster import quorum
 from tasks.model.errors import LockHeld, LockLost, Refused, RunbookError
+from tasks.model.members import quorum
 
 HEARTBEAT_SECONDS = SILENCE_LIMIT_SECONDS / 3
 ANSWER_SECONDS = 10.0

@@ -12,9 +12,9 @@ from tasks.config.settings import read_process, read_settings
 from tasks.engine.run import Run, step, together
 from tasks.hosts import nodes, sessions
 from tasks.hosts.connection import HostConnection
-from tasks.model.cluster import DesiredMember
 from tasks.model.errors import RunbookError
 from tasks.model.member_settings import SettingsFiles
+from tasks.model.members import DesiredMember
 from tasks.model.nodes import NodeObservation
 from tasks.model.observation import Path, Reachability
 from tasks.model.urls import split_url

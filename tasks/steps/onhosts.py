@@ -24,10 +24,11 @@ from tasks.hosts.connection import HostConnection, now
 from tasks.hosts.served import carry_command
 from tasks.hosts.supervisors import supervisor
 from tasks.model.certificates import Generation, Role
-from tasks.model.cluster import ClusterHealth, DesiredMember
+from tasks.model.cluster import ClusterHealth
 from tasks.model.errors import AuthorityRefused, CertificateRefused, Refused, RunbookError
 from tasks.model.inventory import Inventory
 from tasks.model.member_settings import Settings
+from tasks.model.members import DesiredMember
 from tasks.model.observation import ClockReading
 from tasks.model.urls import split_url
 from tasks.pki.inspect import find_issuer, find_signer, read_certificate

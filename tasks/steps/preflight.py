@@ -12,11 +12,11 @@ from tasks.hosts import files, leaves, rooms, sessions, system
 from tasks.hosts.connection import HostConnection, now
 from tasks.hosts.supervisors import supervisor
 from tasks.model.certificates import Role
-from tasks.model.cluster import DesiredMember
 from tasks.model.errors import Refused, RunbookError, Transient
 from tasks.model.fields import is_ip_address
 from tasks.model.inventory import Inventory
 from tasks.model.machines import Host
+from tasks.model.members import DesiredMember
 from tasks.model.observation import HostObservation, LeafFiles, Path, Reachability
 from tasks.model.plan import Finding, Severity
 from tasks.model.urls import split_url

@@ -20,8 +20,9 @@ from tasks.hosts import files, pods
 from tasks.hosts.connection import HostConnection
 from tasks.hosts.retirement import drop_connections_command, set_aside_command
 from tasks.hosts.supervisors import supervisor
-from tasks.model.cluster import ClusterHealth, Member, SeenMember
+from tasks.model.cluster import ClusterHealth
 from tasks.model.errors import EtcdRefused, EtcdUnavailable, InventoryEdited, MemberFailed
+from tasks.model.members import Member, SeenMember
 from tasks.model.record import Event
 from tasks.plans.member_changes import (
     AwaitHost,

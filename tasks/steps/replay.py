@@ -15,8 +15,8 @@ from tasks.etcd.logs import LogSegment, LogUnreadable, commit_record, read_log
 from tasks.etcd.snapshots import CHECKSUM_BYTES
 from tasks.hosts import isolated, restores
 from tasks.hosts.connection import HostConnection
-from tasks.model.cluster import DesiredMember
 from tasks.model.errors import EtcdUnavailable, MemberFailed
+from tasks.model.members import DesiredMember
 from tasks.model.restores import LogEnd, RestoreHost, RestoreSource, RestoreTools
 from tasks.model.snapshots import Manifest
 from tasks.plans.rehearsal import Restored

@@ -17,9 +17,9 @@ from tasks.hosts import files, isolated, pods, restores
 from tasks.hosts.connection import HostConnection
 from tasks.hosts.services import parse_last_words
 from tasks.hosts.supervisors import supervisor
-from tasks.model.cluster import DesiredMember, format_id
 from tasks.model.errors import MemberFailed, RunbookError
 from tasks.model.member_settings import TextFile
+from tasks.model.members import DesiredMember, format_id
 from tasks.model.observation import ServiceState
 from tasks.model.restores import MARK, Mark, RestoreHost, RestoreSource, RestoreTools
 from tasks.plans.rehearsal import Restored

@@ -23,9 +23,11 @@ from tasks.etcd.gateway import Endpoint
 from tasks.etcd.snapshots import SnapshotStream
 from tasks.hosts.connection import HostConnection
 from tasks.hosts.dependents import encryption_command, parse_encryption
-from tasks.model.cluster import ClusterHealth, EndpointStatus, format_id
+from tasks.model.cluster import ClusterHealth
+from tasks.model.endpoints import EndpointStatus
 from tasks.model.errors import EtcdUnavailable, Refused, RunbookError
 from tasks.model.inventory import Inventory
+from tasks.model.members import format_id
 from tasks.model.pointers import parameter
 from tasks.model.record import Event
 from tasks.model.restores import RestoreSource

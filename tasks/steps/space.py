@@ -21,9 +21,10 @@ from tasks.etcd.recount import count_anew
 from tasks.hosts.connection import HostConnection
 from tasks.hosts.space import defragment_stopped_command, disk_room_command, parse_disk_room
 from tasks.hosts.supervisors import supervisor
-from tasks.model.cluster import AlarmType, ClusterHealth
+from tasks.model.cluster import ClusterHealth
 from tasks.model.errors import CommandFailed, MemberFailed, RunbookError, Unverified
 from tasks.model.member_settings import SettingsFiles, parse_number
+from tasks.model.members import AlarmType
 from tasks.model.space import DiskRoom, Freed, Prefix, SpaceRow, Survey, prefix_end, prefix_of, thin
 from tasks.plans.health import DEFAULT_QUOTA
 from tasks.plans.quotas import QUOTA_SETTING, tell_raise

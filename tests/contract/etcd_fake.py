@@ -16,7 +16,7 @@ import httpx
 from tasks.etcd.client import EtcdClient
 from tasks.etcd.gateway import Endpoint
 from tasks.etcd.login import Login
-from tasks.model.cluster import DesiredMember, quorum
+from tasks.model.members import DesiredMember, quorum
 from tests.contract.etcd_users import PASSWORDS, READER
 
 FIRST_ID = 0x8E9E05C52164694D  # above 2**63: ids are unsigned

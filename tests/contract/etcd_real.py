@@ -28,7 +28,7 @@ from tasks.etcd.client import EtcdClient
 from tasks.etcd.gateway import Endpoint
 from tasks.etcd.login import Login
 from tasks.etcd.tls import client_context
-from tasks.model.cluster import DesiredMember
+from tasks.model.members import DesiredMember
 from tests.contract.etcd_users import PASSWORDS, READER, ROOT
 
 DOWNLOADED = Path("/var/cache/etcd-runbooks-lab/etcd")

@@ -16,7 +16,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from tasks.etcd.client import EtcdClient
 from tasks.etcd.leadership import hand_over
-from tasks.model.cluster import Alarm, AlarmType, ClusterHealth, Member
+from tasks.model.cluster import ClusterHealth
 from tasks.model.errors import (
     EtcdRefused,
     EtcdUnavailable,
@@ -24,6 +24,7 @@ from tasks.model.errors import (
     NotAuthorised,
     Refused,
 )
+from tasks.model.members import Alarm, AlarmType, Member
 from tests.contract.etcd_fake import FakeEtcd, make_members
 from tests.contract.etcd_real import BOTH, RealCluster, find_binaries
 from tests.contract.etcd_users import PASSWORDS, READER, RUNBOOKS, login_as

@@ -12,9 +12,9 @@ import pytest
 from tasks.etcd.keyspace import END
 from tasks.etcd.prometheus import QUOTA
 from tasks.etcd.recount import count_anew
-from tasks.model.cluster import Alarm, AlarmType
 from tasks.model.diagnosis import COMMIT, FSYNC
 from tasks.model.errors import RunbookError
+from tasks.model.members import Alarm, AlarmType
 from tasks.model.space import prefix_end
 from tasks.plans.health import DEFAULT_QUOTA
 from tests.contract.etcd_real import RealCluster, find_binaries

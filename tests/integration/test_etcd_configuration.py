@@ -15,11 +15,11 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from tasks.config.parsing import parse_configuration, validate_configuration
 from tasks.config.rendering import InitialState, render_configuration, render_unit
 from tasks.etcd.tls import client_context
-from tasks.model.cluster import DesiredMember
 from tasks.model.credentials import Passphrase
 from tasks.model.inventory import Authority, Inventory
 from tasks.model.layout import Paths
 from tasks.model.machines import Host
+from tasks.model.members import DesiredMember
 from tasks.model.settings import Etcd, Settings
 from tests.contract.etcd_real import TestAuthority, find_binaries, free_ports
 

@@ -12,8 +12,8 @@ from tasks.config.likeness import Model, choose_model, make_alike, refuse_leftov
 from tasks.config.settings import read_settings
 from tasks.model.adoption import FoundEtcd
 from tasks.model.certificates import FileAccess
-from tasks.model.cluster import DesiredMember
 from tasks.model.member_settings import SettingsFiles, TextFile
+from tasks.model.members import DesiredMember
 from tasks.pki.inspect import read_bundle
 from tasks.pki.policy import read_leaf
 from tasks.plans.addresses import desired_member

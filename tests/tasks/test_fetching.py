@@ -9,8 +9,8 @@ from prefect.settings import PREFECT_HOME, temporary_settings
 
 from tasks.engine.remembered import recall
 from tasks.engine.run import open_run
-from tasks.model.cluster import DesiredMember, format_id
 from tasks.model.errors import Refused
+from tasks.model.members import DesiredMember, format_id
 from tasks.model.restores import RestoreSource
 from tasks.procedures.fetching import Request, refuse_other_cluster
 from tasks.steps import snapshots

@@ -15,10 +15,10 @@ from tasks.config.launch import NotUnderstood
 from tasks.config.likeness import Model, choose_model, find_unlike, make_alike, refuse_leftovers
 from tasks.config.rendering import MARK
 from tasks.config.settings import read_settings
-from tasks.model.cluster import DesiredMember
 from tasks.model.inventory import Inventory
 from tasks.model.machines import Host
 from tasks.model.member_settings import SettingsFiles, TextFile, variable_name
+from tasks.model.members import DesiredMember
 from tasks.plans.addresses import desired_member
 from tasks.plans.member_names import name_member
 from tasks.procedures.wishes import Wish, joining_hosts

@@ -11,10 +11,11 @@ from pydantic import ValidationError
 from tasks.hosts.batch import Result
 from tasks.hosts.nodes import parse_node
 from tasks.model.adoption import FoundEtcd
-from tasks.model.cluster import ClusterHealth, Member
+from tasks.model.cluster import ClusterHealth
 from tasks.model.errors import Refused
 from tasks.model.inventory import Inventory
 from tasks.model.member_settings import TextFile
+from tasks.model.members import Member
 from tasks.model.nodes import EtcdProcess, Kubelet, NodeObservation
 from tasks.plans.adopted_files import name_hosts
 from tasks.plans.adoption import adopt, find_pairs

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from tasks.config.dependents import edit_backend, edit_etcd_servers
-from tasks.model.cluster import DesiredMember
 from tasks.model.dependents import Moves
 from tasks.model.inventory_file import edit_hosts, parse_inventory
 from tasks.model.machines import Host
+from tasks.model.members import DesiredMember
 from tasks.report.inventories import inventory_diff
 
 

@@ -10,12 +10,12 @@ import pytest
 
 from tasks.config.parsing import REQUIRED, parse_configuration, validate_configuration
 from tasks.config.rendering import InitialState, render_configuration, render_unit
-from tasks.model.cluster import DesiredMember
 from tasks.model.credentials import Passphrase
 from tasks.model.errors import InvalidInventory
 from tasks.model.inventory import Authority, Inventory
 from tasks.model.layout import Paths
 from tasks.model.machines import Host
+from tasks.model.members import DesiredMember
 from tasks.model.settings import Etcd, Settings
 
 VERSIONS = ("3.4.23", "3.5.16", "3.6.1")

@@ -9,7 +9,6 @@ import pytest
 from tasks.config.editing import name_members, readdress
 from tasks.config.launch import NotUnderstood
 from tasks.config.settings import edit_settings, read_process, read_settings
-from tasks.model.cluster import DesiredMember
 from tasks.model.member_settings import (
     SettingsFiles,
     TextFile,
@@ -17,6 +16,7 @@ from tasks.model.member_settings import (
     parse_number,
     parse_seconds,
 )
+from tasks.model.members import DesiredMember
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "settings"
 UNITS = "/etc/systemd/system"

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from tasks.etcd import keyspace, wire
 from tasks.etcd.wire import GatewayError, GrpcCode, NotEtcd
-from tasks.model.cluster import Alarm, AlarmType, EndpointStatus, Member
+from tasks.model.endpoints import EndpointStatus
+from tasks.model.members import Alarm, AlarmType, Member
 
 UINT64 = st.integers(min_value=0, max_value=2**64 - 1)
 MEMBER_1, MEMBER_3 = 6747866729065714054, 18009259094196400809

@@ -6,15 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from tasks.model.cluster import (
-    ClusterHealth,
-    DesiredMember,
-    EndpointHealth,
-    EndpointStatus,
-    Member,
-)
+from tasks.model.cluster import ClusterHealth
+from tasks.model.endpoints import EndpointHealth, EndpointStatus
 from tasks.model.errors import Refused
 from tasks.model.histories import KeyState, Past, find_fork, find_newcomers, find_suspects
+from tasks.model.members import DesiredMember, Member
 from tasks.model.snapshots import DataHash
 from tasks.plans.gate import find_obstacles
 from tasks.plans.voters import refuse_without_quorum

@@ -8,9 +8,9 @@ import pytest
 
 from tasks.model.adoption import FoundEtcd
 from tasks.model.certificates import Role
-from tasks.model.cluster import Member
 from tasks.model.errors import Refused
 from tasks.model.inventory import Inventory
+from tasks.model.members import Member
 from tasks.plans.addresses import desired_member
 from tasks.plans.adopted_files import name_hosts
 from tasks.plans.adopted_reasons import find_container

@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.model.certificates import Role
-from tasks.model.cluster import ClusterHealth, EndpointHealth, EndpointStatus, Member
+from tasks.model.cluster import ClusterHealth
+from tasks.model.endpoints import EndpointHealth, EndpointStatus
 from tasks.model.errors import Refused
 from tasks.model.inventory import Inventory
+from tasks.model.members import Member
 from tasks.model.observation import (
     DataDirectory,
     FileState,

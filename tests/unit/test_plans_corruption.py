@@ -6,9 +6,9 @@ import pytest
 
 from tasks.hosts.batch import Result
 from tasks.hosts.hashes import parse_hash
-from tasks.model.cluster import Alarm, AlarmType
 from tasks.model.corruption import Comparison, HashRow
 from tasks.model.errors import Refused
+from tasks.model.members import Alarm, AlarmType
 from tasks.model.snapshots import DataHash
 from tasks.plans.corruption import (
     DISARM,

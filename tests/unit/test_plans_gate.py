@@ -5,7 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.model.cluster import ClusterHealth, DesiredMember, EndpointHealth, EndpointStatus
+from tasks.model.cluster import ClusterHealth
+from tasks.model.endpoints import EndpointHealth, EndpointStatus
+from tasks.model.members import DesiredMember
 from tasks.plans.gate import find_obstacles
 
 

@@ -13,17 +13,13 @@ from tasks.config.editing import name_existing, name_itself_alone
 from tasks.config.launch import NotUnderstood
 from tasks.config.probes import lengthen_startup, restore_startup
 from tasks.config.settings import read_settings
-from tasks.model.cluster import (
-    ClusterHealth,
-    DesiredMember,
-    EndpointHealth,
-    EndpointStatus,
-    Member,
-)
+from tasks.model.cluster import ClusterHealth
+from tasks.model.endpoints import EndpointHealth, EndpointStatus
 from tasks.model.errors import Refused
 from tasks.model.histories import first_id
 from tasks.model.inventory import Inventory
 from tasks.model.member_settings import Settings, SettingsFiles, TextFile
+from tasks.model.members import DesiredMember, Member
 from tasks.model.nodes import Kubelet, NodeObservation
 from tasks.model.observation import DataDirectory, ServiceState, ServiceStatus
 from tasks.model.plan import Plan

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.model.cluster import (
-    Alarm,
-    AlarmType,
-    ClusterHealth,
-    DesiredMember,
-    EndpointHealth,
-    EndpointStatus,
-    Member,
-)
+from tasks.model.cluster import ClusterHealth
+from tasks.model.endpoints import EndpointHealth, EndpointStatus
 from tasks.model.errors import Refused
+from tasks.model.members import Alarm, AlarmType, DesiredMember, Member
 from tasks.model.rbac import AUTHENTICATION_IS_ON
 from tasks.plans import gate, reconfiguration
 from tasks.plans.reconfiguration import Joiner

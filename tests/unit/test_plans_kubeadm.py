@@ -15,11 +15,11 @@ from tasks.config.dependents import edit_etcd_servers
 from tasks.config.editing import name_at_its_address, name_itself_alone, readdress
 from tasks.config.probes import lengthen_startup, restore_startup
 from tasks.hosts.kubelet import StaticPod
-from tasks.model.cluster import Member, SeenMember
 from tasks.model.dependents import Moves
 from tasks.model.errors import Refused
 from tasks.model.inventory import Inventory
 from tasks.model.layout import MANIFEST
+from tasks.model.members import Member, SeenMember
 from tasks.plans.kubeadm import address_left, refuse_to_join
 from tasks.plans.member_changes import plan_move
 from tasks.plans.recovery import Damage, ReviveApiserver, plan_recovery

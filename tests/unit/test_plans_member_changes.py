@@ -6,15 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from tasks.model.cluster import (
-    ClusterHealth,
-    DesiredMember,
-    EndpointHealth,
-    EndpointStatus,
-    Member,
-    SeenMember,
-)
+from tasks.model.cluster import ClusterHealth
+from tasks.model.endpoints import EndpointHealth, EndpointStatus
 from tasks.model.errors import Refused
+from tasks.model.members import DesiredMember, Member, SeenMember
 from tasks.model.observation import DataDirectory, HostObservation, ServiceState, ServiceStatus
 from tasks.model.plan import Plan
 from tasks.model.pointers import pointer

@@ -11,10 +11,10 @@ from tasks.config.dependents import edit_apiserver_backend
 from tasks.engine.run import Run
 from tasks.hosts.batch import Result
 from tasks.hosts.nodes import parse_node
-from tasks.model.cluster import DesiredMember
 from tasks.model.dependents import Moves
 from tasks.model.errors import Refused
 from tasks.model.member_settings import TextFile
+from tasks.model.members import DesiredMember
 from tasks.model.nodes import NodeObservation
 from tasks.plans.dependents import UpdateNodeApiserver
 from tasks.steps.dependents import plan_node_updates

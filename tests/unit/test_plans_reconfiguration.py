@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.model.cluster import DesiredMember, Member, SeenMember
 from tasks.model.errors import Refused
+from tasks.model.members import DesiredMember, Member, SeenMember
 from tasks.model.plan import Step
 from tasks.plans import reconfiguration
 from tasks.plans.obstacles import find_obstacles, is_stale

@@ -7,8 +7,10 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from tasks.model.cluster import ClusterHealth, EndpointHealth, EndpointStatus, Member, format_id
+from tasks.model.cluster import ClusterHealth
+from tasks.model.endpoints import EndpointHealth, EndpointStatus
 from tasks.model.errors import Refused
+from tasks.model.members import Member, format_id
 from tasks.model.plan import Plan
 from tasks.model.restores import LogEnd, Mark, RestoreHost, RestoreSource, RestoreTools
 from tasks.plans import fences, restore_consent, restore_marks, survivors

@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from tasks.model.cluster import ClusterHealth, DesiredMember, EndpointHealth, EndpointStatus, Member
+from tasks.model.cluster import ClusterHealth
+from tasks.model.endpoints import EndpointHealth, EndpointStatus
 from tasks.model.errors import Refused
+from tasks.model.members import DesiredMember, Member
 from tasks.model.observation import LeafFiles, PairsObservation
 from tasks.model.plan import Plan
 from tasks.plans.leaves import StageLeaves, SwapLeaves, Work, refuse_reinstalled

@@ -6,8 +6,8 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from tasks.model.cluster import Member, SeenMember
 from tasks.model.member_settings import Place, Setting, Settings
+from tasks.model.members import Member, SeenMember
 from tasks.model.nodes import Mounts
 from tasks.plans.showing import MemberSight, Row, compare_member, describe, find_entry
 

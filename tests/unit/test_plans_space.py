@@ -8,16 +8,10 @@ from typing import Any
 
 import pytest
 
-from tasks.model.cluster import (
-    Alarm,
-    AlarmType,
-    ClusterHealth,
-    DesiredMember,
-    EndpointHealth,
-    EndpointStatus,
-    Member,
-)
+from tasks.model.cluster import ClusterHealth
+from tasks.model.endpoints import EndpointHealth, EndpointStatus
 from tasks.model.inventory import Inventory, Topology
+from tasks.model.members import Alarm, AlarmType, DesiredMember, Member
 from tasks.model.plan import Severity
 from tasks.model.space import DiskRoom, Growth, Prefix, SpaceRow, Survey
 from tasks.plans.fullness import judge_space

@@ -8,16 +8,10 @@ from typing import Any
 
 import pytest
 
-from tasks.model.cluster import (
-    Alarm,
-    AlarmType,
-    ClusterHealth,
-    DesiredMember,
-    EndpointHealth,
-    EndpointStatus,
-    Member,
-)
+from tasks.model.cluster import ClusterHealth
+from tasks.model.endpoints import EndpointHealth, EndpointStatus
 from tasks.model.member_settings import SettingsFiles
+from tasks.model.members import Alarm, AlarmType, DesiredMember, Member
 from tasks.model.plan import Plan, Severity
 from tasks.model.upgrades import Accept, Change, LogRemnants, Translation, UpgradeSight
 from tasks.plans.upgrade_findings import Weighed, find_down, find_findings

@@ -11,18 +11,10 @@ from dataclasses import replace
 
 import pytest
 
-from tasks.model.cluster import (
-    Alarm,
-    AlarmType,
-    ClusterHealth,
-    DesiredMember,
-    EndpointHealth,
-    EndpointStatus,
-    Member,
-    SeenMember,
-    format_id,
-)
+from tasks.model.cluster import ClusterHealth
+from tasks.model.endpoints import EndpointHealth, EndpointStatus
 from tasks.model.errors import Refused
+from tasks.model.members import Alarm, AlarmType, DesiredMember, Member, SeenMember, format_id
 from tasks.model.observation import DataDirectory, HostObservation
 from tasks.model.plan import Plan
 from tasks.model.urls import split_url

@@ -12,8 +12,9 @@ from dataclasses import replace
 import pytest
 
 from tasks.model.certificates import Generation
-from tasks.model.cluster import ClusterHealth, DesiredMember
+from tasks.model.cluster import ClusterHealth
 from tasks.model.errors import Refused
+from tasks.model.members import DesiredMember
 from tasks.model.plan import Plan
 from tasks.model.pointers import parameter
 from tasks.model.sharing import FileUser, Sharing, StrayCertificate

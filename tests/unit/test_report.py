@@ -4,16 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.model.cluster import (
-    Alarm,
-    AlarmType,
-    ClusterHealth,
-    EndpointHealth,
-    EndpointStatus,
-    Member,
-    SeenMember,
-    label_members,
-)
+from tasks.model.cluster import ClusterHealth
+from tasks.model.endpoints import EndpointHealth, EndpointStatus
+from tasks.model.members import Alarm, AlarmType, Member, SeenMember, label_members
 from tasks.model.outcome import Outcome, Work
 from tasks.model.plan import Finding, Plan, Severity, Stage, Step
 from tasks.model.record import Event, Record

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from tasks.model.cluster import ClusterHealth, EndpointHealth, EndpointStatus
+from tasks.model.cluster import ClusterHealth
+from tasks.model.endpoints import EndpointHealth, EndpointStatus
 from tasks.model.expiry import CertificateFinding, CertificateRow, ClusterCheck, Grade, Kind
 from tasks.model.fleet import FleetRow, PastRun
 from tasks.model.space import Growth
