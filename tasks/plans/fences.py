@@ -43,8 +43,9 @@ def fence_sentence(
     )
     way = pointer("recover_quorum", consent=inventory.name, without=names)
     return (
-        f"{', '.join(names)} came back with the data of before {inventory.name} was restored "
-        f"({why}): what clients write there is not in the cluster. {way} stops them, and "
+        f"{', '.join(names)} came back with the data of before {inventory.name} was restored, or "
+        f"wiped and with the id of then ({why}): what clients write there is not in the cluster. "
+        f"{way} stops them, and "
         f"{pointer('replace_member', member=names)} lets them join then. Where the old data were "
         "put back on purpose, check_health forgets it as soon as all members serve them"
     )
