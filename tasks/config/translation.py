@@ -14,7 +14,13 @@ from tasks.config.compatibility import GATES, RENAMED, find_misfit
 from tasks.config.launch import NotUnderstood
 from tasks.config.renaming import place_of, remove_setting, rename_setting
 from tasks.config.settings import edit_settings, read_settings, set_anywhere
-from tasks.model.member_settings import SettingsFiles, flag_name, parse_boolean, variable_name
+from tasks.model.member_settings import (
+    Place,
+    SettingsFiles,
+    flag_name,
+    parse_boolean,
+    variable_name,
+)
 from tasks.model.upgrades import Change, Translation
 
 Minor = tuple[int, int]
@@ -77,6 +83,15 @@ def translate(files: SettingsFiles, minor: Minor) -> Translation:
         if misfit and (misfit[1] or why.startswith("is ignored")) and not faults:
             faults.append(f"{setting.place}: in etcd {minor[0]}.{minor[1]} {name} {why}")
     return Translation(files, tuple(changes), tuple(faults))
+
+
+def translated(files: SettingsFiles, minor: Minor) -> SettingsFiles:
+    """Translate settings whose translation was planned; raises NotUnderstood where it fails now."""
+    done = translate(files, minor)
+    if done.faults:
+        place = Place(files.manifest.path if files.manifest else files.unit)
+        raise NotUnderstood(place, done.faults[0])
+    return done.files
 
 
 def has_v2_api(files: SettingsFiles) -> bool:

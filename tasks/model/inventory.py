@@ -260,6 +260,11 @@ class Inventory(Strict):
             raise Refused(f"{word} may be meant of several hosts: {told}; say the member's id")
         return found[0] if found else None
 
+    @property
+    def has_pods(self) -> bool:
+        """Whether a member is a static pod, of kubeadm's or as kubeadm makes them."""
+        return any(self.layout(host.name).is_pod for host in self.hosts)
+
     def layout(self, name: str) -> Layout:
         """Say how a host's member runs; one that the inventory lacks runs as `paths` says."""
         host = next(

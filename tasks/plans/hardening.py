@@ -29,7 +29,7 @@ class HardenMember(Step):
 
 def refuse_external(inventory: Inventory) -> None:
     """Raise Refused where no member has a manifest of kubeadm's."""
-    if not any(inventory.layout(host.name).manifest for host in inventory.hosts):
+    if not inventory.has_pods:
         raise Refused(
             f"{inventory.name} is external: its members' settings name all of them and are no "
             "manifests of kubeadm's; there is nothing to harden. Nothing was changed"

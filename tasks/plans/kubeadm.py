@@ -17,7 +17,7 @@ from tasks.plans.nodes import HARDEN
 
 def refuse_bootstrap(inventory: Inventory) -> None:
     """Raise Refused where kubeadm makes the members, each with its node."""
-    if any(inventory.layout(host.name).is_pod for host in inventory.hosts):
+    if inventory.has_pods:
         raise Refused(
             f"{inventory.name} is stacked, and bootstrap_cluster makes no nodes: `kubeadm init` "
             "makes the first member with its node, `kubeadm join --control-plane` each further "

@@ -58,8 +58,7 @@ def find_quota_findings(
     rooms: Mapping[str, DiskRoom],
 ) -> tuple[Finding, ...]:
     """Refuse to raise where the inventory says no more, and warn of disks that are smaller."""
-    pods = [host.name for host in inventory.hosts if inventory.layout(host.name).manifest]
-    if pods:
+    if inventory.has_pods:
         said = f"the quota of a static pod is not raised by a run; {_by_hand(quotas.values())}"
         return (Finding(Severity.REFUSAL, None, said),)
     size, most = wanted_quota(inventory), max(quotas.values(), default=0)
@@ -84,7 +83,7 @@ def find_quota_findings(
 
 def tell_raise(inventory: Inventory, quotas: Collection[int]) -> str:
     """Say how the quota is raised in this cluster, by which command."""
-    if any(inventory.layout(host.name).manifest for host in inventory.hosts):
+    if inventory.has_pods:
         return f"raise the quota: {_by_hand(quotas)}"
     way = pointer("reclaim_space", cluster=inventory.name, raise_quota=True)
     return f"raise the quota: write it into the inventory, {_example(quotas)}, and run {way}"

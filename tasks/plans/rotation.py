@@ -73,6 +73,5 @@ def plan_rotation(
     verify = VerifyLeaves(
         stage=VERIFY, host=None, sentence="see every member serve its pairs and reach every other"
     )
-    pods = any(inventory.layout(host.name).manifest for host in inventory.hosts)
-    warnings = (KUBERNETES,) if pods else ()
+    warnings = (KUBERNETES,) if inventory.has_pods else ()
     return Plan("rotate_certificates", inventory.name, goal, (*steps, verify), warnings)

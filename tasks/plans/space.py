@@ -175,7 +175,7 @@ def find_space_findings(seen: SpaceSight) -> tuple[Finding, ...]:
 
 def refuse_stops(inventory: Inventory, seen: SpaceSight) -> tuple[Finding, ...]:
     """Refuse to stop members where that ends the service, or a kubelet would start them."""
-    if any(inventory.layout(host.name).manifest for host in inventory.hosts):
+    if inventory.has_pods:
         said = "static pods are not stopped for it; run it without stop_members"
     elif len(seen.members) < FEWEST:
         said = f"{len(seen.members)} members cannot lose one: nobody would be served meanwhile"

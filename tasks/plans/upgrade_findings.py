@@ -11,6 +11,7 @@ from tasks.model.nodes import NodeObservation
 from tasks.model.plan import Finding, Severity
 from tasks.model.pointers import parameter
 from tasks.model.upgrades import Accept, UpgradeSight
+from tasks.plans.health import DEFAULT_QUOTA
 from tasks.plans.upgrade_routes import (
     ADVISED,
     V2_GONE,
@@ -23,7 +24,6 @@ from tasks.plans.upgrades import Work
 
 NEAR, FULL = 0.8, 0.95
 """Shares of the quota: told, and refused, for an upgrade must be able to write."""
-DEFAULT_QUOTA = 2 << 30
 PROGRAMS_BYTES = 300 << 20
 """Of a version's programs, beside and in place."""
 LOG_BYTES = 150 << 20

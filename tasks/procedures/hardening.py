@@ -10,14 +10,14 @@ from tasks.config.editing import (
     readdress,
 )
 from tasks.config.probes import lengthen_startup, restore_startup
-from tasks.engine.run import Run, unless
+from tasks.engine.run import Run
 from tasks.hosts.connection import HostConnection
 from tasks.model.member_settings import SettingsFiles
 from tasks.model.members import DesiredMember
 from tasks.plans.hardening import HardenMember
 from tasks.plans.reconfiguration import SettleMember
 from tasks.procedures import rotation
-from tasks.steps import health, pods, services
+from tasks.steps import health, pods
 
 LOG_BYTES_A_SECOND = 5 << 20
 """Of a learner that gets the whole database, with its disk and the network at their worst."""
@@ -54,8 +54,7 @@ async def settle_member(
         await pods.take_out(run, host)
         await pods.edit_manifest(run, host, _settled)
         await pods.put_in(run, host)
-        watching = services.watch_start(run, (host,))
-        await unless(watching, rotation.wait_until_healthy(run, members, without))
+        await rotation.wait_for_start(run, host, members, without)
 
 
 async def readdress_member(
@@ -80,8 +79,7 @@ async def readdress_member(
         await pods.take_out(run, host)
         await pods.edit_manifest(run, host, edit)
     await pods.put_in(run, host)
-    watching = services.watch_start(run, (host,))
-    await unless(watching, rotation.wait_until_healthy(run, members, without))
+    await rotation.wait_for_start(run, host, members, without)
 
 
 def _settled(files: SettingsFiles) -> SettingsFiles:
@@ -96,6 +94,5 @@ async def harden_member(
     await pods.take_out(run, host)
     await pods.edit_manifest(run, host, _settled)
     await pods.put_in(run, host)
-    watching = services.watch_start(run, (host,))
-    await unless(watching, rotation.wait_until_healthy(run, members))
+    await rotation.wait_for_start(run, host, members)
     await pods.resume(run, host)

@@ -5,17 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tasks.config.images import name_image
-from tasks.config.launch import NotUnderstood
-from tasks.config.translation import translate
-from tasks.engine.run import Run, unless
+from tasks.config.translation import translated
+from tasks.engine.run import Run
 from tasks.hosts.connection import HostConnection
 from tasks.model.errors import MemberFailed, RunbookError
-from tasks.model.member_settings import Place, SettingsFiles
+from tasks.model.member_settings import SettingsFiles
 from tasks.model.members import DesiredMember
 from tasks.plans.upgrade_routes import minor_of
 from tasks.plans.upgrades import UpgradeMember
 from tasks.procedures import rotation
-from tasks.steps import health, pods, services
+from tasks.steps import health, pods
 
 
 async def upgrade_pod(
@@ -34,7 +33,7 @@ async def upgrade_pod(
 
     def edit(files: SettingsFiles) -> SettingsFiles:
         old.append(files)
-        return name_image(_translated(files, step.version), image)
+        return name_image(translated(files, minor_of(step.version)), image)
 
     changes = bool(await pods.differs(run, host, edit))
     if changes:
@@ -52,20 +51,12 @@ async def upgrade_pod(
     await pods.resume(run, host)
 
 
-def _translated(files: SettingsFiles, version: str) -> SettingsFiles:
-    done = translate(files, minor_of(version))
-    if done.faults:  # they were none when the plan was made
-        raise NotUnderstood(Place(files.files[0].path), done.faults[0])
-    return done.files
-
-
 async def _begin(
     run: Run, host: HostConnection, members: tuple[DesiredMember, ...], version: str
 ) -> None:
     """Put etcd in, and see all healthy and this one of its version; raises MemberFailed."""
     await pods.put_in(run, host)
-    watching = services.watch_start(run, (host,))
-    found = await unless(watching, rotation.wait_until_healthy(run, members))
+    found = await rotation.wait_for_start(run, host, members)
     told = next((e.status.version for e in found.endpoints if e.name == host.name and e.status), "")
     if told != version:
         said = f"what its image has is etcd {told or '?'}, and not {version}"

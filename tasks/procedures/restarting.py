@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import PurePosixPath
 
-from tasks.engine.run import Run, together, unless
+from tasks.engine.run import Run, together
 from tasks.hosts.connection import HostConnection
 from tasks.hosts.supervisors import supervisor
 from tasks.model.errors import MemberFailed, RunbookError
@@ -45,8 +45,7 @@ async def restart_or_put_back(
     """
     try:
         await services.restart_member(run, host)
-        watching = services.watch_start(run, (host,))
-        await unless(watching, rotation.wait_until_healthy(run, members, without))
+        await rotation.wait_for_start(run, host, members, without)
     except MemberFailed as error:
         async with health.etcd_client(run, members) as client:
             found = await health.read_health(run, client)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing_extensions import override
 
 from tasks.engine.authority import expired_authority, known_authorities
-from tasks.engine.run import Run, together
+from tasks.engine.run import Run, together, unless
 from tasks.hosts.connection import HostConnection
 from tasks.model.certificates import Generation
 from tasks.model.cluster import ClusterHealth
@@ -314,6 +314,17 @@ async def wait_until_healthy(
             return await health.verify_cluster(run, client, members, seconds, without)
         except MemberFailed as error:
             raise await services.with_journals(run, error) from error
+
+
+async def wait_for_start(
+    run: Run,
+    host: HostConnection,
+    members: tuple[DesiredMember, ...],
+    without: frozenset[str] = frozenset(),
+) -> ClusterHealth:
+    """Wait for full health after a member was started; raises MemberFailed once it has ended."""
+    watching = services.watch_start(run, (host,))
+    return await unless(watching, wait_until_healthy(run, members, without))
 
 
 def pair_changes(before: Sight, after: Sight) -> Table:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from tasks.engine.run import Run, together, unless
+from tasks.engine.run import Run, together
 from tasks.etcd.client import EtcdClient
 from tasks.hosts.connection import HostConnection
 from tasks.model.cluster import ClusterHealth
@@ -26,7 +26,7 @@ from tasks.plans.space import (
 )
 from tasks.procedures import rotation
 from tasks.procedures.roster import Roster
-from tasks.steps import health, services, space
+from tasks.steps import health, space
 
 NOTHING = Survey(0, (), is_whole=True)
 
@@ -163,8 +163,7 @@ async def defragment_member(
         if not rules.stops:
             return await space.defragment(run, client, host)
     seconds = await space.defragment_stopped(run, host)
-    watching = services.watch_start(run, (host,))
-    await unless(watching, rotation.wait_until_healthy(run, seen.members))
+    await rotation.wait_for_start(run, host, seen.members)
     async with roster.open(run) as client:
         after = await client.get_status(endpoint)
     return Freed(host.name, seconds, status.db_size, after.db_size)

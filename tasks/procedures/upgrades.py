@@ -11,19 +11,17 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import PurePosixPath
 
-from tasks.config.launch import NotUnderstood
-from tasks.config.translation import count_every, translate
-from tasks.engine.run import Run, unless
+from tasks.config.translation import count_every, translated
+from tasks.engine.run import Run
 from tasks.hosts.connection import HostConnection
 from tasks.hosts.upgrades import keep_settings_command
 from tasks.model.cluster import ClusterHealth
 from tasks.model.errors import InvalidInventory, MemberFailed
 from tasks.model.gap import Gap
-from tasks.model.member_settings import Place, SettingsFiles
 from tasks.model.members import DesiredMember
 from tasks.model.settings import InstalledBinaries
 from tasks.plans.upgrade_findings import Weighed, find_down, noted_sentence
-from tasks.plans.upgrade_routes import V2_GONE, Minor, minor_of
+from tasks.plans.upgrade_routes import V2_GONE, minor_of
 from tasks.plans.upgrades import (
     AwaitVersion,
     CancelDowngrade,
@@ -96,7 +94,7 @@ async def end_v2_api(run: Run, host: HostConnection, step: EndV2Api, *, seen: We
     await health.move_leader_away(run, host, seen.members, step.successor)
     if kept := seen.hosts[host.name].kept:
         await upgrades.restore_settings(run, host, kept)
-    edited = await configuration.edit_settings(run, host, partial(_translated, minor=step.minor))
+    edited = await configuration.edit_settings(run, host, partial(translated, minor=step.minor))
     await restarting.restart_or_put_back(run, host, seen.members, edited)
 
 
@@ -127,18 +125,11 @@ async def upgrade_member(
     written: tuple[PurePosixPath, ...] = ()
     if step.version in progress.programs:
         edited = await configuration.edit_settings(
-            run, host, partial(_translated, minor=minor_of(step.version))
+            run, host, partial(translated, minor=minor_of(step.version))
         )
         placed = await upgrades.exchange_programs(run, host, sight.beside(step.version), sight.real)
         written = (*edited, *placed)
     await restarting.restart_or_put_back(run, host, seen.members, written)
-
-
-def _translated(files: SettingsFiles, minor: Minor) -> SettingsFiles:
-    done = translate(files, minor)
-    if done.faults:  # they were none when the plan was made
-        raise NotUnderstood(Place(files.unit), done.faults[0])
-    return done.files
 
 
 async def _save_log(run: Run, host: HostConnection, members: tuple[DesiredMember, ...]) -> None:
@@ -165,8 +156,7 @@ async def _save_log(run: Run, host: HostConnection, members: tuple[DesiredMember
 
 async def _restart(run: Run, host: HostConnection, members: tuple[DesiredMember, ...]) -> None:
     await services.restart_member(run, host)
-    watching = services.watch_start(run, (host,))
-    await unless(watching, rotation.wait_until_healthy(run, members))
+    await rotation.wait_for_start(run, host, members)
 
 
 async def enable_downgrade(run: Run, step: EnableDowngrade, *, seen: Weighed) -> None:
