@@ -165,25 +165,48 @@ async def _in_use(client: EtcdClient) -> dict[str, int]:
 
 @step("defragment {host}", retry_delays_seconds=())
 async def defragment(run: Run, client: EtcdClient, host: HostConnection) -> Freed:
-    """Let a member write its database anew; raises Unverified when its answer does not come.
+    """Let a member write its database anew.
 
-    Etcd goes on with one that has begun, whatever becomes of who asked.
+    Raises Unverified when no answer comes and the member does not serve again: etcd goes on with
+    what it has begun, whatever becomes of who asked. MemberFailed when it serves again with the
+    database that it had.
     """
     endpoint = next(e for e in client.endpoints if e.name == host.name)
     before = await client.get_status(endpoint)
     began = monotonic()
+    broken = None
     try:
         await client.defragment(endpoint)
     except RunbookError as error:
-        raise Unverified(
-            f"its defragmentation has not answered: {error.message}. It goes on by itself; when "
-            "the member serves again, run this again",
-            host=host.name,
-        ) from error
+        broken = error.message
+        await _wait_until_served(run, client, endpoint, broken)
     seconds = monotonic() - began
     run.check_lock()
     after = await client.get_status(endpoint)
+    if broken and after.db_size >= before.db_size:
+        raise MemberFailed(
+            f"its defragmentation broke off ({broken}), and it serves again with the database that "
+            "it had. Where etcd was ended, its journal or the kernel's (out of memory) says why; "
+            "with --stop-members etcd's own memory is free meanwhile",
+            host=host.name,
+        )
     return Freed(host.name, seconds, before.db_size, after.db_size)
+
+
+async def _wait_until_served(run: Run, client: EtcdClient, endpoint: Endpoint, broken: str) -> None:
+    """Wait until a member reads its data again, which it does not while it is written anew."""
+    deadline = monotonic() + SETTLE_SECONDS
+    while monotonic() < deadline:
+        await asyncio.sleep(SETTLE_POLL)
+        run.check_lock()
+        with suppress(RunbookError):
+            await client.first_key(endpoint, END)
+            return
+    raise Unverified(
+        f"its defragmentation has not answered: {broken}. Where etcd runs it goes on by itself: "
+        "when the member serves again, run this again; where it has ended, its journal says why",
+        host=endpoint.name,
+    )
 
 
 @step("defragment {host} while it is stopped", retry_delays_seconds=())

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import pytest
+from prefect.settings import PREFECT_HOME, temporary_settings
 
+from tasks.engine.run import open_run
 from tasks.etcd.keyspace import END
 from tasks.etcd.prometheus import QUOTA
 from tasks.etcd.recount import count_anew
@@ -17,7 +22,14 @@ from tasks.model.errors import RunbookError
 from tasks.model.members import Alarm, AlarmType
 from tasks.model.space import prefix_end
 from tasks.plans.health import DEFAULT_QUOTA
+from tasks.steps.space import defragment
 from tests.contract.etcd_real import RealCluster, find_binaries
+from tests.unit.plan_cases import inventory
+
+if TYPE_CHECKING:
+    from tasks.etcd.gateway import Endpoint
+    from tasks.hosts.connection import HostConnection
+    from tasks.model.endpoints import EndpointStatus
 
 FOUND = find_binaries()
 SECONDS = 20.0
@@ -54,6 +66,36 @@ async def test_space_is_given_back(cluster: RealCluster) -> None:
         assert await client.count_range(endpoint, b"b/", prefix_end(b"b/")) == 2
         sampled = await client.sample(endpoint, b"b/", prefix_end(b"b/"), 1)
         assert [(one.size, one.version) for one in sampled] == [(6, 40)]
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+async def test_a_member_that_ends_while_it_is_written_anew_is_told(
+    comes_back: bool, cluster: RealCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel ends etcd for want of memory: nothing goes on by itself, nothing was freed."""
+    monkeypatch.setattr("tasks.steps.space.SETTLE_SECONDS", SECONDS if comes_back else 1.0)
+    host = cast("HostConnection", SimpleNamespace(name=cluster.members[0].name))
+    with temporary_settings({PREFECT_HOME: tmp_path}):
+        async with open_run(inventory(), "reclaim_space") as run, cluster.client(5.0) as client:
+            await client.wait_until_healthy(cluster.members, SECONDS)
+            asked = asyncio.create_task(defragment.fn(run, client, host))
+            get_status = client.get_status
+
+            async def freeze(endpoint: Endpoint) -> EndpointStatus:
+                """Answer the step's look before, and nothing of what it asks then."""
+                status = await get_status(endpoint)
+                monkeypatch.setattr(client, "get_status", get_status)
+                cluster.processes[0].send_signal(signal.SIGSTOP)
+                return status
+
+            monkeypatch.setattr(client, "get_status", freeze)
+            await asyncio.sleep(1)
+            cluster.kill(0)
+            if comes_back:
+                cluster.start_member(0)
+            told = "serves again with the database that it had" if comes_back else "has ended"
+            with pytest.raises(RunbookError, match=told):
+                await asked
 
 
 @pytest.mark.parametrize("version", list(FOUND))
