@@ -23,6 +23,7 @@ class Progress:
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._title = ""
         self._hosts: list[str] = []
         self._cells: dict[str, dict[str, Text | Spinner]] = {}
         self._changes = 0
@@ -48,7 +49,10 @@ class Progress:
         details = record.details
         if record.event is Event.RUN_STARTED:
             self._hosts = list(details["hosts"])
-            self.tell(f"{details['runbook']} {details['cluster']}: run {details['run']}")
+            title = f"{details['runbook']} {details['cluster']}: run {details['run']}"
+            if title != self._title:  # a run may have to look before it knows what it does
+                self.tell(title)
+            self._title = title
         elif record.event is Event.PLANNED:
             self._show_plan(details)
         elif record.event is Event.OBSERVED:

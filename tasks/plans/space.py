@@ -40,6 +40,8 @@ OLD_ENOUGH = 3
 """Times what is to be kept: while the alarm is raised, older looks are too old to free enough."""
 FEWEST = 3
 """Members of which one can be stopped."""
+FIRST_REVISION = 1
+"""Of a cluster that nobody has written to."""
 MOST_LAG = 1000
 """Raft entries that a member may be behind before another one is defragmented."""
 NEVER = {"3.5.6": "its defragmentation may end it"}
@@ -219,11 +221,13 @@ def choose_revision(
     minutes = keep / timedelta(minutes=1)
     oldest = seen.now - OLD_ENOUGH * keep if seen.is_alarmed else None
     noted = revision_before(seen.rows, seen.now - keep, oldest)
-    if noted is not None:
+    if noted is not None and noted > FIRST_REVISION:
         return Compaction(noted, f"what was written in the last {minutes:g} minutes stays")
     if seen.is_alarmed:
         why = f"after {minutes:g} minutes, for which what reads older revisions has them"
         return Compaction(present, why, keep)
+    if noted is not None:
+        return Compaction(None, f"nothing was written until {minutes:g} minutes ago")
     return Compaction(
         None,
         f"no look that is {minutes:g} minutes old has noted a revision, so that it is not known "

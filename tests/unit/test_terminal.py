@@ -54,6 +54,13 @@ def test_a_pipe_gets_a_line_for_each_thing_that_ended() -> None:
     assert text.endswith("done: 1 step(s) changed something\n")
 
 
+def test_a_run_that_looks_before_it_knows_what_it_does_has_one_title() -> None:
+    """It is opened twice; another cluster's run has a title of its own."""
+    other = Record(8, Event.RUN_STARTED, {**RECORDS[0].details, "cluster": "other"})
+    text = show(RECORDS[0], *RECORDS, other, is_terminal=False)
+    assert text.count(": run ") == 2
+
+
 def test_a_step_that_the_operator_stopped_has_not_failed() -> None:
     """No exception's name is told for it."""
     stopped = Record(3, Event.STEP_FAILED, {**STEP, "seconds": 0.1, "error": "CancelledError: "})
