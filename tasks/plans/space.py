@@ -226,13 +226,12 @@ def choose_revision(
     if seen.is_alarmed:
         why = f"after {minutes:g} minutes, for which what reads older revisions has them"
         return Compaction(present, why, keep)
-    if noted is not None:
-        return Compaction(None, f"nothing was written until {minutes:g} minutes ago")
-    return Compaction(
-        None,
+    unknown = (
         f"no look that is {minutes:g} minutes old has noted a revision, so that it is not known "
-        "what is older: the next run knows",
+        "what is older: the next run knows"
     )
+    unwritten = f"nothing was written until {minutes:g} minutes ago"
+    return Compaction(None, unknown if noted is None else unwritten)
 
 
 def plan_space(inventory: Inventory, seen: SpaceSight, rules: Rules, history: Compaction) -> Plan:
