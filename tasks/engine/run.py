@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import re
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -266,8 +265,7 @@ async def perform(
             await together(map(follow, plan.tracks(stage).values()))
             continue
         for one in (one for one in plan.steps if one.stage == stage):
-            # A stage of the probe's table has the sentence's first part for its name.
-            mark(re.split(r"[;:]\s|\n", one.sentence)[0])
+            mark(one.heading)
             if gate is not None:
                 run.check_lock()
                 await gate(one)

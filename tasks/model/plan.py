@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import chain
@@ -34,6 +35,11 @@ class Step:
     host: str | None
     sentence: str
     essence: str = ""
+
+    @property
+    def heading(self) -> str:
+        """The sentence's first part, by which a serial step is called where the gap is told."""
+        return re.split(r"[;:]\s|\n", self.sentence)[0]
 
 
 @dataclass(frozen=True, slots=True)

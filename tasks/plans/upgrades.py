@@ -165,7 +165,9 @@ def plan_upgrade(
         if hop.minor != cluster or hop.enables:
             steps.append(_await(stage, hop.minor))
             cluster = hop.minor
-        said = "compare all members' data with each other and with what they were"
+        said = (
+            f"compare all members' data, also with what they were, after the hop to {hop.version}"
+        )
         steps.append(CompareData(stage=stage, host=None, sentence=said))
     for name, sight in hosts.items():
         moved = not sight.image and any(name in h.hosts for h in route.hops)
@@ -226,9 +228,9 @@ def _end_v2(stage: Stage, hop: Hop, name: str, successor: str | None) -> EndV2Ap
     return EndV2Api(
         stage=stage,
         host=name,
-        sentence=f"end the v2 API of {name}; its clients, and /health while it is on, write what "
-        f"ends every member that runs {format_minor(hop.minor)} already; restart, wait until all "
-        "are healthy",
+        sentence=f"end the v2 API of {name} before the hop to {hop.version}; its clients, and "
+        f"/health while it is on, write what ends every member that runs {format_minor(hop.minor)} "
+        "already; restart, wait until all are healthy",
         minor=hop.minor,
         successor=successor,
     )
@@ -270,6 +272,12 @@ def _upgrade(
         successor=successor,
         clears_log=clears and not sight.image,
     )
+
+
+def is_of_hop(heading: str, version: str) -> bool:
+    """Whether a serial step with this heading is of the hop to a version."""
+    minor = format_minor(minor_of(version))
+    return heading.endswith((f" to {version}", f" down to {minor}", f" version is {minor}"))
 
 
 def written_places(sight: UpgradeSight, work: Work) -> tuple[PurePosixPath, ...]:

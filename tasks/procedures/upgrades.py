@@ -33,6 +33,7 @@ from tasks.plans.upgrades import (
     StagePrograms,
     UpgradeMember,
     find_architecture,
+    is_of_hop,
 )
 from tasks.procedures import pod_upgrades, restarting, rotation
 from tasks.procedures.upgrade_sight import ZOMBIES, member_ids
@@ -221,7 +222,7 @@ def tell_gaps(gaps: tuple[Gap, ...], versions: tuple[str, ...]) -> dict[str, str
     """Say the longest gap in reads and in writes of each hop."""
     found = {}
     for version in versions:
-        own = [gap for gap in gaps if gap.stage.endswith(f" to {version}")]
+        own = [gap for gap in gaps if is_of_hop(gap.stage, version)]
         if own:
             reads = max(gap.longest for gap in own)
             writes = max(gap.longest_write or 0.0 for gap in own)

@@ -44,9 +44,11 @@ chaos = pytest.mark.chaos
         pytest.param(3, 1, (MIDDLE, LATER), id="3 members, one hop"),
         pytest.param(3, 100, (OLD, MIDDLE, LATER, NEWEST), id="3 members, all", marks=chaos),
         pytest.param(5, 100, (OLD, MIDDLE, LATER, NEWEST), id="5 members, all", marks=chaos),
+        pytest.param(3, 100, (NEWEST, LATER, MIDDLE), id="3 members, two down", marks=chaos),
+        pytest.param(5, 100, (NEWEST, LATER, MIDDLE), id="5 members, two down", marks=chaos),
     ],
 )
-def test_a_cluster_goes_up_in_one_command_and_no_write_is_lost(
+def test_a_cluster_goes_all_the_way_in_one_command_and_no_write_is_lost(
     start_lab: StartLab,
     prefect: Prefect,
     tmp_path: Path,

@@ -23,6 +23,7 @@ from tasks.plans.upgrades import (
     UpgradeMember,
     Work,
     find_architecture,
+    is_of_hop,
     plan_upgrade,
 )
 from tests.unit.plan_cases import NAMES, inventory
@@ -158,6 +159,23 @@ def test_a_way_back_is_enabled_before_the_first_member() -> None:
     mixed = plan(weighed("3.5.30", hosts={"m1": {"running": "3.6.16"}}))
     assert [name for name, _, _ in upgrades(mixed)] == ["m1"]
     assert not [s for s in mixed.steps if isinstance(s, EnableDowngrade | AwaitVersion)]
+
+
+@pytest.mark.parametrize(
+    ("start", "goal", "way"),
+    [
+        ("3.5.30", "3.7.3", ("3.6.16", "3.7.3")),
+        ("3.7.3", "3.5.30", ("3.6.16", "3.5.30")),
+    ],
+)
+def test_every_serial_step_is_of_one_hop(start: str, goal: str, way: tuple[str, ...]) -> None:
+    """What the report tells of a hop is measured over all of it, its downgrade's beginning too."""
+    made = plan(weighed(goal, start, {name: {"has_v2_api": True} for name in NAMES}))
+    hops = [step for step in made.in_order() if step.stage.is_serial]
+    assert len({type(step) for step in hops}) == 4
+    for step in hops:
+        of = [version for version in way if is_of_hop(step.heading, version)]
+        assert of == [step.stage.title.split(",")[0].removeprefix("to ")], step
 
 
 def test_nothing_is_to_do_where_all_run_the_version_and_nothing_is_left() -> None:
