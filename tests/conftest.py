@@ -36,6 +36,7 @@ LONGEST_FIRST = [
     "test_demo",
     "test_adoption",
     "test_field_life",
+    "test_field_upkeep",
     "test_full_disk",
     "test_truth_of_health",
     "test_approval",

@@ -5,10 +5,16 @@ Each method is one event of its life: the runbook, and what must be true afterwa
 
 from __future__ import annotations
 
+import json
+import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from ruamel.yaml import YAML
 
 from tasks.model.inventory_file import load_inventory
 from tasks.model.pointers import pointer
@@ -18,6 +24,7 @@ from tests.integration.rotations import authority_digits
 from tests.integration.runbooks import Ended, Prefect, etcdctl, run_runbook
 from tests.integration.test_check_certificates import check, findings
 from tests.integration.writers import DIRECTORY
+from tests.lab.etcd_programs import get_programs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -152,6 +159,61 @@ class FieldLife:
         ended = self.run("recover_certificates", "--dry-run")
         assert "nothing to do" in ended.stdout, ended.output
 
+    def aim_at(self, version: str, *further: str) -> None:
+        """Let the inventory want a version, and know the programs of further ones."""
+        with self._edited() as etcd:
+            etcd["version"] = version
+            etcd["binaries"] = _known(version)
+            etcd["versions"] = {one: _known(one) for one in further if one != version}
+
+    def upgrade(self, version: str, *further: str) -> None:
+        """Bring all members to a version, by further ones where they are on the way."""
+        self.aim_at(version, *further)
+        self.run("upgrade_cluster", "--accept", "settings")
+        assert self.versions() == {version}
+
+    def versions(self) -> set[str]:
+        """Tell which versions the members say they run."""
+        rows = json.loads(witness(self.lab, "endpoint", "status", "-w", "json", on="master01"))
+        return {row["Status"]["version"] for row in rows}
+
+    def raise_quota(self, size: int) -> None:
+        """Give all members another quota, wherever the cluster keeps its settings."""
+        with self._edited() as etcd:
+            etcd.setdefault("settings", {})["quota_backend_bytes"] = size
+        self.run("reclaim_space", "--raise-quota")
+        for name in self.members:
+            metrics = self.lab[name].run(
+                f"curl -fsS --cacert {DIRECTORY}/ca.pem --cert {DIRECTORY}/client.pem --key "
+                f"{DIRECTORY}/client-key.pem https://{self.lab[name].address}:2379/metrics"
+            )
+            found = re.search(r"(?m)^etcd_server_quota_backend_bytes (\S+)$", metrics.stdout)
+            assert found
+            assert float(found[1]) == size, name
+
+    def repair(self, victim: str) -> None:
+        """Change a value behind a member's back: found by the hashes, and healed."""
+        right, wrong = "the same everywhere", "not the same at all"
+        witness(self.lab, "put", "told", right, on="master01")
+        data = load_inventory(str(self.inventory)).layout(victim).data
+        unit = f"{self.cluster.unit}.service"
+        self.lab[victim].run(
+            f"systemctl stop {unit} && db={data}/member/snap/db && grep -q '{right}' $db && "
+            f"LC_ALL=C sed 's/{right}/{wrong}/g' $db >/run/rotten && cat /run/rotten >$db && "
+            f"systemctl start {unit}"
+        ).check()
+        self.run("repair_corruption")
+        for name in self.members:
+            words = ("get", "told", "--print-value-only", "--consistency=s")
+            assert witness(self.lab, *words, on=name).strip() == right
+
+    @contextmanager
+    def _edited(self) -> Iterator[dict[str, Any]]:
+        yaml = YAML()
+        found = yaml.load(self.inventory)
+        yield found["etcd"]
+        yaml.dump(found, self.inventory)
+
     def address(self, host: str) -> str:
         """Write a host as the runbooks want one that joins."""
         return f"{host}={self.lab[host].address}"
@@ -240,6 +302,11 @@ class FieldLife:
         self.run("remove_member", *words, "--write-inventory")
         assert "disabled" in self.lab[away].run(f"systemctl is-enabled {unit}").stdout
         assert self.lab[away].run(f"systemctl is-active {unit}").stdout.strip() != "active"
+
+
+def _known(version: str) -> dict[str, object]:
+    made = get_programs(version)
+    return {"source": "directory", "path": str(made.directory), "sha256": dict(made.sha256)}
 
 
 def settings_files(files: dict[str, File]) -> list[str]:

@@ -9,7 +9,6 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from ruamel.yaml import YAML
 
 from tests.field.layouts import kubespray
 from tests.integration.members import SSL, Scene, find_leader, raise_cluster
@@ -27,7 +26,6 @@ from tests.integration.upgrades import (
     versions,
 )
 from tests.integration.writers import Writers
-from tests.lab.etcd_programs import get_programs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -148,7 +146,7 @@ def test_another_tool_that_writes_the_old_version_back(
     """
     life = begin(start_lab, prefect, tmp_path, kubespray, hosts=3, etcd=TAKEN)
     life.adopt()
-    aim_adopted(life)
+    life.aim_at(LATER, MIDDLE)
     hosts = life.members
     first = life.run("upgrade_cluster", "--accept", "settings")
     said = " ".join(first.output.split())
@@ -163,20 +161,6 @@ def test_another_tool_that_writes_the_old_version_back(
     healed = life.run("upgrade_cluster", "--accept", "settings")
     assert f"bring {hosts[0]} from {TAKEN} to {LATER}" in " ".join(healed.output.split())
     assert ran(life, hosts) == {LATER}
-
-
-def aim_adopted(life: FieldLife) -> None:
-    """Let the adopted inventory want the later version, over one of 3.5 that may be left."""
-    yaml = YAML()
-    found = yaml.load(life.inventory)
-
-    def known(version: str) -> dict[str, object]:
-        made = get_programs(version)
-        sums = dict(made.sha256)
-        return {"source": "directory", "path": str(made.directory), "sha256": sums}
-
-    found["etcd"].update(version=LATER, binaries=known(LATER), versions={MIDDLE: known(MIDDLE)})
-    yaml.dump(found, life.inventory)
 
 
 def ran(life: FieldLife, hosts: list[str]) -> set[str]:
