@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from tasks.config.rendering import MARK
-from tasks.config.settings import read_settings
 from tasks.config.translation import TOUCHED, has_v2_api, translate
 from tasks.engine.run import Run, together
 from tasks.etcd.client import EtcdClient
@@ -18,7 +17,7 @@ from tasks.etcd.prometheus import V2_REQUESTS
 from tasks.hosts.connection import HostConnection
 from tasks.model.cluster import ClusterHealth
 from tasks.model.errors import Refused, RunbookError, Transient
-from tasks.model.member_settings import parse_number, variable_name
+from tasks.model.member_settings import variable_name
 from tasks.model.members import format_id
 from tasks.model.plan import Finding, Severity
 from tasks.model.restarts import StartObservation
@@ -39,6 +38,7 @@ from tasks.plans.upgrade_routes import (
 from tasks.plans.upgrades import Work
 from tasks.procedures import location, pod_sight
 from tasks.steps import health, restarts, snapshots, upgrades
+from tasks.steps.space import quota_of
 from tasks.store.places import Unstorable
 
 WRITTEN = frozenset({PROGRAM, *map(variable_name, TOUCHED)})
@@ -164,11 +164,6 @@ async def _see(run: Run, host: HostConnection) -> tuple[StartObservation, Upgrad
         unit = run.inventory.layout(host.name).service
         raise Refused(f"there is no {unit}, so no etcd would start again", host=host.name)
     program, log, files, disk = await upgrades.see_host(run, host, start.next.program)
-    settings = read_settings(files)
-    try:
-        quota = parse_number(settings.value("quota-backend-bytes", "0"))
-    except ValueError:
-        quota = 0
     units = files.units
     return start, UpgradeSight(
         host.name,
@@ -181,7 +176,7 @@ async def _see(run: Run, host: HostConnection) -> tuple[StartObservation, Upgrad
         bool(units) and units[0].text.startswith(MARK),
         program.free,
         program.data_free,
-        quota,
+        quota_of(files) or 0,
         files,
         log,
         has_v2_api(files),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from tasks.model.certificates import Role
@@ -18,6 +19,7 @@ from tasks.model.observation import (
     ServiceState,
     ServiceStatus,
 )
+from tasks.model.snapshots import Manifest
 
 NAMES = ("m1", "m2", "m3")
 UNIT, CONFIGURATION, AUTHORITY = "[Unit]\n", 'ETCD_NAME="m"\n', "CA\n"
@@ -118,3 +120,24 @@ def ways() -> tuple[Path, ...]:
         if source != to
         for port in (2380, 2379)
     )
+
+
+def snapshot_of(taken: datetime, **changes: Any) -> Manifest:  # noqa: ANN401 - any field
+    """Make the manifest of a snapshot of that time."""
+    manifest = Manifest(
+        file=f"{taken:%Y%m%dT%H%M%S}.db",
+        cluster="c1",
+        cluster_id="1",
+        revision=9,
+        taken=taken,
+        source="m1",
+        behind=0,
+        size=1,
+        sha256="",
+        key_count=None,
+        hash_kv=None,
+        cluster_version="3.6.0",
+        members=(),
+        authorities=(),
+    )
+    return manifest.model_copy(update=changes)

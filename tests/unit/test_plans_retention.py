@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tasks.model.snapshots import Keep, Manifest
 from tasks.plans.retention import choose_expired
+from tests.unit.plan_cases import snapshot_of
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 RULES = Keep(hourly=24, daily=7, weekly=5, monthly=12)
@@ -18,23 +19,7 @@ RULES = Keep(hourly=24, daily=7, weekly=5, monthly=12)
 
 def taken(at: datetime, *, proven: bool = False) -> Manifest:
     """Make a manifest of that time."""
-    return Manifest(
-        file=f"{at:%Y%m%dT%H%M%S}.db",
-        cluster="main",
-        cluster_id="1",
-        revision=1,
-        taken=at,
-        source="m1",
-        behind=0,
-        size=1,
-        sha256="",
-        key_count=None,
-        hash_kv=None,
-        cluster_version="3.6.0",
-        members=(),
-        authorities=(),
-        proven=at if proven else None,
-    )
+    return snapshot_of(at, proven=at if proven else None)
 
 
 def left(snapshots: list[Manifest], keep: Keep = RULES) -> list[datetime]:

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 import pytest
 
 from tasks.model.errors import Refused
-from tasks.model.snapshots import Manifest
 from tasks.plans.upgrade_routes import (
     Minor,
     find_route,
@@ -15,24 +14,9 @@ from tasks.plans.upgrade_routes import (
     minor_of,
     way_back_sentence,
 )
-from tests.unit.plan_cases import inventory
+from tests.unit.plan_cases import inventory, snapshot_of
 
-MANIFEST = Manifest(
-    file="c1-r9-20260301T120000Z.db",
-    cluster="c1",
-    cluster_id="1",
-    revision=9,
-    taken=datetime(2026, 3, 1, 12, tzinfo=UTC),
-    source="m1",
-    behind=0,
-    size=1,
-    sha256="",
-    key_count=None,
-    hash_kv=None,
-    cluster_version="3.4.0",
-    members=(),
-    authorities=(),
-)
+MANIFEST = snapshot_of(datetime(2026, 3, 1, 12, tzinfo=UTC), cluster_version="3.4.0")
 KNOWN = ("3.5.16", "3.5.30", "3.6.4", "3.6.16", "3.7.3", "3.4.23")
 HOSTS = ("a", "b", "c")
 
