@@ -75,9 +75,9 @@ async def reclaim_space(
             checks and runs. In NOSPACE all goes that no API server needs
         keep_revisions: of history that stays, by count, in place of minutes
         free_percent: defragment a member of whose database this share is free
-        at_least_mb: smaller databases are left as they are, unless NOSPACE is raised
-        quota_percent: defragment a member whose database has this share of its quota, if there
-            is anything to give back
+        at_least_mb: smaller databases are left as they are, unless NOSPACE is raised or near
+        quota_percent: defragment a member whose database has this share of its quota, whatever
+            its size, if there is anything to give back
         stop_members: stop each member while its database is written anew, so that all its clients
             go to another one at once; no other member may be lost in that time
         raise_quota: give every member the quota that the inventory says

@@ -80,8 +80,8 @@ class Compaction:
 class Rules:
     """When a member is defragmented: by the share that is free, the size, the share of the quota.
 
-    The first two are those of OpenShift's operator and of etcd-defrag's examples. `stops`: each is
-    stopped meanwhile.
+    The first two are those of OpenShift's operator and of etcd-defrag's examples; the size is no
+    reason to wait near the quota. `stops`: each is stopped meanwhile.
     """
 
     free_percent: int = 45
@@ -98,12 +98,17 @@ class Rules:
         if alarmed and (quota is None or status.db_size >= DISARM_SHARE * quota):
             return True
         free = status.db_size - status.db_size_in_use
-        if status.db_size < self.at_least_mb << 20:
-            return False
-        is_full = quota is not None and status.db_size * 100 >= quota * self.quota_percent
-        return free * 100 >= status.db_size * self.free_percent or (
-            is_full and free > WORTH_SHARE * status.db_size
-        )
+        if self._is_full(status, quota) and free > WORTH_SHARE * status.db_size:
+            return True
+        is_large = status.db_size >= self.at_least_mb << 20
+        return is_large and free * 100 >= status.db_size * self.free_percent
+
+    def may_be_due(self, status: EndpointStatus, quota: int | None) -> bool:
+        """Whether a member has enough to give back as soon as a compaction frees it."""
+        return status.db_size >= self.at_least_mb << 20 or self._is_full(status, quota)
+
+    def _is_full(self, status: EndpointStatus, quota: int | None) -> bool:
+        return quota is not None and status.db_size * 100 >= quota * self.quota_percent
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,7 +298,7 @@ def _defragment(name: str, seen: SpaceSight, rules: Rules, *, compacts: bool) ->
                 else f"its clients wait about {max(seconds, 0.1):.1f} s"
             )
         )
-    if not compacts or status.db_size < rules.at_least_mb << 20:
+    if not compacts or not rules.may_be_due(status, quota):
         return None
     return (
         f"defragment {name}: {handing}only if the compaction leaves enough of its "

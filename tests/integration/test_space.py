@@ -155,6 +155,20 @@ def test_a_night_gives_back_what_is_free_and_the_leader_comes_last(
 
 
 @pytest.mark.chaos
+def test_a_database_near_a_small_quota_is_due_whatever_its_size(
+    scene: Scene, prefect: Prefect
+) -> None:
+    """A night's own rules give it back before etcd takes no more writes."""
+    lab = scene.lab
+    rewrite(lab, 40)
+    before = sizes(lab)
+    assert QUOTA * 4 // 5 < min(before.values()) <= max(before.values()) < QUOTA
+    ended = reclaim(prefect, scene, "--keep-revisions", "1")
+    assert ended.status == 0, ended.output
+    assert all(size < before[name] // 2 for name, size in sizes(lab).items())
+
+
+@pytest.mark.chaos
 def test_no_member_is_defragmented_while_another_is_down(scene: Scene, prefect: Prefect) -> None:
     """It is refused, and names the one that is down."""
     lab = scene.lab

@@ -101,6 +101,28 @@ def test_a_member_is_due_by_free_share_size_and_quota(
     assert Rules().is_due(status, 250 * MIB, alarmed=alarmed) is due
 
 
+@pytest.mark.parametrize(
+    ("size", "used", "due"), [(64, 20, True), (52, 40, True), (50, 10, False), (63, 61, False)]
+)
+def test_near_a_small_quota_a_member_is_due_whatever_its_size(
+    size: int, used: int, due: bool
+) -> None:
+    """A database can reach 64 MiB and never 100."""
+    status = EndpointStatus(7, 1, "3.5.30", 1, 2, 9, 9, size * MIB, used * MIB)
+    assert Rules().is_due(status, 64 * MIB, alarmed=False) is due
+    assert Rules().is_due(status, None, alarmed=False) is False
+
+
+def test_a_compaction_may_make_a_small_full_database_due() -> None:
+    """Its turn comes, where a quota is near; a small one far from it is left."""
+    seen = sight(health(sizes=((60, 59), (60, 59), (20, 19))))
+    small = replace(seen, quotas=dict.fromkeys(seen.quotas, 64 * MIB))
+    plan = plan_space(inventory(), small, Rules(), Compaction(7, "old"))
+    hosts = [step.host for step in plan.steps if isinstance(step, DefragmentMember)]
+    assert hosts == ["m2", "m1"]
+    assert plan_space(inventory(), small, Rules(), NO_HISTORY).steps == ()
+
+
 def test_followers_come_first_and_the_leader_last() -> None:
     """Each one on its host, so that the gate stands before it."""
     plan = plan_space(inventory(), sight(), Rules(), NO_HISTORY)
