@@ -44,9 +44,10 @@ async def repair_corruption(
 ) -> None:
     """Find whose data differ from a majority's, let that member join anew, take the alarm back.
 
-    Every voter's data are hashed at one revision, whether or not etcd has raised CORRUPT. Without
-    a majority that has the same data it is refused, with the hashes. An alarm that outlived its
-    reason is taken back.
+    Every voter's data are hashed at one revision, whether or not etcd has raised CORRUPT. Who is
+    down since etcd's own comparison ends it at its start is guilty where all others that answer
+    have the same. Without a majority that has the same data it is refused, with the hashes. An
+    alarm that outlived its reason is taken back.
 
     Stages, and what is true when the runner dies in one:
 

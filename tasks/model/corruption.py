@@ -6,16 +6,21 @@ from dataclasses import dataclass
 
 from tasks.model.snapshots import DataHash
 
+INCONSISTENT = "found data inconsistency with peers"
+"""What a member ends for at its start, after its id, where InitialCorruptCheck compares it (3.4 to
+3.7: EtcdServer.CheckInitialHashKV, corruptionChecker.InitialCheck)."""
+
 
 @dataclass(frozen=True, slots=True)
 class HashRow:
-    """A voter's data at a revision; without a hash, why."""
+    """A voter's data at a revision; without a hash, why, and what its last start ended with."""
 
     host: str
     label: str
     member_id: int
     data: DataHash | None = None
     why: str = ""
+    last_words: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tasks.model.cluster import ClusterHealth
-from tasks.model.corruption import Comparison, HashRow
+from tasks.model.corruption import INCONSISTENT, Comparison, HashRow
 from tasks.model.errors import Refused
 from tasks.model.inventory import Inventory
-from tasks.model.members import AlarmType, quorum
+from tasks.model.members import AlarmType, format_id, quorum
 from tasks.model.plan import Plan, Stage, Step
 from tasks.plans.reconfiguration import CHANGE
 
@@ -61,15 +61,36 @@ def find_guilty(comparison: Comparison, voters: int) -> tuple[HashRow, ...]:
     )
 
 
+def find_ended(comparison: Comparison) -> tuple[HashRow, ...]:
+    """Name those that are down since they found, at their start, their own data to be others.
+
+    The check compares with each peer, so that it tells whose data are wrong only where all who
+    answer have the same.
+    """
+    if len(comparison.groups) != 1:
+        return ()
+    return tuple(row for row in comparison.unknown if is_ended(row))
+
+
+def is_ended(row: HashRow) -> bool:
+    """Whether a voter's last start ended by etcd's check of its data."""
+    return f" {format_id(row.member_id)} {INCONSISTENT}" in f" {row.last_words}"
+
+
 def tell_hashes(comparison: Comparison) -> tuple[str, ...]:
     """Write the evidence, a sentence for each voter."""
     return tuple(
         f"{row.label}: hash {row.data.hash} at revision {comparison.revision}, compacted at "
         f"{row.data.compact_revision}"
         if row.data
-        else f"{row.label}: could not be compared: {row.why}"
+        else f"{row.label}: could not be compared: {tell_why(row)}"
         for row in comparison.rows
     )
+
+
+def tell_why(row: HashRow) -> str:
+    """Say why a voter could not be compared."""
+    return row.why + (f"; etcd's last words there: {row.last_words}" if row.last_words else "")
 
 
 def is_corrupt(health: ClusterHealth) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable
 
 from tasks.model.certificates import Role
 from tasks.model.cluster import ClusterHealth
+from tasks.model.corruption import INCONSISTENT
 from tasks.model.errors import Refused
 from tasks.model.histories import find_newcomers
 from tasks.model.inventory import Inventory
@@ -38,10 +39,13 @@ def down_way_out(inventory: Inventory, health: ClusterHealth) -> str | None:
         else f"to bring back {names}: the host's power and network, then on it `systemctl start "
         f"{unit}`; `journalctl -u {unit}` says why it ends"
     )
+    differs = f"Where that is its data (`{INCONSISTENT}`): " + pointer(
+        "repair_corruption", cluster=inventory.name
+    )
     serves = health.reads_linearizable and not find_newcomers(health.endpoints)
     if serves and is_pod:
         lost = pointer("replace_member", cluster=inventory.name, member=down)
-        return f"{back}. Where its data are gone, or the node for good: {lost}"
+        return f"{back}. {differs}. Where its data are gone, or the node for good: {lost}"
     if serves:
         lost = pointer(
             "replace_member",
@@ -49,7 +53,7 @@ def down_way_out(inventory: Inventory, health: ClusterHealth) -> str | None:
             member=down,
             replacement=["NAME=ADDRESS"] * len(down),
         )
-        return f"{back}. Where a host is gone for good: {lost}"
+        return f"{back}. {differs}. Where a host is gone for good: {lost}"
     healed = pointer("recover_certificates", cluster=inventory.name)
     gone = pointer("recover_quorum", cluster=inventory.name)
     lost = pointer("restore_cluster", cluster=inventory.name)

@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
-from tasks.engine.run import Run
+import asyncio
+from dataclasses import replace
+
+from tasks.engine.run import Run, together
 from tasks.model.cluster import ClusterHealth
+from tasks.model.corruption import Comparison, HashRow
 from tasks.model.errors import Refused, RunbookError
 from tasks.model.members import DesiredMember
 from tasks.model.observation import DataDirectory
 from tasks.model.pointers import pointer
-from tasks.plans.corruption import Verdict, find_guilty, is_corrupt
+from tasks.plans.corruption import (
+    Verdict,
+    find_ended,
+    find_guilty,
+    is_corrupt,
+    is_ended,
+    tell_why,
+)
 from tasks.plans.health import refuse_unseen
 from tasks.plans.voters import refuse_without_members
 from tasks.procedures import location
-from tasks.steps import corruption, health, nodes, preflight
+from tasks.steps import corruption, health, nodes, preflight, services
+
+WORDS_TRIES = 3
+WORDS_SECONDS = 2.0
+"""Who ends at its start is started again and again, and has not compared yet for moments."""
 
 
 async def examine(run: Run) -> Verdict:
     """Compare all voters' data, and find what an earlier run has begun; raises Refused.
 
     Changes nothing. A voter that is down is refused unless it has no data any more, as an earlier
-    run leaves it.
+    run leaves it, or its last start ended by etcd's own comparison with the others.
     """
     members = await location.locate_members(run)
     async with health.etcd_client(run, members) as client:
@@ -27,20 +42,47 @@ async def examine(run: Run) -> Verdict:
     refuse_unseen(found)
     refuse_without_members(found.seen_members())
     unfinished = await _find_unfinished(run, members, found)
-    left = tuple(row for row in comparison.unknown if row.host not in unfinished)
-    guilty = find_guilty(comparison, len(comparison.rows))
+    comparison = await _hear_down(run, comparison, found, unfinished)
+    guilty = (*find_guilty(comparison, len(comparison.rows)), *find_ended(comparison))
+    left = tuple(
+        row for row in comparison.unknown if row.host not in unfinished and row not in guilty
+    )
     if left:
         way = pointer(
             "replace_member", cluster=run.inventory.name, member=[row.host for row in left]
         )
         raise Refused(
             "not all voters could be compared:\n  - "
-            + "\n  - ".join(f"{row.label}: {row.why}" for row in left)
+            + "\n  - ".join(f"{row.label}: {tell_why(row)}" for row in left)
             + "\nbring them back first, and run this again. One that etcd ends at its start, since "
-            "its data differ from its peers' (kubeadm's members look then), does not come back "
+            "its data differ from a peer's (kubeadm's members look then), does not come back "
             f"with them: {way} takes it in anew. Nothing was changed"
         )
     return Verdict(comparison, guilty, unfinished, is_corrupt(found))
+
+
+async def _hear_down(
+    run: Run, comparison: Comparison, found: ClusterHealth, unfinished: tuple[str, ...]
+) -> Comparison:
+    up = {m.member.id for m in found.seen_members() if m.is_up}
+
+    async def hear(row: HashRow) -> HashRow:
+        if row.data or row.member_id in up or row.host in unfinished or row.host not in run.hosts:
+            return row
+        for number in range(WORDS_TRIES):
+            if number:
+                await asyncio.sleep(WORDS_SECONDS)
+            try:
+                row = replace(
+                    row, last_words=await services.hear_last_words(run, run.hosts[row.host])
+                )
+            except RunbookError:
+                break
+            if is_ended(row):
+                break
+        return row
+
+    return replace(comparison, rows=await together(map(hear, comparison.rows)))
 
 
 async def _find_unfinished(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tasks.hosts.batch import Result
@@ -14,6 +16,7 @@ from tasks.plans.corruption import (
     DISARM,
     DisarmCorrupt,
     Verdict,
+    find_ended,
     find_guilty,
     plan_disarm,
     tell_hashes,
@@ -65,6 +68,31 @@ def test_without_a_majority_nobody_is_guilty(hashes: tuple[int | None, ...]) -> 
     with pytest.raises(Refused, match="nobody can say whose data are right") as refused:
         find_guilty(comparison, len(hashes) or 3)
     assert all(text in str(refused.value) for text in tell_hashes(comparison))
+
+
+@pytest.mark.parametrize(
+    ("hashes", "words", "ended"),
+    [
+        ((5, 5, None), "discovery failed: 3 found data inconsistency with peers", True),
+        ((5, 5, None), "3 found data inconsistency with peers", True),
+        ((5, 5, None), "discovery failed: 33 found data inconsistency with peers", False),
+        ((5, 5, None), "discovery failed: 2 found data inconsistency with peers", False),
+        ((5, 5, None), "closed etcd server", False),
+        ((5, 5, None), "", False),
+        ((5, 5, 5), "3 found data inconsistency with peers", False),
+        ((5, 6, None, 5, 5), "3 found data inconsistency with peers", False),
+    ],
+)
+def test_who_is_down_by_etcds_own_comparison_is_guilty(
+    hashes: tuple[int | None, ...], words: str, ended: bool
+) -> None:
+    """By its own id in its last start's words; where two that answer differ it may be right."""
+    comparison = compare(*hashes)
+    rows = tuple(replace(r, last_words=words if r.host == "m3" else "") for r in comparison.rows)
+    comparison = replace(comparison, rows=rows)
+    assert [row.host for row in find_ended(comparison)] == ["m3"] * ended
+    if words and not hashes[2]:
+        assert words in tell_hashes(comparison)[2]
 
 
 def test_an_alarm_that_outlived_its_reason_is_all_that_is_left() -> None:

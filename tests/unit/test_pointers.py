@@ -129,6 +129,7 @@ POINTERS: dict[str, list[tuple[str, tuple[str, ...], dict[str, Value]]]] = {
         ("parameter", ("replace_member",), {"replacement": ["m4=10.0.0.4"]}),
     ],
     "tasks/plans/health.py": [
+        ("pointer", ("repair_corruption",), {"cluster": "c1"}),
         ("pointer", ("replace_member",), {"cluster": "c1", "member": ["m1"]}),
         (
             "pointer",
