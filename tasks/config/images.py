@@ -8,10 +8,8 @@ from tasks.config.launch import NotUnderstood
 from tasks.config.manifest import find_container
 from tasks.config.scalars import compose, place_of, text_slots
 from tasks.config.trees import get, text_of
-from tasks.model.kubeadm import REGISTRY, ClusterConfiguration
+from tasks.model.kubeadm import CONFIGMAP, REGISTRY, ClusterConfiguration
 from tasks.model.member_settings import SettingsFiles, TextFile
-
-CONFIGURATION = "ConfigMap kube-system/kubeadm-config"
 
 
 def read_image(file: TextFile) -> str:
@@ -43,7 +41,7 @@ def name_image(files: SettingsFiles, image: str) -> SettingsFiles:
 
 def read_configuration(text: str) -> ClusterConfiguration:
     """Read kubeadm's ClusterConfiguration; raises NotUnderstood."""
-    root = compose(CONFIGURATION, text)
+    root = compose(CONFIGMAP, text)
     local = get(get(root, "etcd"), "local")
     repository = text_of(get(local, "imageRepository")) or text_of(get(root, "imageRepository"))
     return ClusterConfiguration(

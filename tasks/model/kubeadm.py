@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+CONFIGMAP = "ConfigMap kube-system/kubeadm-config"
+
 REGISTRY = "registry.k8s.io"
 """Where kubeadm takes images from, where it was told nothing else."""
 

@@ -6,18 +6,23 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from tasks.model.kubeadm import ClusterConfiguration, Installed
+from tasks.model.kubeadm import CONFIGMAP, ClusterConfiguration, Installed
 
 _VERSION = re.compile(r"(?<![\d.])\d+\.\d+\.\d+(?![\d.])")
+_UPLOAD = "`kubeadm init phase upload-config kubeadm --config FILE`"
 _EDIT = "`kubectl -n kube-system edit configmap kubeadm-config`"
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The image of each host at the version that is wanted; or why none may be written."""
+    """The image of each host at the version that is wanted; or why none may be written.
+
+    `warning` is what is to be weighed where they may be.
+    """
 
     images: Mapping[str, str] = field(default_factory=dict)
     refusal: str = ""
+    warning: str = ""
 
 
 def choose_images(
@@ -33,7 +38,7 @@ def choose_images(
     `installed` is the kubeadm that the nodes have.
     """
     if told is None:
-        return _choose_alike(goal, now, running)
+        return _choose_alike(goal, now, running, installed)
     if not told.tag:
         return Choice(refusal=_owned(goal, tuple(now), installed))
     if version_of(told.tag) != goal:
@@ -52,7 +57,9 @@ def version_of(image: str) -> str:
     return found[0] if found and "@" not in image else ""
 
 
-def _choose_alike(goal: str, now: Mapping[str, str], running: Mapping[str, str]) -> Choice:
+def _choose_alike(
+    goal: str, now: Mapping[str, str], running: Mapping[str, str], installed: Installed
+) -> Choice:
     """Change the version in the tags: of no kubeadm's cluster nobody else says the image."""
     found = {}
     for host, image in now.items():
@@ -60,12 +67,21 @@ def _choose_alike(goal: str, now: Mapping[str, str], running: Mapping[str, str])
         if not told or told not in {goal, running.get(host, told)}:
             return Choice(
                 refusal=f"{host}: which image has etcd {goal} cannot be told from {image}, whose "
-                f"tag does not say {running.get(host) or 'the version that runs'}; with kubeadm, "
-                "pin etcd.local.imageTag in its ClusterConfiguration"
+                f"tag does not say {running.get(host) or 'the version that runs'}, and there is no "
+                f"{CONFIGMAP} that says it: {_UPLOAD} writes one, in which etcd.local.imageTag "
+                "can be pinned; without kubeadm, let all manifests' tags say the version first"
             )
         before, colon, tag = image.rpartition(":")
         found[host] = f"{before}{colon}{tag.replace(told, goal, 1)}"
-    return Choice(found)
+    if not installed.release:
+        return Choice(found)
+    lost = (
+        f"kubeadm {installed.release} is there, but no {CONFIGMAP}, without which no `kubeadm "
+        "upgrade` goes: nothing says who owns etcd's version, and the one in each image's tag is "
+        f"changed. {_UPLOAD} writes it again; etcd.local.imageTag in it keeps {goal} at the next "
+        "upgrade"
+    )
+    return Choice(found, warning=lost)
 
 
 def _owned(goal: str, hosts: Collection[str], installed: Installed) -> str:

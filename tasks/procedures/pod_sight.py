@@ -14,7 +14,7 @@ from tasks.engine.run import Run, together
 from tasks.hosts.connection import HostConnection
 from tasks.hosts.upgrades import ProgramSight
 from tasks.model.cluster import ClusterHealth
-from tasks.model.errors import Refused, RunbookError
+from tasks.model.errors import Refused, RunbookError, Transient, Unverified
 from tasks.model.kubeadm import ClusterConfiguration, Installed
 from tasks.model.member_settings import SettingsFiles
 from tasks.model.members import DesiredMember
@@ -63,8 +63,9 @@ async def see_pods(
         *find_closed(run.inventory, await nodes.observe_ways(run, seen, members)),
         *find_refilled(seen, found),
     ]
-    if choice.refusal and any(version != goal for version in running.values()):
-        against.append(Finding(Severity.REFUSAL, None, choice.refusal))
+    if any(version != goal for version in running.values()):
+        told = ((Severity.REFUSAL, choice.refusal), (Severity.WARNING, choice.warning))
+        against += [Finding(severity, None, sentence) for severity, sentence in told if sentence]
     sights = {
         node.host: _sight(node, looked[node.host], now, running, choice, goal) for node in seen
     }
@@ -91,6 +92,8 @@ async def _choose(run: Run, now: Mapping[str, str], running: Mapping[str, str | 
     goal = run.inventory.etcd.version
     try:
         told, installed = await _ask_any(run, [run.hosts[name] for name in now])
+    except Refused as error:
+        return Choice(refusal=str(error))
     except RunbookError as error:
         return Choice(
             refusal="no node's API server tells whether kubeadm owns etcd's version: "
@@ -102,12 +105,15 @@ async def _choose(run: Run, now: Mapping[str, str], running: Mapping[str, str | 
 async def _ask_any(
     run: Run, hosts: list[HostConnection]
 ) -> tuple[ClusterConfiguration | None, Installed]:
-    """Ask one node after the other, until one tells; raises what the last said."""
+    """Ask one node after the other, until one tells or refuses; raises that, or the last's error.
+
+    What one refuses, all do: it is the cluster's.
+    """
     *others, last = hosts
     for host in others:
         try:
             return _read(*await upgrades.ask_kubeadm(run, host))
-        except RunbookError:
+        except (Transient, Unverified):
             continue
     return _read(*await upgrades.ask_kubeadm(run, last))
 

@@ -95,10 +95,17 @@ async def ask_kubeadm(_run: Run, host: HostConnection) -> tuple[str | None, Inst
 
 @step("have the image on {host}")
 async def fetch_image(_run: Run, host: HostConnection, image: str) -> bool:
-    """See that a node's runtime has an image, pulled if need be."""
-    (result,) = await host.run(
-        images.fetch_command(image), changes=True, timeout_seconds=images.PULL_SECONDS + 30.0
-    )
+    """See that a node's runtime has an image, pulled if need be.
+
+    Raises MemberFailed, with its member untouched, where it cannot be had.
+    """
+    command = images.fetch_command(image)
+    try:
+        limit = images.PULL_SECONDS + 30.0
+        (result,) = await host.run(command, changes=True, timeout_seconds=limit)
+    except CommandFailed as error:
+        said = images.failed_sentence(image, error.status, error.stderr)
+        raise MemberFailed(said, host=host.name) from error
     return files.parse_change(result)
 
 

@@ -6,6 +6,8 @@ import base64
 import re
 import ssl
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -17,6 +19,11 @@ from tests.lab.kubernetes.cluster import KubernetesCluster
 from tests.lab.kubernetes.images import write_archive
 
 CONFIGURATION = "/api/v1/namespaces/kube-system/configmaps/kubeadm-config"
+BINDING = (
+    "/apis/rbac.authorization.k8s.io/v1/namespaces/kube-system/rolebindings/"
+    "kubeadm:nodes-kubeadm-config"
+)
+"""What lets nodes read it."""
 
 
 def image(version: str) -> str:
@@ -24,10 +31,15 @@ def image(version: str) -> str:
     return f"registry.k8s.io/etcd:{version}-0"
 
 
+def image_files(version: str) -> dict[str, Path]:
+    """List what an image with a version of etcd has, by where it is in it."""
+    programs = sorted(get_programs(version).directory.iterdir())
+    return {f"usr/local/bin/{path.name}": path for path in programs}
+
+
 def give_image(cluster: KubernetesCluster, version: str, name: str | None = None) -> None:
     """Give all nodes an image with a version of etcd, by its own name or another."""
-    programs = sorted(get_programs(version).directory.iterdir())
-    files = {f"usr/local/bin/{path.name}": path for path in programs}
+    files = image_files(version)
     load = "ctr --namespace k8s.io images import --snapshotter overlayfs /var/tmp/etcd.tar"
     for node in cluster.nodes.values():
         archive = node.root / "var/tmp/etcd.tar"
@@ -48,6 +60,19 @@ def pin(cluster: KubernetesCluster, tag: str | None) -> None:
         patch = {"data": {"ClusterConfiguration": pinned if tag else without}}
         kind = {"Content-Type": "application/merge-patch+json"}
         api.patch(CONFIGURATION, json=patch, headers=kind).raise_for_status()
+
+
+@contextmanager
+def gone(cluster: KubernetesCluster, path: str) -> Iterator[None]:
+    """Let an object of the API not be there, for as long as the block."""
+    with _api(cluster) as api:
+        found = api.get(path).raise_for_status().json()
+        api.delete(path).raise_for_status()
+        try:
+            yield
+        finally:
+            found["metadata"] = {key: found["metadata"][key] for key in ("name", "namespace")}
+            api.post(path.rpartition("/")[0], json=found).raise_for_status()
 
 
 def _api(cluster: KubernetesCluster) -> httpx.Client:

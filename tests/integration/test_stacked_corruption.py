@@ -35,6 +35,11 @@ def spoil(cluster: KubernetesCluster, node: Host) -> None:
     assert tell(cluster, node) == OTHER
 
 
+def let_lead(cluster: KubernetesCluster, node: Host) -> None:
+    """Give a node's member the leadership."""
+    cluster.etcdctl("move-leader", f"{cluster.members()[node.name]['ID']:x}")
+
+
 def tell(cluster: KubernetesCluster, node: Host) -> str:
     """Read the value from a node's own data."""
     words = ("get", "told", "--print-value-only", "--consistency=s")
@@ -49,12 +54,14 @@ def check_healed(cluster: KubernetesCluster, prefect: Prefect) -> None:
     assert "nothing to do" in run_runbook(prefect, RUNBOOK, cluster.lab.inventory).output
 
 
+@pytest.mark.parametrize("leads", [False, True], ids=["follower", "leader"])
 def test_a_node_whose_data_differ_is_repaired(
-    kubernetes: KubernetesCluster, prefect: Prefect, tmp_path: Path
+    kubernetes: KubernetesCluster, prefect: Prefect, tmp_path: Path, *, leads: bool
 ) -> None:
     """By the other two, whose etcd goes on; API servers write all the time."""
     node = list(kubernetes.nodes.values())[-1]
     spoil(kubernetes, node)
+    let_lead(kubernetes, node if leads else kubernetes.first)
     before, ids = kubernetes.processes("etcd"), kubernetes.members()
     with stacked_writers(kubernetes, tmp_path) as writers:
         ended = run_runbook(prefect, RUNBOOK, kubernetes.lab.inventory)

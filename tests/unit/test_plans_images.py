@@ -10,7 +10,7 @@ import pytest
 from tasks.config.images import name_image, read_configuration, read_image
 from tasks.config.translation import translate
 from tasks.hosts.batch import Result
-from tasks.hosts.images import parse_configuration, parse_installed
+from tasks.hosts.images import failed_sentence, parse_configuration, parse_installed
 from tasks.model.errors import Refused, Transient
 from tasks.model.kubeadm import ClusterConfiguration, Installed
 from tasks.model.plan import Severity
@@ -71,9 +71,11 @@ def test_a_configuration_that_is_not_there_is_no_answer_that_failed() -> None:
 
     assert parse('{"kind": "Status"}\n404') is None
     assert parse('{"data": {"ClusterConfiguration": "a: b"}}\n200') == "a: b"
-    for said in ("\n000", '{"kind": "Status"}\n403', "", '{"data": null}\n200'):
+    for said in ("\n000", '{"kind": "Status"}\n401', "", '{"data": null}\n200'):
         with pytest.raises(Transient):
             parse(said)
+    with pytest.raises(Refused, match="create rolebinding kubeadm:nodes-kubeadm-config --role="):
+        parse('{"kind": "Status"}\n403')
 
 
 @pytest.mark.parametrize(
@@ -92,6 +94,8 @@ def test_the_image_is_the_pinned_one_or_alike(
     choice = choose_images("3.7.3", told, NOW | now, RUNNING, KUBEADM)
     assert set(choice.images.values()) == {wanted}
     assert choice.refusal == ""
+    assert choice.warning.startswith("kubeadm 1.34.4 is there, but no ConfigMap") is (told is None)
+    assert choose_images("3.7.3", told, NOW | now, RUNNING, Installed()).warning == ""
 
 
 @pytest.mark.parametrize(
@@ -101,7 +105,7 @@ def test_the_image_is_the_pinned_one_or_alike(
         (ClusterConfiguration(tag="3.6.5-0"), {}, "pins etcd.local.imageTag: 3.6.5-0"),
         (None, {"m2": "registry.k8s.io/etcd:3.6.5-0"}, "m2: which image has etcd 3.7.3"),
         (None, {"m2": "registry.k8s.io/etcd@sha256:3.6.16"}, "m2: which image has etcd 3.7.3"),
-        (None, {"m2": "etcd:latest"}, "m2: which image has etcd 3.7.3"),
+        (None, {"m2": "etcd:latest"}, "no ConfigMap kube-system/kubeadm-config that says it"),
     ],
 )
 def test_an_image_that_somebody_else_owns_or_nobody_knows_is_not_written(
@@ -124,6 +128,24 @@ def test_the_release_that_is_installed_is_named_with_what_it_brings() -> None:
     other = said("v1.37.2\nregistry.k8s.io/etcd:3.7.0-0\n")
     assert "1.37.2, which is installed, brings registry.k8s.io/etcd:3.7.0-0" in other
     assert "apply vVERSION" in other
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "why"),
+    [
+        (1, "E1128 a line\npulling image: not found\n", "had there: pulling image: not found\n"),
+        (1, r'time="now" level=error msg="pulling: \"x\": EOF"', 'had there: pulling: "x": EOF\n'),
+        (124, "", "had there: not within 300 s\n"),
+        (137, "", "had there: status 137\n"),
+    ],
+)
+def test_an_image_that_cannot_be_had_is_said_with_the_ways_to_it(
+    status: int, said: str, why: str
+) -> None:
+    """The runtime's last line is the reason."""
+    told = failed_sentence("registry.k8s.io/etcd:3.7.3-0", status, said)
+    assert why in told
+    assert "`crictl pull registry.k8s.io/etcd:3.7.3-0` there tells" in told
 
 
 @pytest.mark.parametrize("release", ["1.28", "1.31"])
