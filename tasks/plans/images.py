@@ -40,7 +40,7 @@ def choose_images(
     if told is None:
         return _choose_alike(goal, now, running, installed)
     if not told.tag:
-        return Choice(refusal=_owned(goal, tuple(now), installed))
+        return Choice(refusal=_owned(goal, tuple(now), running, installed))
     if version_of(told.tag) != goal:
         return Choice(
             refusal=f"kubeadm's ClusterConfiguration pins etcd.local.imageTag: {told.tag}, which "
@@ -84,7 +84,26 @@ def _choose_alike(
     return Choice(found, warning=lost)
 
 
-def _owned(goal: str, hosts: Collection[str], installed: Installed) -> str:
+def _owned(
+    goal: str, hosts: Collection[str], running: Mapping[str, str], installed: Installed
+) -> str:
+    done = [name for name in hosts if running.get(name) == goal]
+    pin = (
+        f"pin it ({_EDIT}: `imageTag` under `local` of `etcd`), and run this again: then the image "
+        "is changed here, and kubeadm leaves it"
+    )
+    after = (
+        "then upgrade_cluster again, which compares versions and data, and harden_members, whose "
+        "change kubeadm takes back"
+    )
+    if done:
+        left = [name for name in hosts if name not in done]
+        return (
+            f"kubeadm owns etcd's version: {', '.join(done)} has etcd {goal} already, and "
+            f"{', '.join(left)} not yet. Where its command has not ended well, type it again; on "
+            f"{', '.join(left)} it is `kubeadm upgrade node`, one at a time, each once all members "
+            f"are healthy; {after}. Or {pin}"
+        )
     first, *others = hosts
     is_right = version_of(installed.image) == goal
     release = installed.release if is_right and installed.release else "VERSION"
@@ -95,8 +114,6 @@ def _owned(goal: str, hosts: Collection[str], installed: Installed) -> str:
         "kubeadm owns etcd's version: its ClusterConfiguration pins no etcd.local.imageTag, so "
         "that each of its upgrades writes its own release's image into every manifest. Either "
         f"upgrade Kubernetes to a release that brings etcd {goal}{brings}: on {first} `kubeadm "
-        f"upgrade plan` and `kubeadm upgrade apply v{release}`{each}, one at a time; then "
-        "upgrade_cluster again, which compares versions and data, and harden_members, whose change "
-        f"kubeadm takes back. Or pin it ({_EDIT}: `imageTag` under `local` of `etcd`), and run "
-        "this again: then the image is changed here, and kubeadm leaves it"
+        f"upgrade plan` and `kubeadm upgrade apply v{release}`{each}, one at a time; {after}. "
+        f"Or {pin}"
     )

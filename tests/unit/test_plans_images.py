@@ -148,6 +148,14 @@ def test_an_image_that_cannot_be_had_is_said_with_the_ways_to_it(
     assert "`crictl pull registry.k8s.io/etcd:3.7.3-0` there tells" in told
 
 
+def test_what_kubeadm_has_done_already_is_not_asked_for_again() -> None:
+    """Between two nodes its command for the rest alone is said."""
+    said = choose_images("3.7.3", ClusterConfiguration(), NOW, RUNNING | {"m1": "3.7.3"}, KUBEADM)
+    assert "m1 has etcd 3.7.3 already, and m2 not yet" in said.refusal
+    assert "on m2 it is `kubeadm upgrade node`" in said.refusal
+    assert "apply" not in said.refusal
+
+
 @pytest.mark.parametrize("release", ["1.28", "1.31"])
 def test_arguments_of_older_manifests_are_translated_with_the_image(release: str) -> None:
     """Those that 3.7 does not know."""
