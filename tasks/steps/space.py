@@ -25,6 +25,7 @@ from tasks.model.cluster import ClusterHealth
 from tasks.model.errors import CommandFailed, MemberFailed, RunbookError, Unverified
 from tasks.model.member_settings import SettingsFiles, parse_number
 from tasks.model.members import AlarmType
+from tasks.model.pointers import parameter
 from tasks.model.space import DiskRoom, Freed, Prefix, SpaceRow, Survey, prefix_end, prefix_of, thin
 from tasks.plans.health import DEFAULT_QUOTA
 from tasks.plans.quotas import QUOTA_SETTING, tell_raise
@@ -187,7 +188,7 @@ async def defragment(run: Run, client: EtcdClient, host: HostConnection) -> Free
         raise MemberFailed(
             f"its defragmentation broke off ({broken}), and it serves again with the database that "
             "it had. Where etcd was ended, its journal or the kernel's (out of memory) says why; "
-            "with --stop-members etcd's own memory is free meanwhile",
+            f"with {parameter(stop_members=True)} etcd's own memory is free meanwhile",
             host=host.name,
         )
     return Freed(host.name, seconds, before.db_size, after.db_size)

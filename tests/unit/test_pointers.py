@@ -190,6 +190,7 @@ POINTERS: dict[str, list[tuple[str, tuple[str, ...], dict[str, Value]]]] = {
         ("parameter", ("reclaim_space",), {"stop_members": True}),
         ("parameter", ("reclaim_space",), {"keep_revisions": 0}),
     ],
+    "tasks/steps/space.py": [("parameter", ("reclaim_space",), {"stop_members": True})],
     "tasks/plans/sharing.py": [("parameter", ("rotate_authority",), {"until": "certificates"})],
     "tasks/plans/succession.py": [
         ("parameter", ("rotate_authority",), {"accept_outage": True}),
