@@ -25,7 +25,8 @@ pytest_plugins = ["tests.lab.fixtures", "tests.integration.fixtures"]
 pytestmark = [pytest.mark.lab, pytest.mark.one_etcd, pytest.mark.timeout(1800)]
 
 chaos = partial(pytest.param, marks=pytest.mark.chaos)
-QUOTA = 3 << 30
+QUOTA = 9 << 30
+"""More than kubeasz gives its members."""
 SMALL = ("--free-percent", "0", "--at-least-mb", "0", "--keep-revisions", "10")
 
 
