@@ -15,6 +15,7 @@ import pytest
 from tests.integration.members import Scene, check_cluster, find_leader, list_members, raise_cluster
 from tests.integration.rotations import authority_digits, served_serials
 from tests.integration.runbooks import Ended, Prefect, etcdctl, run_runbook
+from tests.lab.versions import SINCE_3_6
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -104,7 +105,7 @@ def test_a_member_with_other_data_is_named_and_leaves(
     """Etcd finds bytes changed on disk; the shown way and replace_member heal."""
     scene = raise_cluster(start_lab, prefect, tmp_path, spare=0)
     lab = scene.lab
-    prefix = "ETCD_" if etcd_version >= "3.6" else "ETCD_EXPERIMENTAL_"
+    prefix = "ETCD_" if etcd_version in SINCE_3_6 else "ETCD_EXPERIMENTAL_"
     configure(lab, f"{prefix}CORRUPT_CHECK_TIME=3s")
     etcdctl(lab, "put", "told", "the same everywhere")
     victim = next(name for name in MEMBERS if name != find_leader(lab, list(MEMBERS)))
@@ -112,7 +113,7 @@ def test_a_member_with_other_data_is_named_and_leaves(
     ended = run(prefect, scene, "check_health")
     assert ended.status == 1
     # Before 3.6 etcd says that data differ, and not whose.
-    named = victim if etcd_version >= "3.6" else "a member that etcd does not name"
+    named = victim if etcd_version in SINCE_3_6 else "a member that etcd does not name"
     assert ended.stderr.count("alarm CORRUPT") == 1, ended.stderr
     assert f"{named}: alarm CORRUPT" in ended.stderr
     other = next(name for name in MEMBERS if name != victim)

@@ -17,6 +17,7 @@ from tests.integration.members import (
 )
 from tests.integration.runbooks import Ended, Prefect, etcdctl, run_runbook
 from tests.integration.test_alarms import configure
+from tests.lab.versions import SINCE_3_6
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,7 +75,7 @@ def test_data_that_differ_are_found_and_healed(
         changed = {name for name in MEMBERS if old[name]["ID"] != new[name]["ID"]}
         assert changed == {victim}
         check_healed(prefect, scene)
-    prefix = "ETCD_" if etcd_version >= "3.6" else "ETCD_EXPERIMENTAL_"
+    prefix = "ETCD_" if etcd_version in SINCE_3_6 else "ETCD_EXPERIMENTAL_"
     configure(lab, f"{prefix}CORRUPT_CHECK_TIME=3s")
     leader = find_leader(lab, list(MEMBERS))
     change(scene, next(name for name in MEMBERS if name != leader))
@@ -110,7 +111,7 @@ def test_a_member_that_etcd_ends_at_its_start_is_healed(
     lab = scene.lab
     etcdctl(lab, "put", "told", SECRET)
     look = "EXPERIMENTAL_INITIAL_CORRUPT_CHECK=true"
-    if etcd_version >= "3.6":
+    if etcd_version in SINCE_3_6:
         look = "FEATURE_GATES=InitialCorruptCheck=true"
     # Before 3.6 one that has not made a snapshot of its log knows no peer when it looks.
     configure(lab, f"ETCD_{look}", "ETCD_SNAPSHOT_COUNT=5")

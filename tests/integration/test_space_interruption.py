@@ -22,6 +22,7 @@ from tests.integration.stacked import eventually
 from tests.integration.test_corruption import SECRET, change, check_healed
 from tests.integration.test_space import MEMBERS, QUOTA, raise_small, rewrite, say_quota, sizes
 from tests.integration.writers import Writers
+from tests.lab.versions import SINCE_3_6
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,7 +90,7 @@ def test_the_table_is_the_steps_of_a_whole_run(
     assert ended.status == 0, ended.output
     records = read_journal(prefect.journals[-1])
     done = Counter(r.details["step"] for r in records if r.event is Event.STEP_FINISHED)
-    assert set(done) == set(STEPS) - ({QUOTAS} if etcd_version >= "3.6" else set())
+    assert set(done) == set(STEPS) - ({QUOTAS} if etcd_version in SINCE_3_6 else set())
 
 
 @pytest.mark.parametrize("point", POINTS)
@@ -97,7 +98,7 @@ def test_a_killed_run_is_finished_by_the_next_one(
     scene: Scene, prefect: Prefect, tmp_path: Path, point: str, etcd_version: str
 ) -> None:
     """From NOSPACE, with writers that go on."""
-    if QUOTAS in point and etcd_version >= "3.6":
+    if QUOTAS in point and etcd_version in SINCE_3_6:
         pytest.skip("its status tells the quota")
     with Writers(scene.lab, tmp_path, files=scene.clients) as writers:
         rewrite(scene.lab, 80)

@@ -21,6 +21,9 @@ from tests.lab.go_modules import RELEASES
 
 VERSIONS = {"3.7": ETCD_3_7, "3.6": ETCD_3_6, "3.5": DEFAULT, "3.4": INSTALLED}
 
+SINCE_3_6 = frozenset({ETCD_3_7, ETCD_3_6})
+"""Of these; the machine's own is called `installed`, which no comparison of texts finds older."""
+
 IN_CI = {
     "3.7": (
         "test_bootstrap",
