@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -17,13 +18,32 @@ SNAPSHOT_SECONDS = 20
 LOG = r"""
 data={data}; log={log}
 # Entries of the v2 store: an id, the method (field 2) and the path (field 3). /0 is etcd's own.
-methods=$'\x12(\x04QGET|\x04POST|\x04SYNC|\x06DELETE)\x1a'
-LC_ALL=C grep -zaohE "$methods"$'|\x12\x03PUT\x1a..?/[0-9]' "$log"/*.wal 2>/dev/null |
+methods=$'\x12(\x04QGET|\x04POST|\x04SYNC|\x06DELETE)\x1a|\x12\x03PUT\x1a..?/[0-9]'
+LC_ALL=C grep -zaohE "$methods" "$log"/*.wal 2>/dev/null |
   tr '\n\0' '.\n' | LC_ALL=C awk '/PUT/ {{ if (/\/0$/) own++; else writes++; next }} {{ entries++ }}
     END {{ printf "entries=%d\nwrites=%d\nown=%d\n", entries, writes, own }}' || :
 newest=$(ls "$data/member/snap"/*.snap 2>/dev/null | sort | tail -n 1) || newest=
 if [ -n "$newest" ] && grep -qaE '"Path":"/[1-9]/' "$newest"; then echo keys=yes; fi
+# What stands before the last of them has its index, and the name of a snapshot has its own.
+last=
+for file in "$log"/*.wal; do
+  at=$(LC_ALL=C grep -zaobE "$methods" "$file" 2>/dev/null | LC_ALL=C tr -c '0-9:\0' . |
+    tr '\0' '\n' | tail -n 1) || at=
+  [ -z "$at" ] || {{ last=$file; offset=${{at%%:*}}; }}
+done
+if [ -n "$last" ] && [ -n "$newest" ]; then
+  newest=${{newest##*-}}
+  echo "saved=${{newest%.snap}}"
+  echo "before=$(head -c "$offset" "$last" | tail -c {bytes} | od -An -v -tx1 | tr -d ' \n')"
+fi
 """
+
+BEFORE_BYTES = 64
+_NUMBER = rb"[\x80-\xff]*[\x00-\x7f]"
+_INDEX = re.compile(
+    rb"\x08\x00\x10" + _NUMBER + rb"\x18(" + _NUMBER + rb")\x22" + _NUMBER + rb".{1,16}$", re.DOTALL
+)
+"""An entry of raft's: its type, term, index and data; of a request the data begin with its id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +62,10 @@ class ProgramSight:
 def log_command(data: PurePosixPath, wal: PurePosixPath | None) -> Command:
     """Tell what of the v2 store is in a member's log, and in its newest snapshot."""
     log = quote(str(wal or data / "member/wal"))
-    return Command("look for v2 entries", LOG.format(data=quote(str(data)), log=log).strip())
+    return Command(
+        "look for v2 entries",
+        LOG.format(data=quote(str(data)), log=log, bytes=BEFORE_BYTES).strip(),
+    )
 
 
 def parse_log(result: Result) -> LogRemnants:
@@ -50,7 +73,18 @@ def parse_log(result: Result) -> LogRemnants:
     values = dict(line.split("=", 1) for line in result.stdout.splitlines() if "=" in line)
     writes = int(values.get("writes", "0"))
     entries, own = int(values.get("entries", "0")) + writes, int(values.get("own", "0"))
-    return LogRemnants(entries, writes, "keys" in values, own)
+    last = _read_index(bytes.fromhex(values.get("before", "")))
+    is_saved = last is not None and last <= int(values.get("saved", "0"), 16)
+    return LogRemnants(entries, writes, "keys" in values, own, is_saved)
+
+
+def _read_index(before: bytes) -> int | None:
+    """Read the index of the entry whose request begins in these bytes; None where there is none."""
+    found = _INDEX.search(before)
+    if found is None:
+        return None
+    number: bytes = found[1]
+    return sum((byte & 0x7F) << (7 * place) for place, byte in enumerate(number))
 
 
 def removed_command(data: PurePosixPath, ids: tuple[str, ...]) -> Command:

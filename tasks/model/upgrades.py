@@ -29,15 +29,19 @@ class LogRemnants:
     `entries` are those that 3.6 ends for, such as 3.4's /health leaves; `writes` are among them,
     of clients' keys; `has_keys`: the snapshot holds some, for which 3.6 does not start at all.
     `own` are etcd's, which it writes up to 3.5 when a member starts: 3.7 ends for them, too.
+    `is_saved`: the snapshot is later than all of them, so that no start reads them again.
     """
 
     entries: int = 0
     writes: int = 0
     has_keys: bool = False
     own: int = 0
+    is_saved: bool = False
 
     def ends(self, minor: tuple[int, int]) -> bool:
-        """Whether a minor version ends while it reads the log."""
+        """Whether a minor version ends while it reads the log, or for what is saved of it."""
+        if self.is_saved and not self.has_keys:
+            return False
         return bool(self.entries or (self.own and minor >= (3, 7)))
 
 

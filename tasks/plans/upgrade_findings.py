@@ -177,8 +177,9 @@ def _log(seen: Weighed, refuse: Refuse) -> Iterator[Finding]:
                 yield refuse(
                     name,
                     f"its log holds what etcd {format_minor(to)} ends for, of the v2 store, and of "
-                    "a static pod's etcd no snapshot of it is forced; it is gone once etcd has "
-                    "saved one by itself, each --snapshot-count of entries",
+                    "a static pod's etcd no snapshot of it is forced; it is read no more once etcd "
+                    "has saved one by itself, each --snapshot-count of entries: a smaller one in "
+                    "its manifest lets that come sooner",
                 )
     if not _crosses(seen):
         return

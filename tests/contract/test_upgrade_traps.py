@@ -66,8 +66,13 @@ async def test_what_a_version_left_in_the_log_ends_the_next_but_one(
         await client.wait_until_healthy(cluster.members, SECONDS)
         for i in range(3):
             seen = log_of(cluster, i)
-            assert (seen.ends(minor_of(later)), seen.writes, seen.has_keys) == (True, 0, False)
-            await save_log(cluster, i, between, client)
+            assert (seen.writes, seen.has_keys) == (0, False)
+            # 3.6 has saved the one of the member that was started again after 3.7.
+            assert seen.ends(minor_of(later)) or i == 0
+            if seen.ends(minor_of(later)):
+                await save_log(cluster, i, between, client)
+            seen = log_of(cluster, i)
+            assert (seen.is_saved, seen.ends(minor_of(later))) == (True, False)
             await exchange(cluster, i, after, client=client)
         await version_rises(client, later)
 
@@ -83,6 +88,7 @@ async def test_keys_of_the_v2_store_keep_3_6_from_starting(cluster: RealCluster)
         assert (seen.writes > 0, seen.has_keys) == (True, False)
         await save_log(cluster, 0, middle, client)
         assert log_of(cluster, 0).has_keys
+        assert log_of(cluster, 0).ends((3, 6))
         said = await ends(cluster, 0, binary("3.6"))
         assert "detected disallowed custom content in v2store" in said
 
@@ -173,8 +179,11 @@ async def test_a_cluster_that_has_risen_is_brought_back_by_a_downgrade(
         await client.wait_until_healthy(cluster.members, SECONDS)
         await client.enable_downgrade(client.endpoints[0], "3.5.0")
         await version_rises(client, "3.5")
-        status = await client.get_status(client.endpoints[0])
-        assert (status.downgrades_to, status.storage_version) == ("3.5.0", "3.5.0")
+        # Each member writes its data for it by itself, some seconds after the cluster's version.
+        async with asyncio.timeout(SECONDS):
+            while (await client.get_status(client.endpoints[0])).storage_version != "3.5.0":
+                await asyncio.sleep(0.2)
+        assert (await client.get_status(client.endpoints[0])).downgrades_to == "3.5.0"
         with pytest.raises(EtcdRefused, match="invalid downgrade target"):
             await client.enable_downgrade(client.endpoints[0], "3.5.0")
         await client.cancel_downgrade(client.endpoints[0])
