@@ -15,7 +15,7 @@ import pytest
 
 from tasks.engine.journal import read_journal
 from tasks.model.record import Event
-from tests.integration.members import Scene, raise_cluster
+from tests.integration.members import Scene, find_leader, raise_cluster
 from tests.integration.rotations import wait_for_restarts
 from tests.integration.runbooks import Prefect, etcdctl, finish, start_runbook
 from tests.integration.upgrades import (
@@ -166,6 +166,51 @@ def test_a_downgrade_killed_anywhere_is_finished_or_called_off_by_the_next(
     """Every boundary, that within the downgrade's own beginning, too."""
     kill_on_the_way(prefect, scene, LATER, MIDDLE, point)
     bring(prefect, scene, LATER if back else MIDDLE)
+
+
+EACH = (
+    "move leadership away from {}",
+    "edit the settings of {}",
+    "put programs in place on {}",
+    "restart etcd on {}",
+)
+LAST = (
+    "step-started|wait for the cluster's version",
+    "step-finished|remove what was put beside on {}",
+)
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize(("start", "goal"), [(MIDDLE, LATER), (LATER, MIDDLE)], ids=["up", "down"])
+def test_a_run_that_is_killed_at_each_step_in_turn_gets_through(
+    scene: Scene, prefect: Prefect, start: str, goal: str
+) -> None:
+    """Each run begins where the last one died, on one member after the other."""
+    bring(prefect, scene, start)
+    aimed = aim_at(scene, goal, MIDDLE, LATER)
+
+    def die(point: str) -> None:
+        killer = ("-m", "tests.integration.killed_run", point)
+        died = finish(start_runbook(prefect, "upgrade_cluster", aimed.inventory, launcher=killer))
+        assert died.status == -9, f"{point}: {died.output}"
+        wait_for_restarts(scene.lab)
+
+    first = ["put programs beside on master02"]
+    if goal < start:
+        first.append("let the cluster go down")
+    for step in first:
+        die(f"{Event.STEP_STARTED}|{step}")
+        die(f"{Event.STEP_FINISHED}|{step}")
+    for _ in HOSTS:
+        running, leader = versions(scene.lab, scene.members), find_leader(scene.lab, scene.members)
+        left = [name for name in HOSTS if running[name] == start]
+        host = next((name for name in left if name != leader), leader)
+        for step in EACH:
+            die(f"{Event.STEP_STARTED}|{step.format(host)}")
+            die(f"{Event.STEP_FINISHED}|{step.format(host)}")
+    for point in LAST:
+        die(point.format(HOSTS[1]))
+    bring(prefect, scene, goal)
 
 
 BETWEEN = (
