@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 
 from tests.integration.runbooks import Ended, Prefect, run_runbook
 from tests.lab.etcd_programs import get_programs
-from tests.lab.kubernetes.cluster import KubernetesCluster
+from tests.lab.kubernetes.cluster import KubernetesCluster, probe
 from tests.lab.kubernetes.images import write_archive
 
 CONFIGURATION = "/api/v1/namespaces/kube-system/configmaps/kubeadm-config"
@@ -76,7 +76,7 @@ def gone(cluster: KubernetesCluster, path: str) -> Iterator[None]:
 
 
 def _api(cluster: KubernetesCluster) -> httpx.Client:
-    """Open the first API server as the administrator whom kubeadm made."""
+    """Open an API server that is ready, as the administrator whom kubeadm made."""
     text = (cluster.first.root / "etc/kubernetes/admin.conf").read_text()
     user = YAML(typ="safe").load(text)["users"][0]["user"]
     context = ssl.create_default_context()
@@ -87,7 +87,9 @@ def _api(cluster: KubernetesCluster) -> httpx.Client:
             pair.write(base64.b64decode(user[part]))
         pair.flush()
         context.load_cert_chain(pair.name)
-    url = f"https://{cluster.first.address}:6443"
+    # A run that died may have left one out.
+    ready = next(node for node in cluster.nodes.values() if probe(node) == "200")
+    url = f"https://{ready.address}:6443"
     return httpx.Client(base_url=url, verify=context, timeout=20)
 
 
