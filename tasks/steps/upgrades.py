@@ -226,6 +226,8 @@ async def enable_downgrade(_run: Run, client: EtcdClient, minor: Minor) -> bool:
     """Let the cluster go down to a minor version, unless it is on its way.
 
     Etcd takes some seconds to see that the downgrade before is at its end, and refuses until then.
+    One whose version the cluster has already is not asked for again: a leader of 3.5 ends it while
+    members of 3.6 are left, and etcd calls it invalid then.
     """
     deadline = monotonic() + RISE_SECONDS
     while under_way := await _downgrades(client):
@@ -238,6 +240,9 @@ async def enable_downgrade(_run: Run, client: EtcdClient, minor: Minor) -> bool:
                 "check_health, then run it again: it goes on from here"
             )
         await asyncio.sleep(POLL_SECONDS)
+    version = (await client.get_version(client.endpoints[0])).cluster
+    if version.startswith(f"{format_minor(minor)}."):
+        return False
     await client.enable_downgrade(client.endpoints[0], f"{format_minor(minor)}.0")
     return True
 
