@@ -23,6 +23,7 @@ from tests.integration.members import find_leader
 from tests.integration.rotations import authority_digits
 from tests.integration.runbooks import Ended, Prefect, etcdctl, run_runbook
 from tests.integration.test_check_certificates import check, findings
+from tests.integration.test_corruption import SECRET, rot
 from tests.integration.writers import DIRECTORY
 from tests.lab.etcd_programs import get_programs
 
@@ -193,19 +194,13 @@ class FieldLife:
 
     def repair(self, victim: str) -> None:
         """Change a value behind a member's back: found by the hashes, and healed."""
-        right, wrong = "the same everywhere", "not the same at all"
-        witness(self.lab, "put", "told", right, on="master01")
+        witness(self.lab, "put", "told", SECRET, on="master01")
         data = load_inventory(str(self.inventory)).layout(victim).data
-        unit = f"{self.cluster.unit}.service"
-        self.lab[victim].run(
-            f"systemctl stop {unit} && db={data}/member/snap/db && grep -q '{right}' $db && "
-            f"LC_ALL=C sed 's/{right}/{wrong}/g' $db >/run/rotten && cat /run/rotten >$db && "
-            f"systemctl start {unit}"
-        ).check()
+        rot(self.lab[victim], f"{self.cluster.unit}.service", str(data))
         self.run("repair_corruption")
         for name in self.members:
             words = ("get", "told", "--print-value-only", "--consistency=s")
-            assert witness(self.lab, *words, on=name).strip() == right
+            assert witness(self.lab, *words, on=name).strip() == SECRET
 
     @contextmanager
     def _edited(self) -> Iterator[dict[str, Any]]:

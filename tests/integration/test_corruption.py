@@ -23,13 +23,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.lab.fixtures import StartLab
+    from tests.lab.host import Host
 
 pytest_plugins = ["tests.lab.fixtures", "tests.integration.fixtures"]
 pytestmark = [pytest.mark.lab, pytest.mark.chaos, pytest.mark.timeout(900)]
 
 MEMBERS = ("master01", "master02", "master03")
 SEEN_SECONDS = 60.0
-SECRET = "the same everywhere"
+SECRET, OTHER = "the same everywhere", "not the same at all"
 
 
 def repair(prefect: Prefect, scene: Scene, *options: str) -> Ended:
@@ -93,7 +94,7 @@ def test_without_a_majority_it_is_refused_with_the_hashes(
     """Two of three are changed, each in its way; no file and no member is touched."""
     scene = raise_cluster(start_lab, prefect, tmp_path, spare=0)
     etcdctl(scene.lab, "put", "told", SECRET)
-    change(scene, MEMBERS[0], "not the same at all")
+    change(scene, MEMBERS[0])
     change(scene, MEMBERS[1], "other than the next")
     old = list_members(scene.lab, MEMBERS[0])
     ended = repair(prefect, scene)
@@ -141,14 +142,17 @@ def test_a_member_that_etcd_ends_at_its_start_is_healed(
     check_healed(prefect, scene)
 
 
-def change(
-    scene: Scene, victim: str, to: str = "not the same at all", *, waits: bool = True
-) -> None:
+def change(scene: Scene, victim: str, to: str = OTHER, *, waits: bool = True) -> None:
     """Change a value in a member's database behind etcd's back, which does not look."""
+    rot(scene.lab[victim], "etcd", "/var/lib/etcd/default.etcd", to, waits=waits)
+
+
+def rot(host: Host, unit: str, data: str, to: str = OTHER, *, waits: bool = True) -> None:
+    """Change the value in the database of a unit's member, in its data directory."""
     assert len(to) == len(SECRET)
-    start = f"systemctl start {'' if waits else '--no-block '}etcd"
-    scene.lab[victim].run(
-        "systemctl stop etcd && db=/var/lib/etcd/default.etcd/member/snap/db && "
+    start = f"systemctl start {'' if waits else '--no-block '}{unit}"
+    host.run(
+        f"systemctl stop {unit} && db={data}/member/snap/db && "
         f"grep -q '{SECRET}' $db && LC_ALL=C sed 's/{SECRET}/{to}/g' $db >/run/rotten && "
         f"cat /run/rotten >$db && {start}"
     ).check()
