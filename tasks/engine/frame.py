@@ -274,7 +274,7 @@ class Frame:
                     await recording.settle(self.journal.path)
                 except Exception:  # noqa: BLE001 - an API that stumbles is asked again
                     self.is_behind = True
-                    await asyncio.sleep(1)
+                    await asyncio.sleep(recording.STUMBLE_SECONDS)
                 else:
                     self.is_behind = False
                     break

@@ -50,6 +50,9 @@ LAST_HEARTBEAT_SECONDS = 5.0
 """By when the last heartbeat of a process that ends has surely been sent."""
 RECOVERY_SECONDS = 20.0
 """What a run gives to the record of those before it, beside its own work."""
+STUMBLE_SECONDS = 1.0
+ATTEMPTS = 3
+"""How often, and after how long, an API that stumbles is asked for what was not delivered."""
 KEPT = timedelta(days=30)
 """When the file of a run is archived after Prefect has all of it."""
 LATE = timedelta(minutes=2)
@@ -151,20 +154,36 @@ async def recover(own: Path) -> list[str]:
     """Deliver the record of all runs of this machine whose runner is gone; returns their ids.
 
     Takes no longer than RECOVERY_SECONDS and raises nothing: what could not be delivered stays
-    for the next run.
+    for the next run. An API that stumbles is asked again, at most three times; a file that cannot
+    be delivered keeps no other from it.
     """
     delivered: list[str] = []
     with contextlib.suppress(Exception):
         archive_recorded(runs_directory(), (datetime.now(UTC) - KEPT).timestamp())
         async with asyncio.timeout(RECOVERY_SECONDS):
-            for path in find_undelivered(runs_directory()):
-                if path == own:
-                    continue
-                with contextlib.suppress(BlockingIOError), Journal(path) as journal:
-                    run = await deliver(journal)
-                    if run is not None:
-                        delivered.append(str(run))
+            for _ in range(ATTEMPTS):
+                if await _deliver_others(own, delivered):
+                    break
+                await asyncio.sleep(STUMBLE_SECONDS)
     return delivered
+
+
+async def _deliver_others(own: Path, delivered: list[str]) -> bool:
+    """Deliver what can be; returns whether nothing failed."""
+    failed = False
+    for path in find_undelivered(runs_directory()):
+        if path == own:
+            continue
+        try:
+            with Journal(path) as journal:
+                run = await deliver(journal)
+        except BlockingIOError:
+            continue
+        except Exception:  # noqa: BLE001 - whatever it is, the others' records are not its fault
+            failed = True
+        else:
+            delivered += [str(run)] if run is not None else []
+    return not failed
 
 
 async def deliver(journal: Journal) -> UUID | None:
@@ -350,15 +369,6 @@ async def _fill(
     for task_run, is_there in gaps.items():
         record = last[task_run]
         when = datetime.fromtimestamp(record.time, UTC)
-        if not is_there:
-            await client.create_task_run(
-                _added_from_journal,
-                flow_run_id=run,
-                dynamic_key=task_run,
-                id=UUID(task_run),
-                name=record.details["step"],
-                state=State(type=StateType.RUNNING, timestamp=when),
-            )
         kind = {
             Event.STEP_STARTED: StateType.CRASHED,
             Event.STEP_FINISHED: StateType.COMPLETED,
@@ -366,7 +376,17 @@ async def _fill(
         }[record.event]
         message = record.details.get("error") or "Added from the journal."
         final = State(type=kind, timestamp=when, message=message)
-        await client.set_task_run_state(UUID(task_run), final, force=True)
+        if is_there:
+            await client.set_task_run_state(UUID(task_run), final, force=True)
+        else:
+            await client.create_task_run(
+                _added_from_journal,
+                flow_run_id=run,
+                dynamic_key=task_run,
+                id=UUID(task_run),
+                name=record.details["step"],
+                state=final,
+            )
 
 
 @task(name="added from the journal")
