@@ -49,6 +49,7 @@ _LOGGED = {
     "waiting for ReadIndex response took too long": "no leader, or a slow one",
     _HARMLESS: "the quota is reached: reclaim_space",
 }
+_NO_LOG = "etcd was down, logs elsewhere (log-outputs) or less (log-level), or it cannot be read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ class Sights:
     remarks: tuple[str, ...]
     metrics: Mapping[str, MemberMetrics]
     reads: Mapping[str, float]
-    logs: Mapping[str, Mapping[str, int]]
+    logs: Mapping[str, Mapping[str, int] | None]
     clocks: tuple[ClockReading, ...]
     certificates: ClusterCheck | None
     starts: tuple[tuple[bool, str], ...]
@@ -216,6 +217,10 @@ def _counters(name: str, found: MemberMetrics, now: datetime) -> Iterable[Line]:
 
 def _logs(seen: Sights) -> Iterable[Line]:
     for name, counts in seen.logs.items():
+        if counts is None:
+            if name not in seen.silent:
+                yield Line(State.UNKNOWN, "log, last hour", name, "not seen", "", _NO_LOG)
+            continue
         if not counts:
             yield Line(State.NORMAL, "log, last hour", name, "nothing of note", "", "")
         for word, number in counts.items():

@@ -59,14 +59,11 @@ async def _read_metrics(
         return await diagnosis.read_metrics(run, client)
 
 
-async def _count_logs(run: Run) -> dict[str, dict[str, int]]:
-    counts: dict[str, dict[str, int]] = {}
-
-    async def count(name: str) -> None:
+async def _count_logs(run: Run) -> dict[str, dict[str, int] | None]:
+    async def count(name: str) -> dict[str, int] | None:
         try:
-            counts[name] = await diagnosis.count_logs(run, run.hosts[name])
+            return await diagnosis.count_logs(run, run.hosts[name])
         except RunbookError:
-            return  # its host is told among those that were not seen
+            return None
 
-    await asyncio.gather(*map(count, run.hosts))
-    return {name: counts[name] for name in run.hosts if name in counts}
+    return dict(zip(run.hosts, await asyncio.gather(*map(count, run.hosts)), strict=True))

@@ -38,8 +38,8 @@ async def read_metrics(
 
 
 @step("count what {host} has logged", retry_delays_seconds=())
-async def count_logs(run: Run, host: HostConnection) -> dict[str, int]:
-    """Count a member's sayings of the last hour."""
+async def count_logs(run: Run, host: HostConnection) -> dict[str, int] | None:
+    """Count a member's sayings of the last hour; None where it has logged nothing."""
     layout = run.inventory.layout(host.name)
     (result,) = await host.run(count_logs_command(layout), timeout_seconds=LOG_SECONDS)
     return parse_log_counts(result)

@@ -60,7 +60,7 @@ def test_they_are_kept_up_as_they_are(
     life = FieldLife(lab, cluster, prefect, tmp_path)
     with Writers(lab, tmp_path, witness=witness) as writers:
         told = life.adopt()
-        life.run("diagnose")
+        assert "failed:" not in life.run("diagnose").output, "a look that failed"
         for version in (goal, back):
             life.upgrade(version, MIDDLE, LATER)
             life.run("check_health")

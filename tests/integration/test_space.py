@@ -105,6 +105,21 @@ def test_a_full_cluster_is_writable_again_after_one_command(
     assert "filler: 1 keys" in ended.output
 
 
+@pytest.mark.chaos
+def test_a_full_cluster_that_somebody_has_compacted_is_led_out(
+    scene: Scene, prefect: Prefect
+) -> None:
+    """Who has begun by hand; etcd takes no write then, by which it would count what is free."""
+    lab = scene.lab
+    assert "database space exceeded" in rewrite(lab, 80)
+    (row,) = json.loads(etcdctl(lab, "endpoint", "status", "-w", "json", on="master01"))
+    etcdctl(lab, "compaction", "--physical", str(row["Status"]["header"]["revision"]))
+    ended = reclaim(prefect, scene)
+    assert ended.status == 0, ended.output
+    assert etcdctl(lab, "alarm", "list").strip() == ""
+    assert max(sizes(lab).values()) < QUOTA // 4
+
+
 def test_a_check_tells_the_days_that_are_left(scene: Scene, prefect: Prefect) -> None:
     """By what earlier checks have noted; it fails when they are few."""
     (record,) = (prefect.home / "etcd-runbooks" / "space").glob("*.jsonl")
@@ -160,7 +175,7 @@ def test_a_database_near_a_small_quota_is_due_whatever_its_size(
 ) -> None:
     """A night's own rules give it back before etcd takes no more writes."""
     lab = scene.lab
-    rewrite(lab, 40)
+    rewrite(lab, 34)
     before = sizes(lab)
     assert QUOTA * 4 // 5 < min(before.values()) <= max(before.values()) < QUOTA
     ended = reclaim(prefect, scene, "--keep-revisions", "1")
@@ -207,7 +222,8 @@ def test_a_diagnosis_tells_all_of_a_healthy_and_of_a_half_dead_cluster(
 ) -> None:
     """Every member's numbers; then what is dead is not seen, and is no fault of the diagnosis."""
     whole = diagnose(prefect, scene)
-    for what in ("log written (p99)", "round trip (p99)", "leader changes", "clock"):
+    logged = "log, last hour"
+    for what in ("log written (p99)", "round trip (p99)", "leader changes", "clock", logged):
         assert sum(row[1] == what for row in whole) >= len(MEMBERS), what
     assert not [row for row in whole if row[0] in ("bad", "?")]
     for name in MEMBERS[1:]:
@@ -218,6 +234,8 @@ def test_a_diagnosis_tells_all_of_a_healthy_and_of_a_half_dead_cluster(
     assert any(row[1] == "members healthy" and row[5].endswith("it is lost") for row in half)
     assert {row[2] for row in half if row[1] == "metrics"} == set(MEMBERS[1:])
     assert any(row[1:3] == ["log written (p99)", MEMBERS[0]] for row in half)
+    lost = [row for row in half if row[1:3] == [logged, MEMBERS[0]] and "lost leader" in row[3]]
+    assert lost, half
 
 
 def diagnose(prefect: Prefect, scene: Scene) -> list[list[str]]:

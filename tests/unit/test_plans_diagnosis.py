@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 
 from tasks.etcd.prometheus import parse_metrics
-from tasks.hosts.batch import Result
-from tasks.hosts.logs import parse_log_counts
 from tasks.model.diagnosis import COMMIT, FSYNC, Line, MemberMetrics, State, quantile
 from tasks.model.expiry import CertificateRow, ClusterCheck
 from tasks.model.observation import ClockReading
@@ -99,6 +97,8 @@ def test_full_health_is_normal_throughout() -> None:
             "900",
         ),
         ("log, last hour", {"logs": {"m0": {"lost leader": 3}}}, State.NOTABLE, "3 times"),
+        ("log, last hour", {"logs": {"m0": {}}}, State.NORMAL, "nothing of note"),
+        ("log, last hour", {"logs": {"m0": None}}, State.UNKNOWN, "not seen"),
         ("clock", {"clocks": (ClockReading("m0", -90.0, 0.1),)}, State.NOTABLE, "-90.00 s"),
         ("problem", {"problems": ("m1: no TCP connection\nmore",)}, State.BAD, "no TCP connection"),
         ("members healthy", {"health": cluster(deaf=(1,))}, State.BAD, "2 of 3"),
@@ -130,7 +130,13 @@ def test_nothing_that_is_seen_is_no_fault_of_the_diagnosis() -> None:
     nobody = dict.fromkeys(("m0", "m1", "m2"), "no SSH connection")
     lines = diagnose(
         sights(
-            health=dead, metrics={}, reads={}, logs={}, clocks=(), certificates=None, silent=nobody
+            health=dead,
+            metrics={},
+            reads={},
+            logs=dict.fromkeys(nobody),
+            clocks=(),
+            certificates=None,
+            silent=nobody,
         )
     )
     assert sum(line.state is State.UNKNOWN for line in lines) == 6
@@ -157,9 +163,3 @@ def test_a_quantile_is_the_bound_of_its_bucket(
 ) -> None:
     """None where nothing was measured."""
     assert quantile(buckets, 0.99) == value
-
-
-def test_counts_of_the_log_are_read() -> None:
-    """Tabs between, spaces within."""
-    result = Result("count", 0, "3\tlost leader\n12\tslow fdatasync\n", "", 0.1)
-    assert parse_log_counts(result) == {"lost leader": 3, "slow fdatasync": 12}
