@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 
 from tests.integration.runbooks import Ended, Prefect, run_runbook
 from tests.lab.etcd_programs import get_programs
+from tests.lab.host import Host
 from tests.lab.kubernetes.cluster import KubernetesCluster, probe
 from tests.lab.kubernetes.images import write_archive
 
@@ -108,10 +109,11 @@ def upgrade(prefect: Prefect, inventory: Path, *options: str) -> Ended:
 
 def versions(cluster: KubernetesCluster) -> set[str]:
     """Ask each etcd's own program for its version, past the runbooks."""
-    found = set()
-    for node in cluster.nodes.values():
-        process = cluster.process(node, "etcd")
-        assert process
-        said = node.run(f"/proc/{process.pid}/exe --version").check().stdout
-        found.add(said.split()[2])
-    return found
+    return {version_on(cluster, node) for node in cluster.nodes.values()}
+
+
+def version_on(cluster: KubernetesCluster, node: Host) -> str:
+    """Ask one node's etcd program for its version."""
+    process = cluster.process(node, "etcd")
+    assert process
+    return node.run(f"/proc/{process.pid}/exe --version").check().stdout.split()[2]
