@@ -34,6 +34,15 @@ def find_strays(node: NodeObservation) -> tuple[str, ...]:
     )
 
 
+NO_MANIFEST = (
+    "no file of the static pods' directory is etcd's pod, kube-system/etcd, and no run has taken "
+    "one out. An upgrade by kubeadm that broke off has set it aside as "
+    "/etc/kubernetes/tmp/kubeadm-backup-manifests-*/etcd.yaml: mv it back; where there is none, "
+    "`kubeadm init phase etcd local --config FILE` on the node writes one, with the "
+    "ClusterConfiguration in FILE; then harden_members"
+)
+
+
 def find_problems(node: NodeObservation) -> tuple[str, ...]:
     """List what keeps a node's etcd from being what its manifest says."""
     pod, process = node.pod, node.process
@@ -41,7 +50,7 @@ def find_problems(node: NodeObservation) -> tuple[str, ...]:
     if pod is None and any(path.name == MANIFEST.name for path in node.taken_out):
         return (*found, *_kubelet(node))
     if pod is None:
-        found.append("no file of the static pods' directory is etcd's pod, kube-system/etcd")
+        found.append(NO_MANIFEST)
         return (*found, *_kubelet(node))
     found += [f"its manifest is not understood: {fault}" for fault in node.settings.faults]
     if process is None:
@@ -63,15 +72,8 @@ def find_lost(node: NodeObservation) -> tuple[str, ...]:
 
 
 def find_lost_manifest(node: NodeObservation) -> str | None:
-    """Say that nothing on a node says how its etcd starts, and how kubeadm writes it anew."""
-    if MANIFEST.stem not in find_lost(node):
-        return None
-    place = ", ".join(sorted({file.path.rpartition("/")[0] for file in node.files}))
-    return (
-        f"there is no manifest of etcd's in {place or MANIFEST.parent}, and none that a run has "
-        "taken out; `kubeadm init phase etcd local --config FILE` on it writes one, with the "
-        f"ClusterConfiguration in FILE, and then {HARDEN}"
-    )
+    """Say that nothing on a node says how its etcd starts, and the ways to a manifest."""
+    return NO_MANIFEST if MANIFEST.stem in find_lost(node) else None
 
 
 def _taken_out(path: PurePosixPath) -> str:

@@ -22,7 +22,7 @@ from tasks.model.nodes import NodeObservation
 from tasks.model.plan import Finding, Severity
 from tasks.model.upgrades import LogRemnants, UpgradeSight
 from tasks.plans.images import Choice, choose_images, version_of
-from tasks.plans.nodes import find_unable
+from tasks.plans.nodes import NO_MANIFEST, find_unable
 from tasks.plans.refilled import find_refilled
 from tasks.plans.ways import find_closed
 from tasks.steps import nodes, upgrades
@@ -74,7 +74,7 @@ async def see_pods(
 
 def _image(name: str, written: SettingsFiles) -> str:
     if written.manifest is None:
-        raise Refused("there is no manifest of etcd's, in place or taken out", host=name)
+        raise Refused(NO_MANIFEST, host=name)
     try:
         return read_image(written.manifest)
     except NotUnderstood as error:

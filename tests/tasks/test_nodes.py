@@ -21,7 +21,7 @@ from tasks.plans.adopted_files import name_hosts
 from tasks.plans.adoption import adopt, find_pairs
 from tasks.plans.adoption_remarks import authority_remarks, find_remarks
 from tasks.plans.kubeadm import refuse_bootstrap
-from tasks.plans.nodes import find_lost_manifest, find_problems, judge_nodes
+from tasks.plans.nodes import find_problems, judge_nodes
 from tasks.plans.nodes import find_remarks as remarks_of
 from tasks.procedures.adopted_settings import take_pod
 from tasks.steps.nodes import read_node
@@ -280,13 +280,15 @@ def test_an_etcd_for_events_is_not_the_nodes_own() -> None:
     assert renamed.process is not None
 
 
-def test_a_lost_manifest_is_left_to_kubeadm() -> None:
+def test_a_lost_manifest_is_told_with_where_kubeadm_keeps_it() -> None:
     """One that a run has taken out is not lost."""
-    assert find_lost_manifest(node()) is None
     lost = node({"kube-apiserver.yaml": api()})
-    assert "kubeadm init phase etcd local" in (find_lost_manifest(lost) or "")
+    (said,) = find_problems(lost)
+    assert "/etc/kubernetes/tmp/kubeadm-backup-manifests-*/etcd.yaml" in said
+    assert "kubeadm init phase etcd local" in said
     kept = PurePosixPath("/etc/kubernetes/etcd-runbooks/etcd.yaml")
-    assert find_lost_manifest(replace(lost, kept=(kept,))) is None
+    (said,) = find_problems(replace(lost, kept=(kept,)))
+    assert "it goes on from there, or put it back" in said
 
 
 @pytest.mark.parametrize(
