@@ -35,6 +35,7 @@ from tasks.hosts.logins import Logins
 from tasks.model.certificates import Generation
 from tasks.model.credentials import SecretSource
 from tasks.model.errors import AccessRefused, HostSilent, LockLost, RunbookError, Transient
+from tasks.model.gap import Absences
 from tasks.model.inventory import Inventory
 from tasks.model.inventory_file import load_inventory
 from tasks.model.machines import Host
@@ -84,6 +85,7 @@ class Run:
         self.lock_lost: str | None = None
         self.outcome = "done"
         self.snapshot: str | None = None
+        self.absences = Absences()
         self.on_exit = AsyncExitStack()
 
     @property

@@ -122,3 +122,29 @@ def read_meters(
                 )
             )
     return tuple(gaps)
+
+
+@dataclass(slots=True)
+class Absences:
+    """How long each API server was away, in seconds at most, while its node was changed.
+
+    `longest` has those that came back, by host; `at_once` is how many were away together at most.
+    """
+
+    longest: dict[str, float] = field(default_factory=dict)
+    at_once: int = 0
+    _since: dict[str, float] = field(default_factory=dict)
+
+    def leave(self, host: str, now: float) -> None:
+        """Note that it is told to go, or would be, if it is there."""
+        self._since.setdefault(host, now)
+
+    def come_back(self, host: str, now: float) -> None:
+        """Note that it is ready again; one of which it is not known when it went is not counted."""
+        self.at_once = max(self.at_once, len(self._since))
+        if (since := self._since.pop(host, None)) is not None:
+            self.longest[host] = max(now - since, self.longest.get(host, 0.0))
+
+    def forget(self, host: str) -> None:
+        """Note that there was none to go."""
+        self._since.pop(host, None)

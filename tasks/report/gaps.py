@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tasks.model.gap import Gap
+from tasks.model.gap import Absences, Gap
 from tasks.report.tables import Table
 
 COLUMNS = ("stage", "seconds", "reads", "failed", "longest gap", "failed by endpoint")
@@ -50,6 +50,15 @@ def gap_summary(gaps: tuple[Gap, ...]) -> str:
         f"longest gap in linearizable reads: {format_gap(worst.longest)} in '{worst.stage}'; "
         f"{writing}{failures} of {reads + failures} reads failed and were tried on another member"
     )
+
+
+def absence_facts(absences: Absences) -> dict[str, str]:
+    """Say for how long API servers were away, and how many at once; nothing where none was."""
+    if not absences.longest:
+        return {}
+    told = ", ".join(f"{host} {format_gap(away)}" for host, away in absences.longest.items())
+    together = "one at a time" if absences.at_once == 1 else f"{absences.at_once} at once"
+    return {"API servers away, until ready again": f"{told}; {together}"}
 
 
 def format_gap(seconds: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import PurePosixPath
 from shlex import quote
+from time import monotonic
 
 from tasks.config.launch import NotUnderstood
 from tasks.config.settings import changed_files
@@ -35,6 +36,7 @@ async def take_out(run: Run, host: HostConnection) -> bool:
 
     After a failure they are out, and what runs on is told.
     """
+    run.absences.leave(host.name, monotonic())
     (result,) = await host.run(
         _pod(run, host).stop_command(), changes=True, timeout_seconds=pods.LIMIT_SECONDS
     )
@@ -115,7 +117,11 @@ async def resume(run: Run, host: HostConnection) -> bool:
     (result,) = await host.run(
         _pod(run, host).resume_command(), changes=True, timeout_seconds=pods.LIMIT_SECONDS
     )
-    return files.parse_change(result)
+    if was_out := files.parse_change(result):
+        run.absences.come_back(host.name, monotonic())
+    else:
+        run.absences.forget(host.name)
+    return was_out
 
 
 @step("change the API server's list of members on {host}")
@@ -126,6 +132,7 @@ async def rewrite_apiserver(run: Run, host: HostConnection, planned: UpdateNodeA
     """
     own = _pod(run, host)
     kept = TextFile(str(apiserver_pod(own.manifest).kept), planned.text, mode="0600")
+    run.absences.leave(host.name, monotonic())
     await host.run(
         own.pause_command(),
         files.write_text_command(kept, backup=run.inventory.paths.backups / run.backup),
@@ -133,4 +140,5 @@ async def rewrite_apiserver(run: Run, host: HostConnection, planned: UpdateNodeA
         changes=True,
         timeout_seconds=pods.LIMIT_SECONDS,
     )
+    run.absences.come_back(host.name, monotonic())
     return True

@@ -18,7 +18,7 @@ from tasks.model.outcome import work_of
 from tasks.model.plan import Finding, Plan, Severity
 from tasks.model.record import Event
 from tasks.report.diagnosis import diagnosis_markdown, diagnosis_table, diagnosis_verdict
-from tasks.report.gaps import gap_summary
+from tasks.report.gaps import absence_facts, gap_summary
 from tasks.report.health import health_markdown, health_table
 from tasks.report.plans import findings_markdown, plan_markdown
 from tasks.report.runs import report_markdown
@@ -128,6 +128,7 @@ async def publish_report(
         "took": f"{(datetime.now(UTC) - run.started).total_seconds():.1f} s",
         "changes": str(sum(row.get("changed") is True for row in steps)),
         **(facts or {}),
+        **absence_facts(run.absences),
         **({"snapshot": run.snapshot} if run.snapshot else {}),
         "journal": str(run.journal.path),
         **sealed([run.journal.path]),

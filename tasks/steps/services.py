@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import PurePosixPath
+from time import monotonic
 
 from tasks.engine.run import Run, step, together
 from tasks.hosts import clients, files, pods, services
@@ -68,7 +69,9 @@ async def restart_apiserver(run: Run, host: HostConnection, _step: RestartApiser
     """
     commands = supervisor(run.inventory.layout(host.name)).restart_apiserver_commands()
     told = clients.tell_command(host.name, None)
+    run.absences.leave(host.name, monotonic())
     await host.run(*commands, told, changes=True, timeout_seconds=APISERVER_SECONDS)
+    run.absences.come_back(host.name, monotonic())
     return True
 
 

@@ -7,6 +7,7 @@ against a whole run.
 from __future__ import annotations
 
 import os
+import re
 import time
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from tests.integration.stacked_upgrades import (
     upgrade,
     versions,
 )
+from tests.integration.test_upgrades import read_report
 from tests.lab.etcd_programs import ETCD_3_6, ETCD_3_7
 from tests.lab.kubernetes.watch import ApiWatch
 
@@ -44,6 +46,8 @@ STEPS = (
     "put etcd in on {}",
     "put the API server in on {}",
 )
+LOOK_SECONDS = 5.0
+"""By so much the run's and the watch's time of an API server's absence may differ."""
 LOOKS = ("lock the", "see ", "ask ", "reach ", "look for", "try places")
 POINTS = tuple(f"{event}|{step}" for step in STEPS for event in ("step-started", "step-finished"))
 
@@ -103,6 +107,11 @@ def test_the_image_is_changed_one_node_at_a_time(
     print(f"\nto {goal}: {facts}")  # noqa: T201 - the figures
     assert writers.check().lost == ()
     assert seen.longest_without_any == 0
+    (told,) = re.findall(r"API servers away, until ready again:\*\* (.*)", read_report(prefect))
+    assert told.endswith("one at a time")
+    for name, away in seen.longest.items():
+        (said,) = re.findall(rf"{name} ([0-9.]+) s", told)
+        assert away - LOOK_SECONDS < float(said) < away + LOOK_SECONDS, (told, seen)
     for name, node in kubernetes.nodes.items():
         was = next(line for line in old[name].splitlines() if "image:" in line)
         wanted = f"{was.partition(':')[0]}: {image(goal)}"

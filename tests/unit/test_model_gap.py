@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tasks.model.gap import EndpointGap, Gap, Meter, read_meters
-from tasks.report.gaps import gap_section, gap_summary
+from tasks.model.gap import Absences, EndpointGap, Gap, Meter, read_meters
+from tasks.report.gaps import absence_facts, gap_section, gap_summary
 
 
 def meter(*marks: tuple[str, float]) -> Meter:
@@ -78,3 +78,25 @@ def test_the_report_names_the_worst_stage() -> None:
     )
     section = "\n".join(gap_section(gaps))
     assert "| quiet | 1.0 | 20 | 0 | 50 ms | none |" in section
+
+
+def test_an_api_server_is_away_until_it_is_ready_again() -> None:
+    """The longest time of each; one that was not there, or left unseen, is not counted."""
+    seen = Absences()
+    assert absence_facts(seen) == {}
+    seen.leave("m1", 1.0)
+    seen.leave("m1", 5.0)  # the step is tried again
+    seen.come_back("m1", 17.5)
+    seen.leave("m1", 20.0)
+    seen.come_back("m1", 21.0)
+    seen.leave("m2", 30.0)
+    seen.forget("m2")
+    seen.come_back("m3", 40.0)
+    assert absence_facts(seen) == {
+        "API servers away, until ready again": "m1 16.50 s; one at a time"
+    }
+    seen.leave("m1", 50.0)
+    seen.leave("m2", 51.0)
+    seen.come_back("m2", 51.5)
+    seen.come_back("m1", 52.0)
+    assert absence_facts(seen).popitem()[1] == "m1 16.50 s, m2 500 ms; 2 at once"
