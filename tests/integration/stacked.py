@@ -120,8 +120,10 @@ def edit_etcd(cluster: KubernetesCluster, node: Host, script: str) -> None:
     do_while_out(cluster, node, ["sed", "-i", script, f"{KEPT}/etcd.yaml"])
 
 
-def do_while_out(cluster: KubernetesCluster, node: Host, command: str | list[str]) -> None:
-    """Do something on a node while it has no etcd and no API server; all of it is ready after."""
+def do_while_out(
+    cluster: KubernetesCluster, node: Host, command: str | list[str], *, serves: bool = True
+) -> None:
+    """Do something on a node while it has no etcd and no API server; after it each `serves`."""
     kept, manifests = KEPT, f"/{MANIFESTS}"
     node.run(OUT).check()
     eventually(lambda: probe(node) == "-")
@@ -131,9 +133,11 @@ def do_while_out(cluster: KubernetesCluster, node: Host, command: str | list[str
     time.sleep(2)
     node.run(command).check()
     node.run(f"mv {kept}/etcd.yaml {manifests}/").check()
-    eventually(lambda: node.run(["curl", "-sfm1", READY]).status == 0)
+    if serves:
+        eventually(lambda: node.run(["curl", "-sfm1", READY]).status == 0)
     node.run(f"mv {kept}/kube-apiserver.yaml {manifests}/").check()
-    cluster.wait_until_ready(node)
+    if serves:
+        cluster.wait_until_ready(node)
 
 
 def eventually(is_so: Callable[[], bool], seconds: float = 90) -> None:

@@ -5,8 +5,6 @@ The work on the hosts goes on, the outcome is told, and after the next run nothi
 
 from __future__ import annotations
 
-import math
-import os
 import random
 import sqlite3
 import time
@@ -24,6 +22,8 @@ from tests.integration.faults import (
     check_told,
     kill_embedded_api,
     read_end,
+    see_whole_record,
+    share,
     wait_for_step,
 )
 from tests.integration.postgres import postgres
@@ -65,11 +65,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     running.kill()
 
 
-def share() -> float:
-    """Tell how much longer a process takes than it would alone: runnable ones to a processor."""
-    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
-
-
 def rotate(
     lab: Lab, prefect: Prefect, step: int, fault: Callable[[int], None], back: Callable[[], None]
 ) -> None:
@@ -85,14 +80,7 @@ def rotate(
     assert waited < limit, ended.output
     assert all(before[name] != now for name, now in serials(lab).items())
     assert not find_strangers(lab)
-    # What the next run gives to the record is bounded in time, of which a busy machine has less.
-    for _ in range(math.ceil(share())):
-        after = run_runbook(prefect, "check_health", lab)
-        check_told(after)
-        missing = check_record(prefect)
-        if missing == (0, 0, 0):
-            break
-    assert missing == (0, 0, 0), after.output
+    see_whole_record(prefect, lambda: check_told(run_runbook(prefect, "check_health", lab)))
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tasks.model.corruption import INCONSISTENT
 from tests.integration.runbooks import Prefect, run_runbook
-from tests.integration.stacked import KEPT, do_while_out, stacked_writers
+from tests.integration.stacked import KEPT, do_while_out, eventually, stacked_writers
 from tests.integration.test_corruption import SECRET
 from tests.integration.test_stacked_members import REPLACE_STEPS, killed, see_whole
 
@@ -29,17 +30,20 @@ CHAIN = (
     REPLACE_STEPS[-1],
 )
 """As a run has them: with the API server in, nothing is left."""
+LOGS = "/var/log/pods/kube-system_etcd-*/etcd/*.log"
 DATABASE = "/var/lib/etcd/member/snap/db"
 
 
-def spoil(cluster: KubernetesCluster, node: Host) -> None:
-    """Change a value in a node's database while its etcd is out, which then does not look."""
+def spoil(cluster: KubernetesCluster, node: Host, *, looks: bool = False) -> None:
+    """Change a value in a node's database while its etcd is out; one that `looks` then ends."""
     assert len(OTHER) == len(SECRET)
     cluster.etcdctl("put", "told", SECRET)
     spoilt = f"grep -q '{SECRET}' {DATABASE} && sed -i 's/{SECRET}/{OTHER}/g' {DATABASE}"
-    blind = f"sed -i s/InitialCorruptCheck=true/InitialCorruptCheck=false/ {KEPT}/etcd.yaml"
-    do_while_out(cluster, node, f"export LC_ALL=C; {blind}; {spoilt}")
-    assert tell(cluster, node) == OTHER
+    words = "s/InitialCorruptCheck=[a-z]*/InitialCorruptCheck="
+    check = f"sed -i {words}{str(looks).lower()}/ {KEPT}/etcd.yaml"
+    do_while_out(cluster, node, f"export LC_ALL=C; {check}; {spoilt}", serves=not looks)
+    if not looks:
+        assert tell(cluster, node) == OTHER
 
 
 def let_lead(cluster: KubernetesCluster, node: Host) -> None:
@@ -77,6 +81,28 @@ def test_a_node_whose_data_differ_is_repaired(
     assert writers.check().lost == ()
     after, new = kubernetes.processes("etcd"), kubernetes.members()
     assert {name for name in before if before[name] != after[name]} == {node.name}
+    assert {name for name in ids if ids[name]["ID"] != new[name]["ID"]} == {node.name}
+    check_healed(kubernetes, prefect)
+
+
+def test_a_node_whose_etcd_ends_at_its_start_is_healed(
+    kubernetes: KubernetesCluster, prefect: Prefect, tmp_path: Path
+) -> None:
+    """By its own look, which is kubeadm's default; its API server waits for it all the time."""
+    node = list(kubernetes.nodes.values())[-1]
+    spoil(kubernetes, node, looks=True)
+    eventually(lambda: node.run(f"grep -q '{INCONSISTENT}' {LOGS}").status == 0)
+    checked = run_runbook(prefect, "check_health", kubernetes.lab.inventory)
+    print(checked.output)  # noqa: T201 - what an operator reads
+    assert checked.status == 1
+    assert RUNBOOK in checked.output
+    ids = kubernetes.members()
+    with stacked_writers(kubernetes, tmp_path) as writers:
+        ended = run_runbook(prefect, RUNBOOK, kubernetes.lab.inventory)
+    print(ended.output)  # noqa: T201 - as above
+    assert ended.status == 0, ended.output
+    assert writers.check().lost == ()
+    new = kubernetes.members()
     assert {name for name in ids if ids[name]["ID"] != new[name]["ID"]} == {node.name}
     check_healed(kubernetes, prefect)
 
