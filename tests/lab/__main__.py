@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import time
 from functools import partial
@@ -125,7 +126,9 @@ def down(options: argparse.Namespace) -> None:
 
 def list_labs(_: argparse.Namespace) -> None:
     """Print each lab with its hosts."""
-    for name in teardown.reap():
+    reaped = teardown.reap()
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # whoever reads may have read enough
+    for name in reaped:
         print(f"{name}: removed, the process that it belonged to is dead")
     for record in list_records():
         stays = f"of process {record.owner.pid}" if record.owner else "until `down`"
