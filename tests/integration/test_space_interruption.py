@@ -53,7 +53,7 @@ POINTS = (
 RAISES = ("edit the settings of {}", "move leadership away from {}", "restart etcd on {}")
 REPAIRS = (
     *("compare the members' data", "save a snapshot", "remove a member", "add a learner"),
-    *("retire {}", "issue certificates on {}", "start the joining etcd on {}"),
+    *("retire {}", "write configuration on {}", "start the joining etcd on {}"),
     *("wait for the log and promote", "take the alarm CORRUPT back", "verify the cluster"),
 )
 
