@@ -205,6 +205,8 @@ async def _stop_and_set_aside(run: Run, host: HostConnection, word: str) -> bool
     layout = run.inventory.layout(host.name)
     # Etcd's account may write in our state directory, and in others' data directory alone.
     kept = {layout.data} - {layout.state / "default.etcd"}
+    if layout.is_pod:
+        run.absences.leave(host.name, monotonic())
     results = await host.run(
         supervisor(layout).stop_command(),
         *(

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import PurePosixPath
+from time import monotonic
 
 from tasks.engine.run import Run, step, together, unless
 from tasks.etcd.client import HASH_SECONDS, EtcdClient
@@ -50,6 +51,8 @@ async def see_host(run: Run, host: HostConnection) -> RestoreHost:
 async def stop_member(run: Run, host: HostConnection, _step: StopMember) -> bool:
     """Stop a member and what lives on it, and what an earlier run has left in isolation."""
     layout = run.inventory.layout(host.name)
+    if layout.is_pod:
+        run.absences.leave(host.name, monotonic())
     _, stopped, _ = await host.run(
         restores.hasten_command(layout),
         supervisor(layout).stop_command(),
