@@ -64,6 +64,7 @@ async def look(
         roster.add(member)
     if roster.members != known:
         found = await roster.look(run, settled=True)
+    found = await roster.reconsider(run, found, observed)
     live = found.seen_members()
     if not live:
         await onhosts.refuse_foreign(run, roster.members)

@@ -36,6 +36,7 @@ class Roster:
         self._silent: frozenset[str] = frozenset()
         self._client: EtcdClient | None = None
         self._asking: asyncio.Task[frozenset[int]] | None = None
+        self._suspects: frozenset[str] = frozenset()
         self._condemned: frozenset[int] | None = None
 
     @property
@@ -81,6 +82,7 @@ class Roster:
         """
         suspects = tuple(member for member in self.members if member.name in hosts)
         if suspects:
+            self._suspects = frozenset(member.name for member in suspects)
             self._silent |= {member.client_url for member in suspects}
             self._asking = asyncio.ensure_future(self._ask_patiently(run, suspects))
             run.on_exit.push_async_callback(end_all, (self._asking,))
@@ -89,6 +91,21 @@ class Roster:
         """Tell the ids of those suspects that are healthy; waits for all their answers."""
         alive = await self._asking if self._asking else frozenset()
         return alive - (self._condemned or frozenset())
+
+    async def reconsider(
+        self, run: Run, found: ClusterHealth, reached: Iterable[str]
+    ) -> ClusterHealth:
+        """Look again, with patience, where a suspect is slow and not dead.
+
+        Only those are waited for whose hosts are reached: a host without power answers nobody.
+        """
+        if self._suspects.isdisjoint(reached):
+            return found
+        alive = await self.find_alive()
+        if all(m.is_healthy for m in found.seen_members() if m.member.id in alive):
+            return found
+        self._silent = frozenset()
+        return await self.look(run, settled=True)
 
     async def _ask_patiently(self, run: Run, suspects: tuple[DesiredMember, ...]) -> frozenset[int]:
         client = await self.connect(run)
