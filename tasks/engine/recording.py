@@ -161,29 +161,29 @@ async def recover(own: Path) -> list[str]:
     with contextlib.suppress(Exception):
         archive_recorded(runs_directory(), (datetime.now(UTC) - KEPT).timestamp())
         async with asyncio.timeout(RECOVERY_SECONDS):
-            for _ in range(ATTEMPTS):
+            for attempt in range(ATTEMPTS):
+                if attempt:
+                    await asyncio.sleep(STUMBLE_SECONDS)
                 if await _deliver_others(own, delivered):
                     break
-                await asyncio.sleep(STUMBLE_SECONDS)
     return delivered
 
 
 async def _deliver_others(own: Path, delivered: list[str]) -> bool:
-    """Deliver what can be; returns whether nothing failed."""
-    failed = False
+    """Deliver what can be, and add its runs' ids; returns whether nothing failed."""
+    is_whole = True
     for path in find_undelivered(runs_directory()):
         if path == own:
             continue
         try:
             with Journal(path) as journal:
-                run = await deliver(journal)
+                if (run := await deliver(journal)) is not None:
+                    delivered.append(str(run))
         except BlockingIOError:
             continue
         except Exception:  # noqa: BLE001 - whatever it is, the others' records are not its fault
-            failed = True
-        else:
-            delivered += [str(run)] if run is not None else []
-    return not failed
+            is_whole = False
+    return is_whole
 
 
 async def deliver(journal: Journal) -> UUID | None:

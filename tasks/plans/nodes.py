@@ -47,11 +47,9 @@ def find_problems(node: NodeObservation) -> tuple[str, ...]:
     """List what keeps a node's etcd from being what its manifest says."""
     pod, process = node.pod, node.process
     found = [*find_strays(node), *map(_taken_out, node.taken_out)]
-    if pod is None and any(path.name == MANIFEST.name for path in node.taken_out):
-        return (*found, *_kubelet(node))
     if pod is None:
-        found.append(NO_MANIFEST)
-        return (*found, *_kubelet(node))
+        lost = find_lost_manifest(node)
+        return (*found, *((lost,) if lost else ()), *_kubelet(node))
     found += [f"its manifest is not understood: {fault}" for fault in node.settings.faults]
     if process is None:
         found.append(f"{pod.file.path} is there, and no etcd of that pod runs")

@@ -9,7 +9,7 @@ import pytest
 from tasks.model.corruption import INCONSISTENT
 from tests.integration.runbooks import Prefect, run_runbook
 from tests.integration.stacked import KEPT, do_while_out, eventually, stacked_writers
-from tests.integration.test_corruption import SECRET
+from tests.integration.test_corruption import OTHER, SECRET
 from tests.integration.test_stacked_members import REPLACE_STEPS, killed, see_whole
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ pytest_plugins = ["tests.lab.kubernetes.fixtures", "tests.integration.fixtures"]
 pytestmark = [pytest.mark.lab, pytest.mark.chaos, pytest.mark.one_etcd, pytest.mark.timeout(1500)]
 
 RUNBOOK = "repair_corruption"
-OTHER = "not the same at all"
 CHAIN = (
     "compare the members' data",
     *REPLACE_STEPS[:-1],
