@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from tasks.engine.embedded import SETTINGS
 from tasks.engine.journal import read_journal
 from tasks.model.record import Event
+from tests.integration.homes import prepare_home
 from tests.integration.runbooks import Prefect
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Server:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self._port = probe.getsockname()[1]
-        self.prefect = Prefect(home, f"http://127.0.0.1:{self._port}/api")
+        self.prefect = Prefect(prepare_home(home), f"http://127.0.0.1:{self._port}/api")
         self._database = {"PREFECT_API_DATABASE_CONNECTION_URL": database} if database else {}
         self._process: subprocess.Popen[bytes] | None = None
 

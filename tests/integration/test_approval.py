@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.integration.homes import prepare_home
 from tests.integration.members import Scene, check_cluster, list_members, raise_cluster
 from tests.integration.runbooks import ROOT, Ended, Prefect, finish, start_runbook
 from tests.integration.teams import copy_checkout, deploy, worker
@@ -128,8 +129,7 @@ def test_without_a_server_the_command_line_finds_the_run_in_the_same_home(
     scene: Scene, tmp_path: Path
 ) -> None:
     """Both processes bring an API of their own over one database."""
-    alone = Prefect(tmp_path / "home")
-    alone.home.mkdir()
+    alone = Prefect(prepare_home(tmp_path / "home"))
     process = start_runbook(alone, "replace_member", scene.inventory, *words(scene))
     run, deadline = None, time.monotonic() + 180
     while run is None:

@@ -14,6 +14,7 @@ import pytest
 
 from tasks.engine.journal import read_journal
 from tasks.model.record import Event
+from tests.integration.homes import prepare_home
 from tests.integration.runbooks import (
     Prefect,
     etcdctl,
@@ -196,7 +197,7 @@ def test_a_runner_that_ends_in_mid_run_leaves_no_lock_and_no_process(
 
     The record of the one that ended is whole.
     """
-    lab, home = start_lab(hosts=1), Prefect(tmp_path)
+    lab, home = start_lab(hosts=1), Prefect(prepare_home(tmp_path))
     process = start_runbook(home, "bootstrap_cluster", lab)
     wait_until(has_begun(home, [], "install etcd"), "the run did not begin")
     assert embedded_apis(tmp_path)

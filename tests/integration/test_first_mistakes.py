@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.homes import prepare_home
 from tests.integration.runbooks import Prefect, run_runbook
 
 INVENTORY = """\
@@ -42,7 +43,7 @@ def test_what_cannot_be_done_is_said_with_the_way_out(
     inventory: Path, tmp_path: Path, runbook: str, status: int, told: str
 ) -> None:
     """An authority's folder that is missing; a host that was not seen is not called shown."""
-    ended = run_runbook(Prefect(tmp_path), runbook, inventory)
+    ended = run_runbook(Prefect(prepare_home(tmp_path)), runbook, inventory)
     assert ended.status == status, ended.output
     assert told in ended.stderr
     assert ended.stderr.rstrip().endswith("Nothing was changed.")

@@ -26,6 +26,7 @@ from tests.integration.faults import (
     share,
     wait_for_step,
 )
+from tests.integration.homes import prepare_home
 from tests.integration.postgres import postgres
 from tests.integration.rotations import find_strangers, serials
 from tests.integration.runbooks import Prefect, finish, run_runbook, start_runbook
@@ -51,7 +52,7 @@ STEPS_BEFORE_CHANGES_END = 25
 def lab(start_module_lab: StartLab, tmp_path_factory: pytest.TempPathFactory) -> Lab:
     """Three members that are up."""
     lab = start_module_lab(hosts=3)
-    alone = Prefect(tmp_path_factory.mktemp("bootstrap"))
+    alone = Prefect(prepare_home(tmp_path_factory.mktemp("bootstrap")))
     assert run_runbook(alone, "bootstrap_cluster", lab).status == 0
     return lab
 
@@ -135,7 +136,7 @@ def test_a_database_that_is_away_costs_nothing(
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Prefect:
     """Use no server."""
-    return Prefect(tmp_path_factory.mktemp("alone"))
+    return Prefect(prepare_home(tmp_path_factory.mktemp("alone")))
 
 
 @pytest.mark.parametrize("seed", SEEDS)

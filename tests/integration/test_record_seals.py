@@ -10,6 +10,7 @@ import pytest
 
 from tasks.engine.journal import Journal
 from tasks.model.record import Event
+from tests.integration.homes import prepare_home
 from tests.integration.runbooks import ROOT, Prefect
 
 pytestmark = [
@@ -36,7 +37,7 @@ def flows(prefect: Prefect, *words: str) -> tuple[int, str]:
 
 def test_a_replaced_journal_is_told_by_its_report_in_prefect(tmp_path: Path) -> None:
     """Its own seals fit each other; without a server, too, for the command brings one."""
-    prefect = Prefect(tmp_path)
+    prefect = Prefect(prepare_home(tmp_path))
     inventory = tmp_path / "main.yaml"
     example = (ROOT / "deployments/clusters/example.yaml").read_text()
     inventory.write_text(example.replace("name: example", "name: main"))

@@ -10,6 +10,7 @@ import pytest
 
 from tasks.engine.journal import Journal
 from tasks.model.record import Event
+from tests.integration.homes import prepare_home
 from tests.integration.runbooks import Prefect, run_runbook
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def test_only_what_is_old_and_done_goes_and_a_dry_run_says_it(
 ) -> None:
     """The backups of an unfinished and of a stranger's run stay; journals are read as before."""
     lab = start_lab(hosts=1)
-    host, prefect = lab["master01"], Prefect(tmp_path / "home")
+    host, prefect = lab["master01"], Prefect(prepare_home(tmp_path / "home"))
     inventory = tmp_path / f"{lab.name}.yaml"
     inventory.write_text(lab.inventory.read_text() + RULES)
     folder = prefect.home / "etcd-runbooks" / "journal" / lab.name

@@ -13,6 +13,7 @@ import pytest
 
 from tasks.engine.journal import read_journal
 from tasks.model.record import Event, Record
+from tests.integration.homes import prepare_home
 from tests.integration.postgres import postgres
 from tests.integration.runbooks import ROOT, Prefect, etcdctl, prefect_server, run_runbook
 from tests.integration.teams import copy_checkout, deploy, worker
@@ -37,8 +38,8 @@ FILLED_MB = 120
 @pytest.fixture(scope="module")
 def lab(start_module_lab: StartLab, tmp_path_factory: pytest.TempPathFactory) -> Lab:
     """Bootstrap a cluster."""
-    lab = start_module_lab(hosts=3)
-    ended = run_runbook(Prefect(tmp_path_factory.mktemp("home")), "bootstrap_cluster", lab)
+    lab, home = start_module_lab(hosts=3), prepare_home(tmp_path_factory.mktemp("home"))
+    ended = run_runbook(Prefect(home), "bootstrap_cluster", lab)
     assert ended.status == 0, ended.output
     return lab
 

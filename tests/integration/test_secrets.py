@@ -32,6 +32,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from tests.integration.homes import prepare_home
 from tests.integration.rbac import enable_rbac, name_user, write_password
 from tests.integration.rotations import authority_digits
 from tests.integration.runbooks import Ended, Prefect, finish, run_runbook, start_runbook
@@ -214,7 +215,7 @@ def scene(start_module_lab: StartLab, tmp_path_factory: pytest.TempPathFactory) 
     """Bootstrap with marked secrets and the embedded API; with RBAC on, rotate and replace."""
     lab = start_module_lab(hosts=3, etcd=INSTALLED, etcd_source="installed")
     home, temporary = tmp_path_factory.mktemp("prefect"), tmp_path_factory.mktemp("temporary")
-    prefect = Prefect(home)
+    prefect = Prefect(prepare_home(home))
     (home / "profiles.toml").write_text(TALKATIVE)
     phrase = f"phrase-{secrets.token_hex(16)}"
     passphrase = f"marker-{secrets.token_hex(16)}"

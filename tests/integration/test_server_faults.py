@@ -23,6 +23,7 @@ from ruamel.yaml import YAML
 from tasks.engine.journal import read_journal
 from tasks.model.record import Event
 from tests.integration.faults import check_record, see_whole_record
+from tests.integration.homes import prepare_home
 from tests.integration.rotations import find_strangers, serials
 from tests.integration.runbooks import Prefect, run_runbook
 from tests.integration.servers import TeamServer
@@ -236,7 +237,7 @@ def rotating(
 ) -> tuple[Team, Lab]:
     """Bring up a cluster for the same workers."""
     lab = start_module_lab(hosts=3)
-    alone = Prefect(tmp_path_factory.mktemp("alone"))
+    alone = Prefect(prepare_home(tmp_path_factory.mktemp("alone")))
     assert run_runbook(alone, "bootstrap_cluster", lab).status == 0
     inventory = team.checkout / "deployments" / "clusters" / f"{lab.name}.yaml"
     shutil.copy(lab.inventory, inventory)
