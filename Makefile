@@ -10,8 +10,9 @@ PACKAGES := systemd-container openssh-server openssh-client sudo iproute2 dbus p
 	util-linux etcd-server etcd-client golang-cfssl openssl rsync python3-venv gcc libc6-dev \
 	postgresql shellcheck fish tcsh zsh busybox-static age nftables iptables
 
-# Tests with hosts wait most of their time, so more of them run at once than there are cores.
-WORKERS ?= 4
+# Tests with hosts wait part of their time, so more of them run at once than there are cores; with
+# four on two cores all waited for each other, and a slow machine's ran into their limits.
+WORKERS ?= 3
 PARALLEL = --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help

@@ -1,8 +1,8 @@
 """How the tests are spread over several workers (`pytest -n`), so that they wait side by side.
 
 The tests of a module stay together (`--dist loadfile`), and share its lab. What takes longest
-begins first, so that no long module is left over at the end; what needs Kubernetes nodes begins
-last, for their programs take the longest to build, beside everything else. The contract's tests are
+begins first, so that no long module is left over at the end. What needs Kubernetes nodes begins
+last where their programs are still to be built, beside everything else. The contract's tests are
 apart by etcd's version, each of which has a cluster of its own.
 """
 
@@ -15,10 +15,15 @@ import pytest
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
+from tests.lab.kubernetes.programs import KUBERNETES_1_37, is_built
+
+NODES = "what needs Kubernetes nodes"
+
 LONGEST_FIRST = [
     "test_rotation_interruption",
     "test_secrets",
     "test_automations",
+    NODES,
     "test_schedule",
     "test_rotation",
     "test_members",
@@ -57,7 +62,7 @@ settings.load_profile("busy")
 
 
 VERSION = re.compile(r"\[[^]]*?(\d+\.\d+\.\d+)")
-NODES = re.compile(r"\[[^]]*?\b(1\.\d\d\.\d+)")
+RELEASE = re.compile(r"\[[^]]*?\b(1\.\d\d\.\d+)")
 """A release of Kubernetes in a test's id: etcd's begin with 3."""
 
 
@@ -69,7 +74,7 @@ class Spread(LoadFileScheduling):  # type: ignore[misc]
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        if nodes := NODES.search(nodeid):
+        if nodes := RELEASE.search(nodeid):
             return f"nodes of {nodes[1]}"
         module = str(super()._split_scope(nodeid))
         version = VERSION.search(nodeid) if module.startswith("tests/contract/") else None
@@ -91,7 +96,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     def rank(item: pytest.Item) -> int:
         if item.path in needs_nodes:
-            return last + 2
+            return ranks[NODES] if is_built(KUBERNETES_1_37) else last + 2
         return ranks.get(item.path.stem, last + (item.path not in needs_hosts))
 
     items.sort(key=rank)

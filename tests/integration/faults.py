@@ -22,7 +22,7 @@ from tasks.engine.embedded import SETTINGS
 from tasks.engine.journal import read_journal
 from tasks.model.record import Event
 from tests.integration.homes import prepare_home
-from tests.integration.runbooks import Prefect
+from tests.integration.runbooks import HANG_SECONDS, Prefect
 
 if TYPE_CHECKING:
     from tests.integration.runbooks import Ended
@@ -60,7 +60,7 @@ class Server:
                 stdout=log,
                 stderr=log,
             )
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + HANG_SECONDS
         while True:
             with (
                 suppress(OSError),
@@ -160,7 +160,7 @@ class SlowApi:
 
 def wait_for_step(prefect: Prefect, before: set[Path], number: int, runner: Any) -> None:  # noqa: ANN401 - a process
     """Wait until a run, whose journal is none of those before, has begun so many steps."""
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + HANG_SECONDS
     while runner.poll() is None and time.monotonic() < deadline:
         for path in set(prefect.journals) - before:
             begun = [r for r in read_journal(path) if r.event is Event.STEP_STARTED]
@@ -201,7 +201,7 @@ def see_whole_record(prefect: Prefect, run: Callable[[], object]) -> None:
 
     What a run gives to the record is bounded in time, of which it has less on a busy machine.
     """
-    for _ in range(math.ceil(share())):
+    for _ in range(1 + math.ceil(share())):
         run()
         missing = check_record(prefect)
         if missing == (0, 0, 0):

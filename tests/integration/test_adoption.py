@@ -65,7 +65,7 @@ def test_a_cluster_as_the_procedures_make_it(
 
 
 @pytest.mark.one_etcd
-@pytest.mark.parametrize("builder", [kubespray, kubeasz])
+@pytest.mark.parametrize("builder", [pytest.param(kubespray, marks=pytest.mark.chaos), kubeasz])
 def test_a_cluster_of_the_field(
     builder: Callable[..., Cluster], start_lab: StartLab, prefect: Prefect, tmp_path: Path
 ) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.integration.members import Scene, check_cluster, find_leader, list_members, raise_cluster
 from tests.integration.rotations import authority_digits, served_serials
-from tests.integration.runbooks import Ended, Prefect, etcdctl, run_runbook
+from tests.integration.runbooks import HANG_SECONDS, Ended, Prefect, etcdctl, run_runbook
 from tests.lab.versions import SINCE_3_6
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def rot(lab: Lab, victim: str) -> None:
         "'s/the same everywhere/not the same at all/g' $db >/run/rotten && cat /run/rotten >$db"
     ).check()
     lab[victim].run("systemctl start etcd").check()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + HANG_SECONDS
     while "CORRUPT" not in etcdctl(lab, "alarm", "list"):
         assert time.monotonic() < deadline, "etcd did not see it"
         time.sleep(1)

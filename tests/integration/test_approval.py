@@ -15,7 +15,7 @@ import pytest
 
 from tests.integration.homes import prepare_home
 from tests.integration.members import Scene, check_cluster, list_members, raise_cluster
-from tests.integration.runbooks import ROOT, Ended, Prefect, finish, start_runbook
+from tests.integration.runbooks import HANG_SECONDS, ROOT, Ended, Prefect, finish, start_runbook
 from tests.integration.teams import copy_checkout, deploy, worker
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def test_without_a_server_the_command_line_finds_the_run_in_the_same_home(
     """Both processes bring an API of their own over one database."""
     alone = Prefect(prepare_home(tmp_path / "home"))
     process = start_runbook(alone, "replace_member", scene.inventory, *words(scene))
-    run, deadline = None, time.monotonic() + 180
+    run, deadline = None, time.monotonic() + HANG_SECONDS
     while run is None:
         assert time.monotonic() < deadline
         time.sleep(0.5)

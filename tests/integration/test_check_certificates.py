@@ -14,7 +14,7 @@ from tasks.model.certificates import AuthorityPolicy, Role
 from tasks.pki.authority import create_authority
 from tests.integration.pairs import install, sign_again
 from tests.integration.rotations import add_client
-from tests.integration.runbooks import Ended, Prefect, finish, run_runbook
+from tests.integration.runbooks import HANG_SECONDS, Ended, Prefect, finish, run_runbook
 from tests.integration.runbooks import start_runbook as start
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ def test_what_cannot_be_reached_or_read_keeps_nothing_else_from_being_checked(
     assert {row["host"] for row in second["certificates"]} == {"master02", "master03"}
     runs = prefect.ask("/flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 1})
     assert runs[0]["state_type"] == "FAILED"
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + HANG_SECONDS
     while not (seen := prefect.ask("/events/filter", EVENTS)["events"]):
         assert time.monotonic() < deadline, "no event arrived"
         time.sleep(0.2)

@@ -14,9 +14,17 @@ import pytest
 from ruamel.yaml import YAML
 
 from tasks.engine.journal import read_journal
+from tasks.hosts.connection import REMEMBER_SECONDS
 from tasks.model.record import Event
 from tests.integration.members import Scene, find_leader, list_members, raise_cluster
-from tests.integration.runbooks import Ended, Prefect, finish, run_runbook, start_runbook
+from tests.integration.runbooks import (
+    HANG_SECONDS,
+    Ended,
+    Prefect,
+    finish,
+    run_runbook,
+    start_runbook,
+)
 from tests.lab.errors import LabError
 
 if TYPE_CHECKING:
@@ -28,10 +36,10 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 MEMBERS = ("master01", "master02", "master03")
 VICTIMS = ("none", "follower", "leader", "first")
 WAYS = ("direct", "jump host", "names")
-IN_CI = {("first", "jump host"), ("first", "names")}
+IN_CI = {("first", "jump host")}
 INSTANTLY_SECONDS = 2.0
 """A host that was silent a moment ago is not asked again, and its step fails at once."""
-PATIENCE_SECONDS = 200.0
+PATIENCE_SECONDS = HANG_SECONDS
 """On a machine that many tests share; that nobody is held up is seen from `count_attempts`."""
 
 
@@ -126,7 +134,7 @@ class Field:
 
 def wait_until_up(scene: Scene, host: str) -> None:
     """Wait until a host's member serves again."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + HANG_SECONDS
     while True:
         try:
             list_members(scene.lab, host)
@@ -178,8 +186,9 @@ def check_runbooks(field: Field, way: str, prefect: Prefect) -> None:
         assert ended.status == status, ended.output
         assert seconds < PATIENCE_SECONDS, ended.output
         attempts = count_attempts(prefect, ended, dead)
-        # A run that takes long on a busy machine may ask once more; a step's retries were four.
-        assert max(attempts.values(), default=0) <= 2, (runbook, attempts)
+        # What is known of a host is forgotten after a while, and it is asked again.
+        asked = max(attempts.values(), default=0)
+        assert asked <= 2 + seconds // REMEMBER_SECONDS, (runbook, attempts)
         told = [x for x in ended.stderr.splitlines() if f"{dead}: " in x and "SSH" in x]
         assert len(told) <= 1, ended.stderr
         for lie in ("quorum is lost", "Traceback", "not the same", "no member answers"):

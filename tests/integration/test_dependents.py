@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.integration.members import Scene, check_cluster, raise_cluster, replace
-from tests.integration.runbooks import Prefect, run_runbook
+from tests.integration.runbooks import HANG_SECONDS, Prefect, run_runbook
 
 if TYPE_CHECKING:
     from tests.lab.fixtures import StartLab
@@ -141,7 +141,7 @@ def test_all_that_list_the_members_follow_a_replacement(scene: Scene, prefect: P
     running = lab["master01"].run("tr '\\0' '\\n' < /proc/$(pgrep -of kube-apiserver)/cmdline")
     assert f"--etcd-servers={goal}" in running.check().stdout
     page = f"http://{lab['master05'].address}:8404/stats;csv"
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + HANG_SECONDS
     while True:
         with urllib.request.urlopen(page, timeout=5) as answer:
             rows = [line.split(",") for line in answer.read().decode().splitlines()]

@@ -16,7 +16,14 @@ import pytest
 
 from tasks.engine.launch import TOLD_SECONDS
 from tests.integration.faults import Server, SlowApi, check_record, read_pages
-from tests.integration.runbooks import HEARS_CTRL_C, ROOT, Ended, finish, start_runbook
+from tests.integration.runbooks import (
+    HANG_SECONDS,
+    HEARS_CTRL_C,
+    ROOT,
+    Ended,
+    finish,
+    start_runbook,
+)
 from tests.integration.teams import deploy, worker
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
@@ -165,7 +172,7 @@ def end_run_by_worker(server: Server, cluster: str) -> dict[str, Any]:
     body = {"parameters": {"cluster": cluster}}
     run = server.prefect.ask(f"/deployments/{deployment}/create_flow_run", body)["id"]
     with worker(server.prefect):
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + HANG_SECONDS
         while True:
             state = server.prefect.get(f"/flow_runs/{run}")["state"]
             if state["type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"):

@@ -26,7 +26,7 @@ from tests.contract.etcd_real import TestAuthority, find_binaries, free_ports
 ANALYZE = Path("/usr/bin/systemd-analyze")
 ETCD = Path("/usr/bin/etcd")
 BINARIES = find_binaries()
-HEALTHY_WITHIN_SECONDS = 30.0
+HEALTHY_WITHIN_SECONDS = 120.0
 SETTINGS = Settings(
     snapshot_count=10_000,
     quota_backend_bytes=1 << 30,

@@ -16,12 +16,14 @@ from tasks.engine.journal import read_journal
 from tasks.model.record import Event
 from tests.integration.homes import prepare_home
 from tests.integration.runbooks import (
+    HANG_SECONDS,
     Prefect,
     etcdctl,
     finish,
     prefect_server,
     run_runbook,
     start_runbook,
+    wait_until,
 )
 
 if TYPE_CHECKING:
@@ -30,17 +32,6 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["tests.lab.fixtures", "tests.integration.fixtures"]
 pytestmark = pytest.mark.lab
-
-WITHIN_SECONDS = 180.0
-"""A runner with a fresh PREFECT_HOME first makes its database: a minute on a busy machine."""
-
-
-def wait_until(holds: Callable[[], bool], what: str) -> None:
-    """Wait for something that happens in another process."""
-    deadline = time.monotonic() + WITHIN_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
 
 
 def has_begun(prefect: Prefect, known: list[Path], step: str) -> Callable[[], bool]:
@@ -138,7 +129,7 @@ def test_a_runner_that_is_frozen_loses_the_lock_and_changes_nothing_more(
     wait_until(has_begun(prefect, known, "make directories"), "the first run did not begin")
     frozen.send_signal(signal.SIGSTOP)
     try:
-        deadline = time.monotonic() + WITHIN_SECONDS
+        deadline = time.monotonic() + HANG_SECONDS
         while (other := run_runbook(prefect, "bootstrap_cluster", lab)).status == 2:
             assert time.monotonic() < deadline, other.output
         assert other.status == 0, other.output
@@ -182,7 +173,7 @@ def test_a_cable_that_is_cut_in_mid_run_is_told_and_the_next_run_finishes(
     assert ended.status == 1, ended.output
     assert "master02" in ended.stderr
     # The host's half of the broken session holds the lock until its silence is noticed.
-    deadline = time.monotonic() + WITHIN_SECONDS
+    deadline = time.monotonic() + HANG_SECONDS
     while (again := run_runbook(prefect, "bootstrap_cluster", lab)).status == 2:
         assert time.monotonic() < deadline, again.output
     assert again.status == 0, again.output

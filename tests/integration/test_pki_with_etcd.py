@@ -21,7 +21,7 @@ from tests.contract.etcd_real import find_binaries, free_ports
 from tests.unit.pki_requests import P256, make_request
 
 BINARIES = find_binaries()
-HEALTHY_WITHIN_SECONDS = 30.0
+HEALTHY_WITHIN_SECONDS = 120.0
 
 
 def now() -> datetime:

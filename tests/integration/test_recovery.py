@@ -145,6 +145,7 @@ def test_a_member_that_does_not_start_with_what_recovery_wrote(lab: Lab, prefect
     recover(prefect, lab)
 
 
+@pytest.mark.chaos
 def test_a_key_that_does_not_match_and_a_pair_copied_from_another_member(
     lab: Lab, prefect: Prefect
 ) -> None:
@@ -178,6 +179,7 @@ def test_a_rotation_that_was_left_half_done_by_hand(lab: Lab, prefect: Prefect) 
     recover(prefect, lab, "--consent")
 
 
+@pytest.mark.chaos
 def test_a_host_that_cannot_be_reached_is_picked_up_later(lab: Lab, prefect: Prefect) -> None:
     """Two of three are brought back and serve, which is no "done"; the next run takes the third."""
     expire(lab)

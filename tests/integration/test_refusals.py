@@ -10,7 +10,6 @@ import json
 import re
 import shutil
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from ruamel.yaml import YAML
 
 from tasks.model.certificates import AuthorityPolicy
 from tasks.pki.authority import create_authority
-from tests.integration.runbooks import Ended, Prefect, etcdctl, run_runbook
+from tests.integration.runbooks import Ended, Prefect, etcdctl, run_runbook, wait_until
 from tests.lab.commands import Completed
 from tests.lab.etcd_programs import INSTALLED, get_programs
 
@@ -38,7 +37,6 @@ pytestmark = [pytest.mark.lab, pytest.mark.one_etcd]
 PASSPHRASE = "the right passphrase of this test"
 WATCHED = ("etc", "usr/local", "var/lib", "var/backups")
 DATA = "/var/lib/etcd/default.etcd"
-WITHIN_SECONDS = 30.0
 
 Content = dict[str, Any]
 
@@ -134,14 +132,6 @@ class Bench:
 def bench(bare: Lab, prefect: Prefect, tmp_path: Path) -> Bench:
     """Give a test the bare lab and a directory of its own."""
     return Bench(bare, prefect, tmp_path)
-
-
-def wait_until(holds: Callable[[], bool], what: str) -> None:
-    """Wait for something that happens in another process."""
-    deadline = time.monotonic() + WITHIN_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
 
 
 def listens(host: Host, port: int) -> bool:

@@ -117,12 +117,9 @@ LEAF_SAMPLE = (
     "step-finished|swap pairs on master01#1",
 )
 AUTHORITY_SAMPLE = (
-    "step-finished|make the next authority#1",
     "step-finished|write the trusted authorities on master01#2",
     "step-started|restart etcd on master02#1",
-    "step-finished|let the other authority sign#1",
     "step-finished|swap pairs on master02#1",
-    "step-finished|restart etcd on master03#2",
     "step-finished|retire the other authority#1",
 )
 

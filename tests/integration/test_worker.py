@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.runbooks import ROOT, prefect_server
+from tests.integration.runbooks import HANG_SECONDS, ROOT, prefect_server
 from tests.integration.teams import CHECKOUT as HOME
 from tests.integration.teams import PREFECTS, checkout_on, deploy, worker
 
@@ -38,7 +38,7 @@ def test_a_worker_outside_a_checkout_has_its_runs_refused(tmp_path: Path) -> Non
         body = {"parameters": {"cluster": "nowhere"}}
         run = prefect.ask(f"/deployments/{deployment}/create_flow_run", body)["id"]
         with worker(prefect, elsewhere, PREFECTS):
-            deadline = time.monotonic() + 120
+            deadline = time.monotonic() + HANG_SECONDS
             while "Process exited with status code" not in (
                 log := (home / "worker.log").read_text()
             ):

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Self
 
 import httpx
 
-from tests.integration.runbooks import ROOT, etcdctl
+from tests.integration.runbooks import HANG_SECONDS, ROOT, etcdctl
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,7 +76,7 @@ class Writers:
                     stdin=subprocess.DEVNULL,
                 )
             )
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + HANG_SECONDS
         while not all(log.exists() and log.stat().st_size for log in self._logs):
             assert time.monotonic() < deadline, "the writers do not begin"
             time.sleep(0.05)
