@@ -50,14 +50,15 @@ class Progress:
 
 
 async def load(run: Run, seen: Weighed, progress: Progress) -> None:
-    """Read the programs of the way; raises InvalidInventory for a wrong sum or machine."""
+    """Read the programs of the way; raises InvalidInventory for a wrong sum, machine or version."""
     etcd = run.inventory.etcd
     if any(sight.image for sight in seen.hosts.values()):
         return
     for version in seen.work.route.versions:
         is_goal = version == etcd.version and not isinstance(etcd.binaries, InstalledBinaries)
         binaries = etcd.binaries if is_goal else etcd.versions[version]
-        loaded = await asyncio.to_thread(installation.load_binaries, binaries)
+        field = "etcd.binaries" if is_goal else f"etcd.versions.{version}"
+        loaded = await asyncio.to_thread(installation.load_binaries, binaries, version, field)
         machine = find_architecture(loaded.contents["etcd"])
         problems = tuple(
             f"etcd {version}: its program is for {machine or 'another kind of system'}, and "

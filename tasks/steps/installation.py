@@ -24,6 +24,9 @@ from tasks.plans.bootstrap import (
 
 UPLOADED = ("etcd", "etcdctl", "etcdutl")
 
+ETCDS_OWN = b"go.etcd.io/etcd"
+"""What a program shows from 3.4 on that is not packed; it shows its version, too."""
+
 
 class Programs:
     """Etcd's programs on the runner; none where the hosts have them installed."""
@@ -34,43 +37,54 @@ class Programs:
 
 
 def load_programs(inventory: Inventory) -> Programs:
-    """Read the programs that are to be uploaded; raises InvalidInventory for a wrong SHA-256."""
-    return load_binaries(inventory.etcd.binaries)
+    """Read the programs that are to be uploaded, as `load_binaries` does."""
+    return load_binaries(inventory.etcd.binaries, inventory.etcd.version, "etcd.binaries")
 
 
-def load_binaries(binaries: InstalledBinaries | ArchiveBinaries | DirectoryBinaries) -> Programs:
-    """Read the programs of one version; raises InvalidInventory for a wrong SHA-256."""
+def load_binaries(
+    binaries: InstalledBinaries | ArchiveBinaries | DirectoryBinaries, version: str, field: str
+) -> Programs:
+    """Read the programs of one version, which `field` of the inventory names.
+
+    Raises InvalidInventory for a wrong SHA-256, and for another version's program; what does not
+    show that is found when a host is asked, before it is put in use.
+    """
+    if isinstance(binaries, InstalledBinaries):
+        return Programs({}, {})
     if isinstance(binaries, ArchiveBinaries):
-        contents = _from_archive(binaries)
-        return Programs(contents, {n: hashlib.sha256(c).hexdigest() for n, c in contents.items()})
-    if isinstance(binaries, DirectoryBinaries):
-        return Programs(
-            _from_directory(binaries),
-            {str(name): wanted for name, wanted in binaries.sha256.items()},
+        contents = _from_archive(binaries, field)
+        sums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    else:
+        contents = _from_directory(binaries, field)
+        sums = {str(name): wanted for name, wanted in binaries.sha256.items()}
+    if ETCDS_OWN in contents["etcd"] and version.encode() not in contents["etcd"]:
+        problem = f"{field}.path: etcd in {binaries.path} is not {version}, but of another version"
+        raise InvalidInventory(
+            "inventory", (f"{problem}; name what {version} is in, and its sums",)
         )
-    return Programs({}, {})
+    return Programs(contents, sums)
 
 
-def _from_directory(binaries: DirectoryBinaries) -> dict[str, bytes]:
+def _from_directory(binaries: DirectoryBinaries, field: str) -> dict[str, bytes]:
     contents, problems = {}, []
     for name, wanted in binaries.sha256.items():
         path = binaries.path / name
         if not path.is_file():
-            problems.append(f"etcd.binaries.path: there is no {path}")
+            problems.append(f"{field}.path: there is no {path}")
             continue
         contents[str(name)] = path.read_bytes()
-        problems += _mismatch(f"etcd.binaries.sha256.{name}", path, contents[name], wanted)
+        problems += _mismatch(f"{field}.sha256.{name}", path, contents[name], wanted)
     if problems:
         raise InvalidInventory("inventory", tuple(problems))
     return contents
 
 
-def _from_archive(binaries: ArchiveBinaries) -> dict[str, bytes]:
+def _from_archive(binaries: ArchiveBinaries, field: str) -> dict[str, bytes]:
     path = binaries.path
     if not path.is_file():
-        raise InvalidInventory("inventory", (f"etcd.binaries.path: there is no {path}",))
+        raise InvalidInventory("inventory", (f"{field}.path: there is no {path}",))
     packed = path.read_bytes()
-    problems = _mismatch("etcd.binaries.sha256", path, packed, binaries.sha256)
+    problems = _mismatch(f"{field}.sha256", path, packed, binaries.sha256)
     if problems:
         raise InvalidInventory("inventory", tuple(problems))
     contents = {}
@@ -81,10 +95,10 @@ def _from_archive(binaries: ArchiveBinaries) -> dict[str, bytes]:
                 if entry.isfile() and name in UPLOADED and (file := archive.extractfile(entry)):
                     contents[name] = file.read()
     except tarfile.TarError as error:
-        problem = f"etcd.binaries.path: {path} is not a tar archive: {error}"
+        problem = f"{field}.path: {path} is not a tar archive: {error}"
         raise InvalidInventory("inventory", (problem,)) from error
     if "etcd" not in contents:
-        problem = f"etcd.binaries.path: {path} holds no file named etcd"
+        problem = f"{field}.path: {path} holds no file named etcd"
         raise InvalidInventory("inventory", (problem,))
     return contents
 

@@ -232,6 +232,12 @@ def test_what_must_not_be_done_is_refused_before_anything_is_touched(
     text = text.replace(sum_of_etcd, hashlib.sha256(program).hexdigest())
     aimed.inventory.write_text(text)
     assert "its program is for aarch64" in refuse(aimed)
+    older, newer = get_programs(LATER), get_programs(MIDDLE)
+    text = right.replace(str(newer.directory), str(older.directory))
+    for name, digits in newer.sha256.items():
+        text = text.replace(digits, older.sha256[name])
+    aimed.inventory.write_text(text)
+    assert f"is not {MIDDLE}, but of another version" in refuse(aimed)
     aimed.inventory.write_text(right)
     lab["master03"].run("systemctl stop etcd").check()
     assert "bring it back first" in refuse(aimed)
