@@ -2,8 +2,9 @@
 
 The tests of a module stay together (`--dist loadfile`), and share its lab. What takes longest
 begins first, so that no long module is left over at the end. What needs Kubernetes nodes begins
-last where their programs are still to be built, beside everything else. The contract's tests are
-apart by etcd's version, each of which has a cluster of its own.
+last: their programs take the longest to build, beside everything else, and three control planes
+beside labs slow each other down. The contract's tests are apart by etcd's version, each of which
+has a cluster of its own.
 """
 
 from __future__ import annotations
@@ -15,15 +16,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
-from tests.lab.kubernetes.programs import KUBERNETES_1_37, is_built
-
-NODES = "what needs Kubernetes nodes"
-
 LONGEST_FIRST = [
     "test_rotation_interruption",
     "test_secrets",
     "test_automations",
-    NODES,
     "test_schedule",
     "test_rotation",
     "test_members",
@@ -96,7 +92,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     def rank(item: pytest.Item) -> int:
         if item.path in needs_nodes:
-            return ranks[NODES] if is_built(KUBERNETES_1_37) else last + 2
+            return last + 2
         return ranks.get(item.path.stem, last + (item.path not in needs_hosts))
 
     items.sort(key=rank)

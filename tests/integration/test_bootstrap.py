@@ -143,7 +143,7 @@ def test_an_openssl_verifies_what_is_served(bootstrapped: Lab) -> None:
 
 
 @pytest.mark.one_etcd
-@pytest.mark.parametrize("version", [INSTALLED, NEWEST])
+@pytest.mark.parametrize("version", [INSTALLED, pytest.param(NEWEST, marks=pytest.mark.chaos)])
 def test_every_supported_etcd_is_bootstrapped(
     start_lab: StartLab, prefect: Prefect, version: str
 ) -> None:

@@ -152,6 +152,7 @@ def finished(seen: dict[str, str]) -> dict[str, str]:
     }
 
 
+@pytest.mark.chaos
 def test_a_cable_that_is_cut_in_mid_run_is_told_and_the_next_run_finishes(
     start_lab: StartLab, prefect: Prefect, tmp_path: Path
 ) -> None:
@@ -180,7 +181,9 @@ def test_a_cable_that_is_cut_in_mid_run_is_told_and_the_next_run_finishes(
     etcdctl(lab, "put", "a", "b")
 
 
-@pytest.mark.parametrize("death", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "death", [pytest.param(signal.SIGINT, marks=pytest.mark.chaos), signal.SIGKILL]
+)
 def test_a_runner_that_ends_in_mid_run_leaves_no_lock_and_no_process(
     start_lab: StartLab, tmp_path: Path, death: signal.Signals
 ) -> None:

@@ -72,6 +72,7 @@ def test_nothing_reaches_this_machine(kubernetes: KubernetesCluster) -> None:
     assert not int(powers, 16) & 1 << CAP_SYS_TIME
 
 
+@pytest.mark.chaos
 def test_a_power_cut_is_survived_and_the_node_comes_back(
     kubernetes: KubernetesCluster, tmp_path: Path
 ) -> None:
@@ -91,6 +92,7 @@ def test_a_power_cut_is_survived_and_the_node_comes_back(
     assert seen.longest[node.name] > 3 > seen.longest_without_any
 
 
+@pytest.mark.chaos
 def test_a_lab_with_containers_leaves_nothing(
     kubernetes: KubernetesCluster, start_nodes: StartNodes
 ) -> None:
@@ -107,6 +109,7 @@ def test_a_lab_with_containers_leaves_nothing(
     kubernetes.wait_until_ready()
 
 
+@pytest.mark.chaos
 def test_a_start_that_fails_says_what_kubeadm_said(start_nodes: StartNodes) -> None:
     """What stands in kubeadm's way is in the message, and the lab goes all the same."""
     lab = start_nodes(hosts=1)

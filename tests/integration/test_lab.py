@@ -204,6 +204,7 @@ def test_services_run_as_on_a_real_host(pair: Lab) -> None:
     assert (answer.status, answer.stdout) == (0, "active\nhello\n"), answer.stderr
 
 
+@pytest.mark.chaos
 def test_an_installed_etcd_is_on_the_host(start_lab: StartLab) -> None:
     """With the source `installed` the version asked for is in /usr/local/bin, without a unit."""
     lab = start_lab(hosts=1, etcd=INSTALLED, etcd_source="installed")
@@ -232,6 +233,7 @@ def test_the_inventory_names_what_is_there(pair: Lab) -> None:
     assert Path(inventory["authority"]["certificate"]).parent.is_dir()
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize("etcd_source", ["directory", "installed"])
 def test_the_inventory_is_one_that_the_runbooks_load(
     start_lab: StartLab, etcd_source: EtcdSource
@@ -275,6 +277,7 @@ def test_a_power_cut_is_silent_and_the_host_starts_again(start_lab: StartLab) ->
     assert eventually(lambda: host.run("systemctl is-active probe").status == 0)
 
 
+@pytest.mark.chaos
 def test_a_stop_lets_services_end_in_order(start_lab: StartLab) -> None:
     """ExecStop has run before the host is off."""
     host = start_lab(hosts=1, etcd=INSTALLED)["master01"]
@@ -286,6 +289,7 @@ def test_a_stop_lets_services_end_in_order(start_lab: StartLab) -> None:
     assert (host.root / "var/lib/stopped").exists()
 
 
+@pytest.mark.chaos
 def test_a_host_comes_back_from_a_reboot(start_lab: StartLab) -> None:
     """`systemctl reboot` over SSH boots it again, as on a real machine."""
     lab = start_lab(hosts=1, etcd=INSTALLED)
@@ -343,6 +347,7 @@ def test_a_full_disk_takes_no_more_bytes(pair: Lab) -> None:
     first.run("echo more >/var/lib/more && rm /var/lib/more").check()
 
 
+@pytest.mark.chaos
 def test_a_disk_that_is_not_its_own_is_not_filled(start_lab: StartLab) -> None:
     """Without a data disk the fault is refused, with what to do."""
     lab = start_lab(hosts=1, etcd=INSTALLED)
@@ -396,6 +401,7 @@ def test_revoked_sudo_is_refused_until_it_is_restored(pair: Lab) -> None:
     assert ssh(pair, host, "sudo -n true").returncode == 0
 
 
+@pytest.mark.chaos
 def test_a_reinstalled_host_is_a_stranger_until_its_key_is_known(start_lab: StartLab) -> None:
     """Its disk is bare, and its new key is refused unless known_hosts was told."""
     lab = start_lab(hosts=2, etcd=INSTALLED)
@@ -411,6 +417,7 @@ def test_a_reinstalled_host_is_a_stranger_until_its_key_is_known(start_lab: Star
     assert answer.stdout.split() == [lab["master01"].address, "master01"]
 
 
+@pytest.mark.chaos
 def test_a_host_can_be_added_to_a_running_lab(start_lab: StartLab) -> None:
     """The others know its name, the operator its key, and the inventory both."""
     lab = start_lab(hosts=1, etcd=INSTALLED)
@@ -425,6 +432,7 @@ def test_a_host_can_be_added_to_a_running_lab(start_lab: StartLab) -> None:
 # What stays, and what does not
 
 
+@pytest.mark.chaos
 def test_two_labs_exist_side_by_side(start_lab: StartLab) -> None:
     """Same host names, other bridges and subnets; the end of one leaves the other alone."""
     one, two = start_lab(hosts=1, etcd=INSTALLED), start_lab(hosts=1, etcd=INSTALLED)
@@ -457,6 +465,7 @@ def test_nothing_is_left_behind(start_lab: StartLab) -> None:
     lab.down()
 
 
+@pytest.mark.chaos
 def test_the_end_of_a_lab_that_is_gone_spares_the_one_in_its_place(start_lab: StartLab) -> None:
     """A second `down`, as fixtures do it, touches no later lab of the same name and slot."""
     first = start_lab(hosts=1, etcd=INSTALLED)
@@ -466,6 +475,7 @@ def test_the_end_of_a_lab_that_is_gone_spares_the_one_in_its_place(start_lab: St
     assert ssh(second, second["master01"], "true").returncode == 0
 
 
+@pytest.mark.chaos
 def test_a_busy_mount_does_not_keep_a_lab_alive(start_lab: StartLab) -> None:
     """Somebody's open file on a host's disk is detached, not waited for."""
     lab = start_lab(hosts=1, etcd=INSTALLED)
@@ -554,6 +564,7 @@ def test_the_command_line_keeps_a_lab_until_down(tmp_path: Path) -> None:
     assert not inventory.exists()
 
 
+@pytest.mark.chaos
 def test_somebody_elses_inventory_is_not_overwritten(start_lab: StartLab, tmp_path: Path) -> None:
     """A file that no lab wrote is left alone, and the lab does not start."""
     inventory = tmp_path / "production.yaml"

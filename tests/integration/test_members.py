@@ -392,6 +392,7 @@ def use_flags(host: Host) -> str:
     return text
 
 
+@pytest.mark.chaos
 def test_a_member_moves_to_another_address_with_its_data(
     scene: Scene, prefect: Prefect, tmp_path: Path
 ) -> None:

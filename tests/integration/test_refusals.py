@@ -244,6 +244,7 @@ def test_a_host_missing_from_known_hosts(bench: Bench) -> None:
     assert (bench.directory / "known_hosts").read_bytes() == known
 
 
+@pytest.mark.chaos
 def test_a_known_hosts_file_that_is_not_there(bench: Bench) -> None:
     """The file is named, and that fingerprints are compared on the console."""
     missing = bench.directory / "nowhere"
@@ -288,6 +289,7 @@ def test_an_unreachable_host(bench: Bench) -> None:
 # The hosts
 
 
+@pytest.mark.chaos
 def test_a_closed_port(bench: Bench) -> None:
     """A peer port behind a firewall is named from both hosts that cannot reach it."""
     host = bench.lab["master02"]
@@ -314,6 +316,7 @@ def test_a_clock_an_hour_ahead(bench: Bench) -> None:
     assert re.search(r"master03: the clock is 3[56]\d\d", said)
 
 
+@pytest.mark.chaos
 def test_a_clock_an_hour_behind(bench: Bench) -> None:
     """A clock behind is the runner's to notice; it would make certificates not valid yet."""
     with skewed(bench.lab["master03"], -3600):
@@ -442,6 +445,7 @@ def test_a_passphrase_file_that_others_can_read(bench: Bench) -> None:
     assert PASSPHRASE not in said
 
 
+@pytest.mark.chaos
 def test_a_passphrase_file_that_is_not_there(bench: Bench) -> None:
     """The field and the file are named."""
     inventory = bench.write()
@@ -449,6 +453,7 @@ def test_a_passphrase_file_that_is_not_there(bench: Bench) -> None:
     bench.refused(inventory, "authority.passphrase.file", str(bench.authority / "passphrase"))
 
 
+@pytest.mark.chaos
 def test_a_passphrase_that_is_empty(bench: Bench) -> None:
     """No authority is ever made with an empty passphrase."""
     inventory = bench.write()
@@ -456,6 +461,7 @@ def test_a_passphrase_that_is_empty(bench: Bench) -> None:
     bench.refused(inventory, "authority.passphrase", "empty")
 
 
+@pytest.mark.chaos
 def test_a_passphrase_variable_that_is_not_set(bench: Bench) -> None:
     """The field and the variable are named."""
     inventory = bench.write(
@@ -472,6 +478,7 @@ def test_an_adopted_authority_that_has_expired(bench: Bench) -> None:
     bench.refused(bench.write(), "authority.certificate expired on", str(over.year), "move it")
 
 
+@pytest.mark.chaos
 def test_an_adopted_authority_with_anothers_key(bench: Bench) -> None:
     """A certificate and a key that do not belong together do not sign."""
     now = datetime.now(UTC)
@@ -479,6 +486,7 @@ def test_an_adopted_authority_with_anothers_key(bench: Bench) -> None:
     bench.refused(bench.write(), "authority.key", "authority.certificate")
 
 
+@pytest.mark.chaos
 def test_an_adopted_authority_without_its_key(bench: Bench) -> None:
     """The file that is missing is named; the certificate is not written over."""
     put_authority(bench, datetime.now(UTC))
@@ -489,18 +497,21 @@ def test_an_adopted_authority_without_its_key(bench: Bench) -> None:
 # The inventory
 
 
+@pytest.mark.chaos
 def test_an_unknown_field(bench: Bench) -> None:
     """The field is named, with those that there are."""
     inventory = bench.write(lambda c: c["etcd"].update(versoin="3.5.16"))
     bench.refused(inventory, "etcd.versoin: no such field", "known here:", "cluster_token")
 
 
+@pytest.mark.chaos
 def test_a_host_that_is_named_twice(bench: Bench) -> None:
     """The name is said, and that each host needs its own."""
     inventory = bench.write(lambda c: c["hosts"][2].update(name="master01"))
     bench.refused(inventory, "hosts: two hosts have the name master01", "each needs its own")
 
 
+@pytest.mark.chaos
 def test_an_address_that_is_given_twice(bench: Bench) -> None:
     """Both hosts are named."""
     address = bench.lab["master01"].address
@@ -519,6 +530,7 @@ def test_every_wrong_field_at_once(bench: Bench) -> None:
     bench.refused(bench.write(spoil), "etcd.version", "hosts[1].name", "authority.key: is missing")
 
 
+@pytest.mark.chaos
 def test_an_even_number_of_members(bench: Bench) -> None:
     """Two members are refused with the field that allows them."""
     inventory = bench.write(lambda c: c["hosts"].pop())

@@ -136,6 +136,7 @@ def test_a_unit_that_is_masked_is_not_restarted_nor_unmasked(lab: Lab, prefect: 
     assert run_runbook(prefect, "check_health", lab).status == 0
 
 
+@pytest.mark.chaos
 def test_a_settings_file_and_a_flag_that_the_version_does_not_know(
     lab: Lab, prefect: Prefect
 ) -> None:
@@ -171,6 +172,7 @@ def test_a_program_that_was_deleted_under_a_running_member(lab: Lab, prefect: Pr
     assert f"master01 would not start again: {PROGRAM} is missing" in checked.stderr
 
 
+@pytest.mark.chaos
 def test_a_trusted_file_that_was_changed_under_a_running_member(lab: Lab, prefect: Prefect) -> None:
     """Another authority in it is told by name, and update_member refuses; the same is a remark."""
     three, stranger = (

@@ -189,6 +189,7 @@ def test_an_authority_that_is_not_due_is_left_alone(
     assert f"--replace {authority_digits(inventory)[:12]}" in ended.stderr
 
 
+@pytest.mark.chaos
 def test_an_unmanaged_client_stops_the_rotation_at_the_barrier(
     scene: tuple[Lab, Path], prefect: Prefect
 ) -> None:
@@ -220,6 +221,7 @@ def test_an_unmanaged_client_stops_the_rotation_at_the_barrier(
     assert not (lab.authority / "ca.previous.pem").exists()
 
 
+@pytest.mark.chaos
 def test_what_others_use_is_not_taken_from_them_in_silence(
     scene: tuple[Lab, Path], prefect: Prefect
 ) -> None:

@@ -98,7 +98,9 @@ def test_the_clock_of_one_host_is_an_hour_ahead(lab: Lab, prefect: Prefect) -> N
         lab["master02"].skew_clock(0)
 
 
-@pytest.mark.parametrize("place", ["/etc/etcd/ssl", "/var/backups/etcd-runbooks"])
+@pytest.mark.parametrize(
+    "place", ["/etc/etcd/ssl", pytest.param("/var/backups/etcd-runbooks", marks=pytest.mark.chaos)]
+)
 def test_a_disk_is_full(lab: Lab, prefect: Prefect, place: str) -> None:
     """Where pairs are staged, or where they are kept aside: refused, and the next run ends.
 
@@ -130,6 +132,7 @@ def test_a_disk_is_full(lab: Lab, prefect: Prefect, place: str) -> None:
     assert find_strangers(lab) == []
 
 
+@pytest.mark.chaos
 def test_a_cluster_of_one_cannot_spare_its_member(start_lab: StartLab, prefect: Prefect) -> None:
     """Pairs are replaced without an outage; an authority only when the outage is accepted."""
     lab = start_lab(hosts=1)

@@ -175,6 +175,7 @@ def test_a_wiped_first_member_is_replaced_with_every_api_server_down(
     see_whole(kubernetes, prefect)
 
 
+@pytest.mark.chaos
 def test_hardened_members_begin_nothing_without_their_data(
     kubernetes: KubernetesCluster, prefect: Prefect, tmp_path: Path
 ) -> None:

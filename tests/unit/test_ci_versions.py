@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import LONGEST_FIRST, NODES, Spread
+from tests.conftest import LONGEST_FIRST, Spread
 from tests.lab.go_modules import RELEASES
 from tests.lab.versions import IN_CI, VERSIONS
 
@@ -19,7 +19,7 @@ def test_each_module_that_is_named_is_there_and_runs_on_one_version() -> None:
     """A name that no module has would run on 3.5 without a word."""
     named = list(chain.from_iterable(IN_CI.values()))
     there = {path.stem for path in (Path(__file__).parents[1] / "integration").glob("test_*.py")}
-    assert set(named) | set(LONGEST_FIRST) - {NODES} <= there
+    assert set(named) | set(LONGEST_FIRST) <= there
     assert len(named) == len(set(named))
     assert set(IN_CI) <= set(VERSIONS)
 
