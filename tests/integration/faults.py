@@ -166,7 +166,7 @@ def wait_for_step(prefect: Prefect, before: set[Path], number: int, runner: Any)
             begun = [r for r in read_journal(path) if r.event is Event.STEP_STARTED]
             if len(begun) >= number:
                 return
-        time.sleep(0.01)
+        time.sleep(0.05)
 
 
 def kill_embedded_api(runner: int) -> None:

@@ -23,6 +23,7 @@ import subprocess
 import sys
 import time
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -163,6 +164,10 @@ def spell_key(pem: bytes, passphrase: bytes | None = None) -> tuple[bytes, ...]:
 # The watch
 
 
+YOUNG_LOOKS = 25
+"""A process that is seen for the first time may become another program; later it seldom does."""
+
+
 @dataclass(slots=True)
 class Watch:
     """What could be seen of processes and key files at any time of the block."""
@@ -171,13 +176,15 @@ class Watch:
     arguments: set[bytes] = field(default_factory=set)
     readable: set[str] = field(default_factory=set)
     keys: set[str] = field(default_factory=set)
+    looks: Counter[str] = field(default_factory=Counter)
 
     def look(self) -> None:
-        """Look once at every process's arguments, and at the mode of each file that is a key."""
-        for process in Path("/proc").iterdir():
-            if process.name.isdigit():
+        """Look once at young processes' arguments, and at the mode of each file that is a key."""
+        for name in filter(str.isdigit, os.listdir("/proc")):  # noqa: PTH208 - often, and fast
+            self.looks[name] += 1
+            if self.looks[name] < YOUNG_LOOKS or self.looks[name] % YOUNG_LOOKS == 0:
                 with contextlib.suppress(OSError):
-                    self.arguments.add((process / "cmdline").read_bytes())
+                    self.arguments.add(Path("/proc", name, "cmdline").read_bytes())
         for directory in self.directories:
             for path in directory.glob("*key*"):
                 with contextlib.suppress(OSError):
