@@ -423,6 +423,7 @@ def start(prefect: Prefect, **parameters: int) -> str:
     return run
 
 
+@pytest.mark.chaos
 def test_a_heartbeat_after_the_suspension_does_not_make_a_run_crashed(
     server: Prefect, tmp_path: Path
 ) -> None:

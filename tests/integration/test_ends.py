@@ -213,7 +213,13 @@ authority: {{certificate: ca.pem, key: ca-key.pem, passphrase: {{env: CA}}}}
     assert check_record(server.prefect) == (0, 0, 0)
 
 
-@pytest.mark.parametrize("made", [True, False], ids=["made", "asked-for"])
+@pytest.mark.parametrize(
+    "made",
+    [
+        pytest.param(True, id="made"),
+        pytest.param(False, id="asked-for", marks=pytest.mark.chaos),
+    ],
+)
 def test_ctrl_c_while_the_flow_run_is_made_is_an_interruption(server: Server, made: bool) -> None:
     """Prefect may have made it already, or make it when nobody waits for it any more."""
     before = read_runs(server)

@@ -281,14 +281,9 @@ def begin_by_hand(scene: Scene, state: str) -> None:
         ).check()
 
 
+@chaos
 @pytest.mark.parametrize(
-    "state",
-    [
-        "removed",
-        pytest.param("unstarted voter", marks=chaos),
-        pytest.param("unstarted learner", marks=chaos),
-        pytest.param("half-made learner", marks=chaos),
-    ],
+    "state", ["removed", "unstarted voter", "unstarted learner", "half-made learner"]
 )
 def test_what_somebody_began_by_hand_is_ended(scene: Scene, prefect: Prefect, state: str) -> None:
     """Removed and none added; added and never started; started with wrong flags."""

@@ -53,6 +53,7 @@ def list_steps(prefect: Prefect) -> list[str]:
     return [str(r.details["step"]) for r in lines if r.event is Event.STEP_FINISHED]
 
 
+@pytest.mark.chaos
 def test_a_member_that_is_none_is_answered_with_those_there_are(
     scene: Scene, prefect: Prefect
 ) -> None:
