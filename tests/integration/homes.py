@@ -24,12 +24,17 @@ NAME = "prefect.db"
 
 
 def prepare_home(home: Path) -> Path:
-    """Return the same directory, made when need be, with a database that no run has used."""
+    """Return the same directory, made when need be, with a database that no run has used.
+
+    The copy is kept where the lab keeps its programs; who is not root has Prefect make the tables.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    if os.geteuid() != 0:
+        return home
     directory = CACHE.parent / "prefect" / importlib.metadata.version("prefect")
     with lock(directory / ".lock", MAKING_SECONDS):
         if not (directory / NAME).exists():
             _make_database(directory)
-    home.mkdir(parents=True, exist_ok=True)
     if not (home / NAME).exists():
         shutil.copyfile(directory / NAME, home / NAME)
     return home
