@@ -2,8 +2,8 @@
 
 The tests of a module stay together (`--dist loadfile`), and share its lab. What takes longest
 begins first, so that no long module is left over at the end. What needs Kubernetes nodes begins
-when those have: their programs take the longest to build, beside everything else, and three control
-planes slow down what runs beside them. What needs no hosts comes last. The contract's tests are
+last: their programs take the longest to build, beside everything else, and three control planes
+slow down what runs beside them, elections of the contract's etcd among it. The contract's tests are
 apart by etcd's version, each of which has a cluster of its own.
 """
 
@@ -92,8 +92,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     def rank(item: pytest.Item) -> int:
         if item.path in needs_nodes:
-            return last
-        return ranks.get(item.path.stem, last + (1 if item.path in needs_hosts else 2))
+            return last + 2
+        return ranks.get(item.path.stem, last + (item.path not in needs_hosts))
 
     items.sort(key=rank)
 
