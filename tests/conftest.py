@@ -58,7 +58,7 @@ settings.load_profile("busy")
 
 
 VERSION = re.compile(r"\[[^]]*?(\d+\.\d+\.\d+)")
-RELEASE = re.compile(r"\[[^]]*?\b(1\.\d\d\.\d+)")
+NODES = re.compile(r"\[[^]]*?\b(1\.\d\d\.\d+)")
 """A release of Kubernetes in a test's id: etcd's begin with 3."""
 
 
@@ -70,7 +70,7 @@ class Spread(LoadFileScheduling):  # type: ignore[misc]
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        if nodes := RELEASE.search(nodeid):
+        if nodes := NODES.search(nodeid):
             return f"nodes of {nodes[1]}"
         module = str(super()._split_scope(nodeid))
         version = VERSION.search(nodeid) if module.startswith("tests/contract/") else None

@@ -23,6 +23,12 @@ MAKING_SECONDS = 600.0
 NAME = "prefect.db"
 
 
+def home_environment(home: Path) -> dict[str, str]:
+    """Say what a process gets to use a PREFECT_HOME: nothing else of Prefect's."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT")}
+    return {**inherited, "PREFECT_HOME": str(home)}
+
+
 def prepare_home(home: Path) -> Path:
     """Return the same directory, made when need be, with a database that no run has used.
 
@@ -41,11 +47,10 @@ def prepare_home(home: Path) -> Path:
 
 
 def _make_database(directory: Path) -> None:
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT")}
     with tempfile.TemporaryDirectory(dir=directory) as made:
         subprocess.run(
             UPGRADE,
-            env={**inherited, "PREFECT_HOME": made},
+            env=home_environment(Path(made)),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=MAKING_SECONDS,

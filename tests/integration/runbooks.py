@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.engine.embedded import SETTINGS
-from tests.integration.homes import prepare_home
+from tests.integration.homes import home_environment, prepare_home
 from tests.lab.lab import Lab
 
 ROOT = Path(__file__).parents[2]
@@ -53,9 +52,8 @@ class Prefect:
     @property
     def environment(self) -> dict[str, str]:
         """What a runner gets to use it."""
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT")}
         api = {"PREFECT_API_URL": self.api} if self.api else {}
-        return {**inherited, "PREFECT_HOME": str(self.home), **api}
+        return {**home_environment(self.home), **api}
 
     @property
     def journals(self) -> list[Path]:
@@ -122,7 +120,7 @@ def prefect_server(home: Path, **settings: str) -> Iterator[Prefect]:
     process = subprocess.Popen(
         [sys.executable, "-m", "prefect", "server", "start", "--port", port],
         env={
-            **Prefect(prepare_home(home)).environment,
+            **home_environment(prepare_home(home)),
             **recorder,
             **quiet,
             "PREFECT_SERVER_API_PORT": port,
